@@ -1,0 +1,320 @@
+package event
+
+// Modality says what is known of one kind of observation. "no_data" and
+// "fault" never mean clear.
+type Modality string
+
+// The four states of a modality.
+const (
+	NotFitted     Modality = "not_fitted"
+	NoData        Modality = "no_data"
+	HasData       Modality = "data"
+	ModalityFault Modality = "fault"
+)
+
+// Outcome sums up an occupancy.
+type Outcome string
+
+// Outcomes of an occupancy. OutcomeNoAlarm is given only when the occupancy was
+// observed from its beginning to its end, with every fitted detector kind
+// delivering and none in fault.
+const (
+	OutcomeAlarm      Outcome = "alarm"
+	OutcomeNoAlarm    Outcome = "no_alarm"
+	OutcomeIncomplete Outcome = "incomplete"
+)
+
+// How an occupancy ended.
+const (
+	// EndGX is the portal's own end-of-occupancy record.
+	EndGX = "gx"
+	// EndGXLost: the portal sent background although no GX had come.
+	EndGXLost = "gx_lost"
+	// EndStalled: nothing came for the driver's stall limit.
+	EndStalled = "stalled"
+	// EndDisconnected: the link broke, or the agent stopped.
+	EndDisconnected = "disconnected"
+)
+
+// RadiationOccupancy is the summary of one occupancy of a portal: one vehicle,
+// or a part of one. The fields from gx_counter to speeds_kph say what the
+// portal sent; recomputed and baseline say what the agent makes of it.
+type RadiationOccupancy struct {
+	// OccupancyID is the agent's own id of the occupancy (UUIDv7), also the
+	// event's subject. The portal's counter restarts and can't serve as a key.
+	OccupancyID string `json:"occupancy_id"`
+	// Outcome is "alarm", "no_alarm" or "incomplete". Use it, not the absence
+	// of an alarm flag, to decide that nothing was found.
+	Outcome Outcome `json:"outcome"`
+	// End is "gx", "gx_lost", "stalled" or "disconnected".
+	End string `json:"end"`
+	// JoinedMid is true when the agent connected in the middle of the occupancy.
+	JoinedMid bool `json:"joined_mid"`
+	// Gamma and Neutron tell what is known of each kind of detector.
+	Gamma   Modality `json:"gamma"`
+	Neutron Modality `json:"neutron"`
+
+	// GXCounter is the portal's occupancy number; null when GX was lost.
+	GXCounter *int `json:"gx_counter"`
+	// NeutronBgCPS is the neutron background in counts per second as GX tells
+	// it (its field is in 1/1000 counts per second); null when GX was lost.
+	NeutronBgCPS *float64 `json:"neutron_bg_cps"`
+	// StartTS is when the first record of the occupancy arrived. FirstSampleTS
+	// is earlier: the portal sends samples from before the beam was cut.
+	StartTS Time `json:"start_ts"`
+	// EndTS is when GX arrived, or when the agent gave the occupancy up.
+	EndTS         Time `json:"end_ts"`
+	FirstSampleTS Time `json:"first_sample_ts"`
+	// DurationS is from StartTS to EndTS in seconds, by the monotonic clock.
+	DurationS float64 `json:"duration_s"`
+	// GammaAlarm and NeutronAlarm are the portal's own alarms, latched.
+	GammaAlarm   bool `json:"gamma_alarm"`
+	NeutronAlarm bool `json:"neutron_alarm"`
+	// GammaSamples counts gamma samples of 200 ms, GammaAlarmSamples those which
+	// the portal marked as alarming.
+	GammaSamples      int `json:"gamma_samples"`
+	GammaAlarmSamples int `json:"gamma_alarm_samples"`
+	// NeutronSamples counts neutron samples of 1 s, NeutronAlarmSamples those
+	// marked as alarming, NeutronCounts the counts in all of them.
+	NeutronSamples      int `json:"neutron_samples"`
+	NeutronAlarmSamples int `json:"neutron_alarm_samples"`
+	NeutronCounts       int `json:"neutron_counts"`
+	// GammaBgSumCPS is the frozen gamma background, summed over the detectors,
+	// in counts per second; null when no background was seen before.
+	GammaBgSumCPS *int `json:"gamma_bg_sum_cps"`
+	// GammaMax5SampleSum is the highest sum of five samples in a row (one
+	// second) over all detectors; null with fewer than five samples.
+	GammaMax5SampleSum *int `json:"gamma_max_5sample_sum"`
+	// GammaMaxNSigma is (GammaMax5SampleSum - B) / sqrt(B) with
+	// B = GammaBgSumCPS, rounded to three decimals; null without both.
+	GammaMaxNSigma *float64 `json:"gamma_max_nsigma"`
+	// SpeedRecords counts speed records, SpeedsKPH lists them all in km/h.
+	SpeedRecords int       `json:"speed_records"`
+	SpeedsKPH    []float64 `json:"speeds_kph"`
+	// SpeedKPH is the median of the plausible ones; null when there is none.
+	SpeedKPH *float64 `json:"speed_kph"`
+
+	// Recomputed is the agent's own judgement with the portal's algorithm.
+	Recomputed *Recomputed `json:"recomputed"`
+	// Baseline sets the occupancy against the slow baseline.
+	Baseline *Baseline `json:"baseline"`
+	// GammaSeries holds the gamma samples in order, NeutronSeries the neutron
+	// samples. Both are bounded; SeriesTruncated says that samples are missing
+	// from them (the figures above still cover all).
+	GammaSeries     []Sample `json:"gamma_series"`
+	NeutronSeries   []Sample `json:"neutron_series"`
+	SeriesTruncated bool     `json:"series_truncated"`
+	// Raw is what the portal sent from the first record of the occupancy to the
+	// last.
+	Raw Raw `json:"raw"`
+}
+
+// Sample is one sample of all detectors.
+type Sample struct {
+	// OffsetS is when the sample was measured, in seconds after the occupancy's
+	// start_ts; negative for the samples from before the beam was cut.
+	OffsetS float64 `json:"t"`
+	// Counts holds the counts of each detector.
+	Counts []int `json:"counts"`
+	// Alarm is the portal's own mark.
+	Alarm bool `json:"alarm"`
+}
+
+// Recomputed is the agent's repetition of the portal's gamma alarm test over
+// each group of detectors: a sample alarms if the sum of the last Intervals
+// samples reaches B + NSigma * sqrt(B), with B the frozen background.
+type Recomputed struct {
+	// NSigma and Intervals are the settings used; Source tells where they came
+	// from: "setup" (the portal's own report) or "profile".
+	NSigma    float64      `json:"nsigma"`
+	Intervals int          `json:"intervals"`
+	Source    string       `json:"source"`
+	Groups    []GroupSigma `json:"groups"`
+	// AlarmSamples counts the samples for which any group alarms by the agent's
+	// own reckoning.
+	AlarmSamples int `json:"alarm_samples"`
+	// DisagreeingSamples counts samples on which the portal and the agent
+	// differ. BorderlineSamples of them lie within two counts of the threshold.
+	DisagreeingSamples int `json:"disagreeing_samples"`
+	BorderlineSamples  int `json:"borderline_samples"`
+	// Agrees is true when portal and agent come to the same latched alarm.
+	Agrees bool `json:"agrees"`
+}
+
+// GroupSigma is the strongest moment of one group of detectors.
+type GroupSigma struct {
+	// Group is "sum", "vertical-1", "vertical-2", "horizontal-1",
+	// "horizontal-2" or "single-1" to "single-4".
+	Group string `json:"group"`
+	// Detectors are the labels of its detectors.
+	Detectors []string `json:"detectors"`
+	// BgCPS is the group's frozen background in counts per second.
+	BgCPS int `json:"bg_cps"`
+	// MaxSum is the highest sum of Intervals samples in a row.
+	MaxSum int `json:"max_sum"`
+	// MaxNSigma is that sum's distance from the background in units of its
+	// square root, rounded to three decimals; null with no background.
+	MaxNSigma *float64 `json:"max_nsigma"`
+	// AlarmSamples counts the samples at which the group alarms.
+	AlarmSamples int `json:"alarm_samples"`
+}
+
+// Baseline sets the highest five-sample sum against the median of the gamma
+// background of the last half hour. A vehicle that stands beside the portal
+// drags the portal's own 20 s background down, and the next one seems hotter
+// than it is; this shows it. It never suppresses the portal's alarm.
+type Baseline struct {
+	// BaselineCPS is the median background over the window, all detectors.
+	BaselineCPS float64 `json:"baseline_cps"`
+	// WindowS is how many seconds of background it rests on, at most 1800.
+	WindowS float64 `json:"window_s"`
+	// MaxNSigma is the highest five-sample sum against it, rounded to three
+	// decimals; null without one.
+	MaxNSigma *float64 `json:"max_nsigma"`
+	// BackgroundDepressed is true when the frozen background lies well under
+	// the baseline.
+	BackgroundDepressed bool `json:"background_depressed"`
+}
+
+// RadiationAlarm is sent at the onset of an alarm, while the vehicle is still
+// in the portal. The occupancy's summary repeats it.
+type RadiationAlarm struct {
+	OccupancyID string `json:"occupancy_id"`
+	// Kind is "gamma" or "neutron".
+	Kind string `json:"kind"`
+	// Counts is the alarming sample, one value for each detector, and Detectors
+	// their labels.
+	Counts    []int    `json:"counts"`
+	Detectors []string `json:"detectors"`
+	// Sum is, for gamma, the sum of the last five samples (as many as there are)
+	// and for neutron the counts of the alarming sample.
+	Sum int `json:"sum"`
+	// BgSumCPS is the frozen background in counts per second; null if unknown.
+	BgSumCPS *float64 `json:"bg_sum_cps"`
+	// NSigma is the sum's distance from the background, for gamma; null if
+	// unknown.
+	NSigma *float64 `json:"nsigma"`
+	Raw    Raw      `json:"raw"`
+}
+
+// RadiationBackground is the background of a free portal, thinned: one event
+// per interval covers Records background records.
+type RadiationBackground struct {
+	// IntervalS is the time covered, in seconds.
+	IntervalS float64 `json:"interval_s"`
+	// Records counts the gamma background records in the interval.
+	Records int `json:"records"`
+	// GammaCPS is the mean gamma background per detector in counts per second.
+	GammaCPS []float64 `json:"gamma_cps"`
+	// GammaSumMinCPS and GammaSumMaxCPS bound the sum over all detectors.
+	GammaSumMinCPS int `json:"gamma_sum_min_cps"`
+	GammaSumMaxCPS int `json:"gamma_sum_max_cps"`
+	// NeutronCPS is the mean neutron background per detector. The classic
+	// record cuts it to whole numbers, so zero is healthy; NeutronExact is true
+	// when the portal sends the uncut record.
+	NeutronCPS   []float64 `json:"neutron_cps"`
+	NeutronExact bool      `json:"neutron_exact"`
+	// BaselineCPS is the slow baseline; null before the first record.
+	BaselineCPS *float64 `json:"baseline_cps"`
+	Detectors   []string `json:"detectors"`
+	// Gamma and Neutron tell what is known of each kind of detector.
+	Gamma   Modality `json:"gamma"`
+	Neutron Modality `json:"neutron"`
+	// Raw holds the last records of the interval, one of each kind.
+	Raw Raw `json:"raw"`
+}
+
+// RadiationFault is a detector fault that the portal reports, on each edge.
+type RadiationFault struct {
+	// Kind is "gamma_high", "gamma_low" or "neutron_high".
+	Kind string `json:"kind"`
+	// State is "raised" or "cleared".
+	State string `json:"state"`
+	// CPS is the background record that told it, per detector.
+	CPS       []int    `json:"cps"`
+	Detectors []string `json:"detectors"`
+	Raw       Raw      `json:"raw"`
+}
+
+// RadiationTamper is the portal's tamper contact, on each edge.
+type RadiationTamper struct {
+	// State is "on" or "clear".
+	State string `json:"state"`
+	Raw   Raw    `json:"raw"`
+}
+
+// RadiationSetupChanged says that the portal reported settings, and which of
+// them differ from what was known before. Thresholds decide what alarms, so an
+// unannounced change matters.
+type RadiationSetupChanged struct {
+	// First is true for the first report since the agent started: the changes
+	// are then against the profile.
+	First bool `json:"first"`
+	// Changes lists the differing fields.
+	Changes []SetupChange `json:"changes"`
+	// Setup holds every reported field by name, as text.
+	Setup map[string]string `json:"setup"`
+	Raw   Raw               `json:"raw"`
+}
+
+// SetupChange is one setting that differs.
+type SetupChange struct {
+	Name   string `json:"name"`
+	Before string `json:"before"`
+	After  string `json:"after"`
+}
+
+// Kinds of RadiationDiagnostic.
+const (
+	// DiagGXOrphan: an end of occupancy came with no occupancy open.
+	DiagGXOrphan = "gx_orphan"
+	// DiagGXCounterReset: the portal's occupancy counter restarted.
+	DiagGXCounterReset = "gx_counter_reset"
+	// DiagGXCounterJump: the counter skipped numbers, so occupancies passed
+	// that the agent did not see.
+	DiagGXCounterJump = "gx_counter_jump"
+	// DiagSpeedOrphan: a speed record came with no occupancy.
+	DiagSpeedOrphan = "speed_orphan"
+	// DiagAlarmMismatch: the portal's alarm and the agent's recomputation
+	// differ. Thresholds in profile and portal may differ.
+	DiagAlarmMismatch = "alarm_mismatch"
+	// DiagBackgroundMissing: an occupancy began before any background was seen.
+	DiagBackgroundMissing = "background_missing"
+)
+
+// RadiationDiagnostic reports something about a portal that a person should
+// look at, and that is neither an alarm nor a fault.
+type RadiationDiagnostic struct {
+	// Kind is one of the Diag constants.
+	Kind        string `json:"kind"`
+	OccupancyID string `json:"occupancy_id,omitempty"`
+	// Detail says in words what was seen and what to do.
+	Detail string `json:"detail"`
+	// Values holds the numbers behind it.
+	Values map[string]float64 `json:"values,omitempty"`
+	Raw    Raw                `json:"raw"`
+}
+
+// Type implements Data.
+func (RadiationOccupancy) Type() string    { return "lanepost.radiation.occupancy.v1" }
+func (RadiationAlarm) Type() string        { return "lanepost.radiation.alarm.v1" }
+func (RadiationBackground) Type() string   { return "lanepost.radiation.background.v1" }
+func (RadiationFault) Type() string        { return "lanepost.radiation.fault.v1" }
+func (RadiationTamper) Type() string       { return "lanepost.radiation.tamper.v1" }
+func (RadiationSetupChanged) Type() string { return "lanepost.radiation.setup-changed.v1" }
+func (RadiationDiagnostic) Type() string   { return "lanepost.radiation.diagnostic.v1" }
+
+// Class implements Data. An occupancy that can't be called free of alarms
+// travels as urgently as one with an alarm.
+func (o RadiationOccupancy) Class() Class {
+	if o.Outcome == OutcomeNoAlarm {
+		return Routine
+	}
+	return Urgent
+}
+func (RadiationAlarm) Class() Class        { return Urgent }
+func (RadiationBackground) Class() Class   { return Routine }
+func (RadiationFault) Class() Class        { return Urgent }
+func (RadiationTamper) Class() Class       { return Urgent }
+func (RadiationSetupChanged) Class() Class { return Urgent }
+func (RadiationDiagnostic) Class() Class   { return Routine }
