@@ -1,0 +1,86 @@
+# Run `make` for the list of targets.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo development)
+COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
+PKG     := github.com/lanepost/lanepost/cmd/internal/version
+LDFLAGS := -s -w -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
+GOBUILD := CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)'
+
+# golangci-lint is built from source at this version; it needs no installation.
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build lanepost and lanesim for this machine into bin/
+	$(GOBUILD) -o bin/lanepost ./cmd/lanepost
+	$(GOBUILD) -o bin/lanesim ./cmd/lanesim
+
+.PHONY: demo
+demo: build ## Run a simulated lane, a broker and the agent (ARGS="--for 30s --speed 5x")
+	@bin/lanesim demo $(ARGS)
+
+.PHONY: test
+test: mosquitto ## Run all the tests with the race detector
+	go vet ./...
+	go test -race -timeout 14m ./...
+
+# The integration tests want a real broker. Debian's package is fetched where
+# it is missing and this user may install packages; otherwise those tests skip,
+# and fail when CI is set.
+.PHONY: mosquitto
+mosquitto:
+	@if ! PATH="$$PATH:/usr/sbin" command -v mosquitto >/dev/null; then \
+		.ci/install-mosquitto; \
+	fi
+
+.PHONY: torture
+torture: ## Kill the agent under load, ROUNDS times (default 1000)
+	LANEPOST_KILL_ROUNDS=$(or $(ROUNDS),1000) go test -count=1 -timeout 0 -run TestKilledUnderLoad ./cmd/lanepost
+
+.PHONY: fuzz
+fuzz: ## Fuzz every decoder, FUZZTIME each (default 1m)
+	@set -e; for pkg in $$(go list ./...); do \
+		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "== $$pkg $$f"; \
+			go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),1m) $$pkg; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Run the benchmarks
+	go test -run '^$$' -bench . -benchmem ./...
+
+.PHONY: generate
+generate: ## Write docs/events.md and docs/schemas anew
+	go generate ./...
+
+.PHONY: lint
+lint: ## Run golangci-lint (builds it on the first run)
+	go run $(GOLANGCI) run ./...
+
+.PHONY: release
+release: ## Build every release binary with checksums into dist/
+	rm -rf dist && mkdir -p dist
+	@set -e; \
+	for target in linux/amd64 linux/arm64 linux/arm darwin/amd64 darwin/arm64 windows/amd64; do \
+		os=$${target%/*}; arch=$${target#*/}; name=$$arch; exe=; \
+		[ $$arch = arm ] && name=armv7; \
+		[ $$os = windows ] && exe=.exe; \
+		commands=lanesim; \
+		[ $$os = linux ] && commands="lanepost lanesim"; \
+		for c in $$commands; do \
+			echo "dist/$$c-$$os-$$name$$exe"; \
+			GOOS=$$os GOARCH=$$arch GOARM=7 $(GOBUILD) -o dist/$$c-$$os-$$name$$exe ./cmd/$$c; \
+		done; \
+	done
+	cd dist && sha256sum * > SHA256SUMS
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist
