@@ -3,8 +3,9 @@ package event
 // AgentStarted is the first event after each start of an agent.
 type AgentStarted struct {
 	Version string `json:"version"`
-	// PreviousStop is "clean", "unclean" (killed, power cut), or "none" at the
-	// very first start.
+	// PreviousStop is "clean", "unclean" (killed, power cut), "none" at the very
+	// first start, or "damaged" when the agent's record of itself could not be
+	// read: it then goes on under a new agent id.
 	PreviousStop string `json:"previous_stop"`
 	// LastAlive is the last time that the agent is known to have run before
 	// this start. Between it and this event the lane was unobserved.

@@ -43,6 +43,9 @@ const SpecVersion = "1.0"
 // ContentType is the MQTT and HTTP content type of an encoded event.
 const ContentType = "application/cloudevents+json; charset=utf-8"
 
+// DataContentType is the content type of the data within an event.
+const DataContentType = "application/json"
+
 // AgentLane stands in the lane position of sources and topics for events of
 // the agent itself. No lane may bear this id.
 const AgentLane = "agent"
@@ -76,11 +79,11 @@ type Event struct {
 	// Agent is the id of the agent that recorded the event. Sequence is counted
 	// per agent and class.
 	Agent string `json:"agent"`
-	// Priority is the event's class: "urgent" or "routine".
-	Priority Class `json:"priority"`
+	// Priority is the event's class: "urgent" or "routine". A state has none.
+	Priority Class `json:"priority,omitempty"`
 	// Sequence counts the events of one agent and class without a gap, from 1,
-	// zero-padded to 20 digits so that it sorts as text.
-	Sequence string `json:"sequence"`
+	// zero-padded to 20 digits so that it sorts as text. A state has none.
+	Sequence string `json:"sequence,omitempty"`
 	// RecordedTime is when the agent recorded the event, by its wall clock.
 	RecordedTime Time `json:"recordedtime"`
 	// DeviceTime is the instrument's own time of the event, where it tells one.
@@ -111,25 +114,43 @@ const TimeLayout = "2006-01-02T15:04:05.000Z"
 // At makes a Time of t.
 func At(t time.Time) Time { return Time{t} }
 
-// MarshalJSON writes the time in TimeLayout.
+// MarshalJSON writes the time in TimeLayout. It fails for a year that has not
+// four digits.
 func (t Time) MarshalJSON() ([]byte, error) {
-	b := make([]byte, 0, len(TimeLayout)+2)
+	if err := t.check(); err != nil {
+		return nil, err
+	}
+	return t.appendJSON(make([]byte, 0, len(TimeLayout)+2)), nil
+}
+
+func (t Time) appendJSON(b []byte) []byte {
 	b = append(b, '"')
 	b = t.UTC().AppendFormat(b, TimeLayout)
-	return append(b, '"'), nil
+	return append(b, '"')
+}
+
+func (t Time) check() error {
+	if y := t.UTC().Year(); y < 0 || y > 9999 {
+		return fmt.Errorf("event time: year %d can't be written in RFC 3339", y)
+	}
+	return nil
 }
 
 // UnmarshalJSON reads any RFC 3339 time.
 func (t *Time) UnmarshalJSON(b []byte) error {
-	s, err := strconv.Unquote(string(b))
-	if err != nil {
+	var s string
+	if err := json.Unmarshal(b, &s); err != nil {
 		return fmt.Errorf("event time %s: want a quoted RFC 3339 time", b)
 	}
 	v, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return fmt.Errorf("event time: %w", err)
 	}
-	t.Time = v.UTC()
+	read := At(v.UTC())
+	if err := read.check(); err != nil {
+		return err
+	}
+	*t = read
 	return nil
 }
 

@@ -1,0 +1,141 @@
+package event
+
+// Kind describes one type of event.
+type Kind struct {
+	// Type is the CloudEvents type.
+	Type string
+	// Classes lists the classes that its events can have; empty for a state.
+	Classes []Class
+	// Retained is true for a state: a snapshot that is published with the
+	// retain flag, without priority and sequence, and not spooled.
+	Retained bool
+	// Subject says what the event's subject is; empty when it has none.
+	Subject string
+	// Summary says in a sentence what it means, When when it is sent.
+	Summary, When string
+	// Zero is a zero value of its Go type.
+	Zero Data
+}
+
+// Types lists every type of event, those of instruments first.
+func Types() []Kind { return kinds[:] }
+
+func kindOf(typ string) (Kind, bool) {
+	for _, k := range kinds {
+		if k.Type == typ {
+			return k, true
+		}
+	}
+	return Kind{}, false
+}
+
+func retained(typ string) bool {
+	k, _ := kindOf(typ)
+	return k.Retained
+}
+
+var (
+	urgent  = []Class{Urgent}
+	routine = []Class{Routine}
+)
+
+var kinds = [...]Kind{
+	{
+		Type: RadiationOccupancy{}.Type(), Zero: RadiationOccupancy{}, Classes: Classes[:], Subject: "the occupancy id",
+		Summary: "The summary of one occupancy of a portal: one vehicle, or a part of one.",
+		When: "When an occupancy ends, however it ends. It is routine when its outcome is no_alarm, " +
+			"and urgent otherwise.",
+	},
+	{
+		Type: RadiationAlarm{}.Type(), Zero: RadiationAlarm{}, Classes: urgent, Subject: "the occupancy id",
+		Summary: "A portal alarms while the vehicle is still in it.",
+		When: "At the first alarming sample of an occupancy, once for gamma and once for neutron. The " +
+			"occupancy's summary repeats it.",
+	},
+	{
+		Type: RadiationBackground{}.Type(), Zero: RadiationBackground{}, Classes: routine,
+		Summary: "The background of a free portal over an interval.",
+		When:    "Once per interval of the portal's settings, while background records come.",
+	},
+	{
+		Type: RadiationFault{}.Type(), Zero: RadiationFault{}, Classes: urgent,
+		Summary: "A detector fault that the portal itself reports.",
+		When:    "On each edge: when it is raised and when it is cleared.",
+	},
+	{
+		Type: RadiationTamper{}.Type(), Zero: RadiationTamper{}, Classes: urgent,
+		Summary: "The portal's tamper contact.",
+		When:    "On each edge.",
+	},
+	{
+		Type: RadiationSetupChanged{}.Type(), Zero: RadiationSetupChanged{}, Classes: urgent,
+		Summary: "The portal reported settings that differ from what was known.",
+		When:    "At the first report of settings since the agent started, and at each later report that differs.",
+	},
+	{
+		Type: RadiationDiagnostic{}.Type(), Zero: RadiationDiagnostic{}, Classes: routine,
+		Subject: "the occupancy id, if it is about one",
+		Summary: "Something about a portal that a person should look at, neither alarm nor fault.",
+		When:    "When it is noticed.",
+	},
+	{
+		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
+		Summary: "A device speaks.",
+		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",
+	},
+	{
+		Type: DeviceSilent{}.Type(), Zero: DeviceSilent{}, Classes: urgent,
+		Summary: "The link to a device is open and nothing well-formed comes. What passes now is unobserved, not clear.",
+		When:    "Once, when the silence limit has passed.",
+	},
+	{
+		Type: DeviceOffline{}.Type(), Zero: DeviceOffline{}, Classes: urgent,
+		Summary: "The link to a device can't be opened, or broke. What passes now is unobserved, not clear.",
+		When:    "Once, when it is noticed; the agent goes on trying.",
+	},
+	{
+		Type: DeviceFault{}.Type(), Zero: DeviceFault{}, Classes: urgent,
+		Summary: "The agent's own driver for a device failed and is started anew.",
+		When:    "Each time that it fails.",
+	},
+	{
+		Type: DeviceUnparsed{}.Type(), Zero: DeviceUnparsed{}, Classes: routine,
+		Summary: "Samples of what a device sent and no decoder understood.",
+		When:    "When there is something to tell, rate-limited; it counts what came since the last one.",
+	},
+	{
+		Type: AgentStarted{}.Type(), Zero: AgentStarted{}, Classes: urgent,
+		Summary: "The agent started. Since last_alive its lanes were unobserved.",
+		When:    "First of all events after each start.",
+	},
+	{
+		Type: AgentStopped{}.Type(), Zero: AgentStopped{}, Classes: urgent,
+		Summary: "The agent stops in an orderly way. Its lanes are unobserved until it starts again.",
+		When:    "Last of all events before an orderly stop; not after a crash or a power cut.",
+	},
+	{
+		Type: AgentConfigChanged{}.Type(), Zero: AgentConfigChanged{}, Classes: urgent,
+		Summary: "The configuration was read again, and either took effect or was refused.",
+		When:    "At each reload.",
+	},
+	{
+		Type: AgentClockChanged{}.Type(), Zero: AgentClockChanged{}, Classes: urgent,
+		Summary: "The wall clock was stepped; times before and after it can't be compared.",
+		When:    "When the step is noticed.",
+	},
+	{
+		Type: AgentLoss{}.Type(), Zero: AgentLoss{}, Classes: urgent,
+		Summary: "Events that were once recorded can't be delivered. It explains the gap in the sequence.",
+		When:    "When the loss is noticed, once for each range.",
+	},
+	{
+		Type: AgentState{}.Type(), Zero: AgentState{}, Retained: true,
+		Summary: "The state of an agent: birth, heartbeat and last will.",
+		When:    "At each connection to the broker and at each change; the broker publishes the offline form when the agent vanishes.",
+	},
+	{
+		Type: DeviceState{}.Type(), Zero: DeviceState{}, Retained: true,
+		Summary: "The state of a device now.",
+		When:    "At each connection to the broker and at each change.",
+	},
+}
