@@ -2,18 +2,21 @@ package event
 
 // AgentStarted is the first event after each start of an agent.
 type AgentStarted struct {
+	// Version is the version of the agent's program.
 	Version string `json:"version"`
 	// PreviousStop is "clean", "unclean" (killed, power cut), "none" at the very
 	// first start, or "damaged" when the agent's record of itself could not be
 	// read: it then goes on under a new agent id.
-	PreviousStop string `json:"previous_stop"`
+	PreviousStop string `json:"previous_stop" jsonschema:"enum=clean,enum=unclean,enum=none,enum=damaged"`
 	// LastAlive is the last time that the agent is known to have run before
-	// this start. Between it and this event the lane was unobserved.
+	// this start. Between it and this event the lanes were unobserved. Absent
+	// when not known.
 	LastAlive *Time `json:"last_alive,omitempty"`
 	// Devices counts the configured devices.
 	Devices int `json:"devices"`
-	// ConfigSHA256 is the hash of the configuration file.
-	ConfigSHA256 string `json:"config_sha256"`
+	// ConfigSHA256 is the SHA-256 of the configuration file in lower-case
+	// hexadecimal.
+	ConfigSHA256 string `json:"config_sha256" jsonschema:"pattern=^[0-9a-f]{64}$"`
 }
 
 // AgentStopped is the last event of an orderly stop.
@@ -28,20 +31,24 @@ type AgentStopped struct {
 type AgentConfigChanged struct {
 	// Applied is false when the new file was refused and the old configuration
 	// goes on.
-	Applied      bool   `json:"applied"`
-	ConfigSHA256 string `json:"config_sha256"`
-	// Added, Changed and Removed list device ids as "lane/device".
+	Applied bool `json:"applied"`
+	// ConfigSHA256 is the SHA-256 of the file whose configuration is in effect
+	// now, in lower-case hexadecimal.
+	ConfigSHA256 string `json:"config_sha256" jsonschema:"pattern=^[0-9a-f]{64}$"`
+	// Added, Changed and Removed list devices as "lane/device". All three are
+	// empty when the file was refused.
 	Added   []string `json:"added"`
 	Changed []string `json:"changed"`
 	Removed []string `json:"removed"`
-	// Problems says why it was refused, or what takes effect at a restart only.
+	// Problems says why the file was refused, or what of it takes effect at a
+	// restart only.
 	Problems []string `json:"problems,omitempty"`
 }
 
 // AgentClockChanged says that the wall clock was stepped: it moved against the
 // monotonic clock by more than a second.
 type AgentClockChanged struct {
-	// StepS is by how many seconds the wall clock jumped, forward positive.
+	// StepS is by how much the wall clock jumped, in seconds, forward positive.
 	StepS float64 `json:"step_s"`
 	// Before is what the clock would have said without the step.
 	Before Time `json:"before"`
@@ -52,13 +59,14 @@ type AgentLoss struct {
 	// Priority is the class of the lost events.
 	Priority Class `json:"priority"`
 	// FirstSequence and LastSequence bound the lost range, both included.
-	FirstSequence string `json:"first_sequence"`
-	LastSequence  string `json:"last_sequence"`
+	FirstSequence string `json:"first_sequence" jsonschema:"pattern=^[0-9]{20}$"`
+	LastSequence  string `json:"last_sequence" jsonschema:"pattern=^[0-9]{20}$"`
 	// Count is how many sequences of the range are lost.
 	Count uint64 `json:"count"`
-	// Reason is "damaged", "evicted" or "refused".
-	Reason string `json:"reason"`
-	// Detail is for a person.
+	// Reason is "damaged" (the disk does not give them back), "evicted" (deleted
+	// to make room) or "refused" (the broker will never take them).
+	Reason string `json:"reason" jsonschema:"enum=damaged,enum=evicted,enum=refused"`
+	// Detail says in words what happened.
 	Detail string `json:"detail"`
 }
 
@@ -66,18 +74,22 @@ type AgentLoss struct {
 // It is a snapshot, not evidence: it is not spooled and has no sequence.
 type AgentState struct {
 	// State is "online", or "offline" (last will, or an orderly stop).
-	State string `json:"state"`
+	State string `json:"state" jsonschema:"enum=online,enum=offline"`
 	// Session counts the agent's MQTT sessions since its first start; a will
 	// of an older session is out of date.
 	Session uint64 `json:"session"`
-	// Since is when this state began.
-	Since   Time   `json:"since"`
+	// Since is when this state began. In a last will it is when the session
+	// began, because the broker does not tell when it ended.
+	Since Time `json:"since"`
+	// Version is the version of the agent's program.
 	Version string `json:"version"`
 	// Backlog counts recorded events that the broker has not confirmed yet.
 	Backlog uint64 `json:"backlog"`
-	// OldestUnsent is the time at which the oldest of them was recorded.
+	// OldestUnsent is when the oldest event of the backlog was recorded; absent
+	// when there is none.
 	OldestUnsent *Time `json:"oldest_unsent,omitempty"`
-	// UrgentHead and RoutineHead are the last sequences recorded.
+	// UrgentHead and RoutineHead are the last sequences recorded in each class;
+	// zero when there is none yet.
 	UrgentHead  uint64 `json:"urgent_head"`
 	RoutineHead uint64 `json:"routine_head"`
 	// Problems lists what is wrong now, each with what to do.
@@ -89,17 +101,23 @@ type AgentState struct {
 type DeviceState struct {
 	// State is "connecting", "online", "silent", "offline", "fault" or
 	// "removed". Only "online" means that fresh valid data comes in.
-	State   string `json:"state"`
-	Since   Time   `json:"since"`
+	State string `json:"state" jsonschema:"enum=connecting,enum=online,enum=silent,enum=offline,enum=fault,enum=removed"`
+	// Since is when this state began.
+	Since Time `json:"since"`
+	// Profile is the name of the firmware profile in use; empty when removed.
 	Profile string `json:"profile"`
+	// Connect is where the device is reached, without secrets; empty when
+	// removed.
 	Connect string `json:"connect"`
-	// LastValid is when the last well-formed record arrived.
+	// LastValid is when the last well-formed record arrived; absent if none has
+	// since the agent started.
 	LastValid *Time `json:"last_valid,omitempty"`
-	// Records, Unparsed and Reconnects count since the agent's start.
+	// Records counts well-formed records, Unparsed the pieces that no decoder
+	// understood, Reconnects the new connections; all since the agent's start.
 	Records    int64 `json:"records"`
 	Unparsed   int64 `json:"unparsed"`
 	Reconnects int64 `json:"reconnects"`
-	// Detail says in words what is wrong and what to do; empty when online.
+	// Detail says in words what is wrong and what to do; empty when nothing is.
 	Detail string `json:"detail"`
 }
 

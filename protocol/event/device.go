@@ -7,8 +7,8 @@ type DeviceOnline struct {
 	Connect string `json:"connect"`
 	// Profile is the name of the firmware profile in use.
 	Profile string `json:"profile"`
-	// AbsentS is for how long the device had not been heard, in seconds;
-	// absent at the first contact since the agent's start.
+	// AbsentS is for how long the device had not been heard, in seconds; left
+	// out at the first contact since the agent's start.
 	AbsentS *float64 `json:"absent_s,omitempty"`
 }
 
@@ -16,22 +16,27 @@ type DeviceOnline struct {
 // has come for the profile's silence limit. A silent device observes nothing:
 // whatever passes its lane now is unobserved, not clear.
 type DeviceSilent struct {
+	// Connect is where the device is reached, without secrets.
 	Connect string `json:"connect"`
 	// LastValid is when the last well-formed record arrived; absent if none has
 	// since the agent started.
 	LastValid *Time `json:"last_valid,omitempty"`
 	// LimitS is the silence limit in seconds.
 	LimitS float64 `json:"limit_s"`
-	// BytesSince counts bytes that arrived since LastValid and made no
-	// well-formed record: above zero suggests wrong serial settings.
-	BytesSince int64  `json:"bytes_since"`
-	Hint       string `json:"hint"`
+	// BytesSince counts bytes that arrived since then and made no well-formed
+	// record: above zero suggests wrong serial settings or a wrong profile.
+	BytesSince int64 `json:"bytes_since"`
+	// Hint says what to do about it.
+	Hint string `json:"hint"`
 }
 
 // DeviceOffline says that the link to a device can't be opened, or broke.
 type DeviceOffline struct {
-	Connect   string `json:"connect"`
-	LastValid *Time  `json:"last_valid,omitempty"`
+	// Connect is where the device is reached, without secrets.
+	Connect string `json:"connect"`
+	// LastValid is when the last well-formed record arrived; absent if none has
+	// since the agent started.
+	LastValid *Time `json:"last_valid,omitempty"`
 	// Reason is the error in words.
 	Reason string `json:"reason"`
 	// Hint says what to do about it.
@@ -41,29 +46,35 @@ type DeviceOffline struct {
 // DeviceFault says that the agent's driver for a device failed in a way that
 // is the agent's own fault. The driver is started anew; other devices go on.
 type DeviceFault struct {
+	// Connect is where the device is reached, without secrets.
 	Connect string `json:"connect"`
-	Reason  string `json:"reason"`
-	Hint    string `json:"hint"`
+	// Reason is what went wrong, in words.
+	Reason string `json:"reason"`
+	// Hint says what to do about it.
+	Hint string `json:"hint"`
 }
 
 // DeviceUnparsed carries samples of what a device sent and no decoder
-// understood. It is rate-limited: Count says how many there were since the
-// last such event, Samples holds the first few.
+// understood. It is rate-limited, so that a babbling device can't crowd out the
+// others.
 type DeviceUnparsed struct {
 	// Count is the number of pieces that could not be understood since the last
 	// event of this type from this device.
 	Count int64 `json:"count"`
 	// Total counts them since the agent's start.
-	Total   int64            `json:"total"`
+	Total int64 `json:"total"`
+	// Samples holds the first of them.
 	Samples []UnparsedSample `json:"samples"`
 }
 
 // UnparsedSample is one piece that was not understood.
 type UnparsedSample struct {
 	// Time is when it arrived.
-	Time   Time   `json:"time"`
+	Time Time `json:"time"`
+	// Reason is why it was not understood.
 	Reason string `json:"reason"`
-	Raw    Raw    `json:"raw"`
+	// Raw is what came.
+	Raw Raw `json:"raw"`
 }
 
 // Type implements Data.

@@ -3,9 +3,12 @@
 // type for each kind of event, from which the JSON Schemas and docs/events.md
 // are generated.
 //
-// The package is pure: it encodes, decodes and validates; it does no I/O and
-// reads no clock.
+// The package is pure: it encodes and decodes; it does no I/O and reads no
+// clock. Within version 1 the contract only grows: a field that is added later
+// is always optional (omitempty), and no name changes its meaning.
 package event
+
+//go:generate go run ./gen
 
 import (
 	"encoding/json"
@@ -21,7 +24,9 @@ type Class string
 
 // The two classes.
 const (
-	Urgent  Class = "urgent"
+	// Urgent: alarms, faults, losses and changes of state; sent first.
+	Urgent Class = "urgent"
+	// Routine: all else.
 	Routine Class = "routine"
 )
 
@@ -83,7 +88,7 @@ type Event struct {
 	Priority Class `json:"priority,omitempty"`
 	// Sequence counts the events of one agent and class without a gap, from 1,
 	// zero-padded to 20 digits so that it sorts as text. A state has none.
-	Sequence string `json:"sequence,omitempty"`
+	Sequence string `json:"sequence,omitempty" jsonschema:"pattern=^[0-9]{20}$"`
 	// RecordedTime is when the agent recorded the event, by its wall clock.
 	RecordedTime Time `json:"recordedtime"`
 	// DeviceTime is the instrument's own time of the event, where it tells one.
@@ -91,7 +96,7 @@ type Event struct {
 	DeviceTime *Time `json:"devicetime,omitempty"`
 	// ClockSync tells whether the agent's clock was synchronised: "yes", "no",
 	// or "unknown" where the system does not say.
-	ClockSync string `json:"clocksync"`
+	ClockSync string `json:"clocksync" jsonschema:"enum=yes,enum=no,enum=unknown"`
 	// ClockMaxErrorMs is the system's bound on the clock error in milliseconds;
 	// absent when unknown.
 	ClockMaxErrorMs *int64 `json:"clockmaxerrorms,omitempty"`
@@ -100,7 +105,7 @@ type Event struct {
 	// Supersedes is the id of an earlier event that this one corrects.
 	Supersedes string `json:"supersedes,omitempty"`
 
-	// Data is the payload, one of this package's Data types in JSON.
+	// Data is the payload, an object whose fields depend on Type.
 	Data json.RawMessage `json:"data"`
 }
 

@@ -6,27 +6,35 @@ type Modality string
 
 // The four states of a modality.
 const (
-	NotFitted     Modality = "not_fitted"
-	NoData        Modality = "no_data"
-	HasData       Modality = "data"
+	// NotFitted: the portal has no such detectors.
+	NotFitted Modality = "not_fitted"
+	// NoData: it has them, and nothing came from them.
+	NoData Modality = "no_data"
+	// HasData: they were measured.
+	HasData Modality = "data"
+	// ModalityFault: the portal reports a fault of them, so what they measured
+	// does not count.
 	ModalityFault Modality = "fault"
 )
 
 // Outcome sums up an occupancy.
 type Outcome string
 
-// Outcomes of an occupancy. OutcomeNoAlarm is given only when the occupancy was
-// observed from its beginning to its end, with every fitted detector kind
-// delivering and none in fault.
+// Outcomes of an occupancy.
 const (
-	OutcomeAlarm      Outcome = "alarm"
-	OutcomeNoAlarm    Outcome = "no_alarm"
+	// OutcomeAlarm: the portal alarmed, even if the rest was not observed.
+	OutcomeAlarm Outcome = "alarm"
+	// OutcomeNoAlarm: no alarm, and the occupancy was observed from its
+	// beginning to its end, with every fitted detector kind delivering and none
+	// in fault.
+	OutcomeNoAlarm Outcome = "no_alarm"
+	// OutcomeIncomplete: no alarm was seen, and not all was observed.
 	OutcomeIncomplete Outcome = "incomplete"
 )
 
 // How an occupancy ended.
 const (
-	// EndGX is the portal's own end-of-occupancy record.
+	// EndGX: the portal sent its end-of-occupancy record, GX.
 	EndGX = "gx"
 	// EndGXLost: the portal sent background although no GX had come.
 	EndGXLost = "gx_lost"
@@ -43,11 +51,11 @@ type RadiationOccupancy struct {
 	// OccupancyID is the agent's own id of the occupancy (UUIDv7), also the
 	// event's subject. The portal's counter restarts and can't serve as a key.
 	OccupancyID string `json:"occupancy_id"`
-	// Outcome is "alarm", "no_alarm" or "incomplete". Use it, not the absence
-	// of an alarm flag, to decide that nothing was found.
+	// Outcome sums it up. Use it, not the absence of an alarm flag, to decide
+	// that nothing was found.
 	Outcome Outcome `json:"outcome"`
-	// End is "gx", "gx_lost", "stalled" or "disconnected".
-	End string `json:"end"`
+	// End tells how the occupancy ended. Only "gx" is an observed end.
+	End string `json:"end" jsonschema:"enum=gx,enum=gx_lost,enum=stalled,enum=disconnected"`
 	// JoinedMid is true when the agent connected in the middle of the occupancy.
 	JoinedMid bool `json:"joined_mid"`
 	// Gamma and Neutron tell what is known of each kind of detector.
@@ -59,11 +67,12 @@ type RadiationOccupancy struct {
 	// NeutronBgCPS is the neutron background in counts per second as GX tells
 	// it (its field is in 1/1000 counts per second); null when GX was lost.
 	NeutronBgCPS *float64 `json:"neutron_bg_cps"`
-	// StartTS is when the first record of the occupancy arrived. FirstSampleTS
-	// is earlier: the portal sends samples from before the beam was cut.
+	// StartTS is when the first record of the occupancy arrived.
 	StartTS Time `json:"start_ts"`
 	// EndTS is when GX arrived, or when the agent gave the occupancy up.
-	EndTS         Time `json:"end_ts"`
+	EndTS Time `json:"end_ts"`
+	// FirstSampleTS is when the first sample was measured. It lies before
+	// StartTS: the portal sends samples from before the beam was cut.
 	FirstSampleTS Time `json:"first_sample_ts"`
 	// DurationS is from StartTS to EndTS in seconds, by the monotonic clock.
 	DurationS float64 `json:"duration_s"`
@@ -91,12 +100,15 @@ type RadiationOccupancy struct {
 	// SpeedRecords counts speed records, SpeedsKPH lists them all in km/h.
 	SpeedRecords int       `json:"speed_records"`
 	SpeedsKPH    []float64 `json:"speeds_kph"`
-	// SpeedKPH is the median of the plausible ones; null when there is none.
+	// SpeedKPH is the median of the plausible speeds in km/h; null when there is
+	// none.
 	SpeedKPH *float64 `json:"speed_kph"`
 
-	// Recomputed is the agent's own judgement with the portal's algorithm.
+	// Recomputed is the agent's own judgement with the portal's algorithm; null
+	// when there is nothing to judge by.
 	Recomputed *Recomputed `json:"recomputed"`
-	// Baseline sets the occupancy against the slow baseline.
+	// Baseline sets the occupancy against the slow baseline; null when there is
+	// none.
 	Baseline *Baseline `json:"baseline"`
 	// GammaSeries holds the gamma samples in order, NeutronSeries the neutron
 	// samples. Both are bounded; SeriesTruncated says that samples are missing
@@ -114,9 +126,10 @@ type Sample struct {
 	// OffsetS is when the sample was measured, in seconds after the occupancy's
 	// start_ts; negative for the samples from before the beam was cut.
 	OffsetS float64 `json:"t"`
-	// Counts holds the counts of each detector.
+	// Counts holds the counts of each detector: in 200 ms for gamma, in 1 s for
+	// neutrons.
 	Counts []int `json:"counts"`
-	// Alarm is the portal's own mark.
+	// Alarm is the portal's own mark on the sample.
 	Alarm bool `json:"alarm"`
 }
 
@@ -124,12 +137,14 @@ type Sample struct {
 // each group of detectors: a sample alarms if the sum of the last Intervals
 // samples reaches B + NSigma * sqrt(B), with B the frozen background.
 type Recomputed struct {
-	// NSigma and Intervals are the settings used; Source tells where they came
-	// from: "setup" (the portal's own report) or "profile".
-	NSigma    float64      `json:"nsigma"`
-	Intervals int          `json:"intervals"`
-	Source    string       `json:"source"`
-	Groups    []GroupSigma `json:"groups"`
+	// NSigma and Intervals are the settings used.
+	NSigma    float64 `json:"nsigma"`
+	Intervals int     `json:"intervals"`
+	// Source tells where the settings came from: "setup" (the portal's own
+	// report) or "profile".
+	Source string `json:"source" jsonschema:"enum=setup,enum=profile"`
+	// Groups holds each group of detectors that the portal's algorithm looks at.
+	Groups []GroupSigma `json:"groups"`
 	// AlarmSamples counts the samples for which any group alarms by the agent's
 	// own reckoning.
 	AlarmSamples int `json:"alarm_samples"`
@@ -145,7 +160,7 @@ type Recomputed struct {
 type GroupSigma struct {
 	// Group is "sum", "vertical-1", "vertical-2", "horizontal-1",
 	// "horizontal-2" or "single-1" to "single-4".
-	Group string `json:"group"`
+	Group string `json:"group" jsonschema:"enum=sum,enum=vertical-1,enum=vertical-2,enum=horizontal-1,enum=horizontal-2,enum=single-1,enum=single-2,enum=single-3,enum=single-4"`
 	// Detectors are the labels of its detectors.
 	Detectors []string `json:"detectors"`
 	// BgCPS is the group's frozen background in counts per second.
@@ -179,9 +194,10 @@ type Baseline struct {
 // RadiationAlarm is sent at the onset of an alarm, while the vehicle is still
 // in the portal. The occupancy's summary repeats it.
 type RadiationAlarm struct {
+	// OccupancyID is the id that the occupancy's summary will bear.
 	OccupancyID string `json:"occupancy_id"`
 	// Kind is "gamma" or "neutron".
-	Kind string `json:"kind"`
+	Kind string `json:"kind" jsonschema:"enum=gamma,enum=neutron"`
 	// Counts is the alarming sample, one value for each detector, and Detectors
 	// their labels.
 	Counts    []int    `json:"counts"`
@@ -194,7 +210,8 @@ type RadiationAlarm struct {
 	// NSigma is the sum's distance from the background, for gamma; null if
 	// unknown.
 	NSigma *float64 `json:"nsigma"`
-	Raw    Raw      `json:"raw"`
+	// Raw is the record that alarmed.
+	Raw Raw `json:"raw"`
 }
 
 // RadiationBackground is the background of a free portal, thinned: one event
@@ -206,17 +223,20 @@ type RadiationBackground struct {
 	Records int `json:"records"`
 	// GammaCPS is the mean gamma background per detector in counts per second.
 	GammaCPS []float64 `json:"gamma_cps"`
-	// GammaSumMinCPS and GammaSumMaxCPS bound the sum over all detectors.
+	// GammaSumMinCPS and GammaSumMaxCPS bound the sum over all detectors, in
+	// counts per second.
 	GammaSumMinCPS int `json:"gamma_sum_min_cps"`
 	GammaSumMaxCPS int `json:"gamma_sum_max_cps"`
-	// NeutronCPS is the mean neutron background per detector. The classic
-	// record cuts it to whole numbers, so zero is healthy; NeutronExact is true
-	// when the portal sends the uncut record.
+	// NeutronCPS is the mean neutron background per detector in counts per
+	// second. The classic record cuts it to whole numbers, so zero is healthy;
+	// NeutronExact is true when the portal sends the uncut record.
 	NeutronCPS   []float64 `json:"neutron_cps"`
 	NeutronExact bool      `json:"neutron_exact"`
-	// BaselineCPS is the slow baseline; null before the first record.
+	// BaselineCPS is the slow baseline over all detectors, in counts per second;
+	// null before the first record.
 	BaselineCPS *float64 `json:"baseline_cps"`
-	Detectors   []string `json:"detectors"`
+	// Detectors are the labels of the detectors, in the order of the values.
+	Detectors []string `json:"detectors"`
 	// Gamma and Neutron tell what is known of each kind of detector.
 	Gamma   Modality `json:"gamma"`
 	Neutron Modality `json:"neutron"`
@@ -227,20 +247,24 @@ type RadiationBackground struct {
 // RadiationFault is a detector fault that the portal reports, on each edge.
 type RadiationFault struct {
 	// Kind is "gamma_high", "gamma_low" or "neutron_high".
-	Kind string `json:"kind"`
+	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high"`
 	// State is "raised" or "cleared".
-	State string `json:"state"`
-	// CPS is the background record that told it, per detector.
-	CPS       []int    `json:"cps"`
+	State string `json:"state" jsonschema:"enum=raised,enum=cleared"`
+	// CPS is the background record that told it, per detector in counts per
+	// second.
+	CPS []int `json:"cps"`
+	// Detectors are the labels of the detectors, in the order of the values.
 	Detectors []string `json:"detectors"`
-	Raw       Raw      `json:"raw"`
+	// Raw is that record.
+	Raw Raw `json:"raw"`
 }
 
 // RadiationTamper is the portal's tamper contact, on each edge.
 type RadiationTamper struct {
 	// State is "on" or "clear".
-	State string `json:"state"`
-	Raw   Raw    `json:"raw"`
+	State string `json:"state" jsonschema:"enum=on,enum=clear"`
+	// Raw is the record that told it.
+	Raw Raw `json:"raw"`
 }
 
 // RadiationSetupChanged says that the portal reported settings, and which of
@@ -254,12 +278,15 @@ type RadiationSetupChanged struct {
 	Changes []SetupChange `json:"changes"`
 	// Setup holds every reported field by name, as text.
 	Setup map[string]string `json:"setup"`
-	Raw   Raw               `json:"raw"`
+	// Raw holds the records of the report.
+	Raw Raw `json:"raw"`
 }
 
 // SetupChange is one setting that differs.
 type SetupChange struct {
-	Name   string `json:"name"`
+	// Name is the name of the setting, as in the event's setup.
+	Name string `json:"name"`
+	// Before is what was known, After what is reported now, both as text.
 	Before string `json:"before"`
 	After  string `json:"after"`
 }
@@ -285,14 +312,16 @@ const (
 // RadiationDiagnostic reports something about a portal that a person should
 // look at, and that is neither an alarm nor a fault.
 type RadiationDiagnostic struct {
-	// Kind is one of the Diag constants.
-	Kind        string `json:"kind"`
+	// Kind tells what it is about.
+	Kind string `json:"kind" jsonschema:"enum=gx_orphan,enum=gx_counter_reset,enum=gx_counter_jump,enum=speed_orphan,enum=alarm_mismatch,enum=background_missing"`
+	// OccupancyID is the occupancy that it is about, if it is about one.
 	OccupancyID string `json:"occupancy_id,omitempty"`
 	// Detail says in words what was seen and what to do.
 	Detail string `json:"detail"`
-	// Values holds the numbers behind it.
+	// Values holds the numbers behind it, by name.
 	Values map[string]float64 `json:"values,omitempty"`
-	Raw    Raw                `json:"raw"`
+	// Raw is the record that gave rise to it.
+	Raw Raw `json:"raw"`
 }
 
 // Type implements Data.

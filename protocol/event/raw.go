@@ -15,12 +15,13 @@ type Raw struct {
 	// Size is the number of bytes that came.
 	Size int `json:"size"`
 	// SHA256 is the hash of all Size bytes in lower-case hexadecimal.
-	SHA256 string `json:"sha256"`
+	SHA256 string `json:"sha256" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// Text holds the bytes when they are printable ASCII with line ends.
 	Text string `json:"text,omitempty"`
-	// Base64 holds them otherwise.
-	Base64 string `json:"base64,omitempty"`
-	// Truncated is true when Text or Base64 holds only the first bytes.
+	// Base64 holds the bytes otherwise.
+	Base64 string `json:"base64,omitempty" jsonschema_extras:"contentEncoding=base64"`
+	// Truncated is true when Text or Base64 holds only the first bytes. Then
+	// Size and SHA256 still tell of all that came.
 	Truncated bool `json:"truncated,omitempty"`
 }
 
