@@ -8,12 +8,18 @@ type FS interface {
 	MkdirAll(dir string) error
 	// OpenFile opens a file with the given os.O_ flags and mode 0600.
 	OpenFile(name string, flag int) (File, error)
-	// ReadDir lists the names in a directory.
-	ReadDir(dir string) ([]string, error)
+	// ReadDir lists the files in a directory.
+	ReadDir(dir string) ([]FileInfo, error)
 	Rename(from, to string) error
 	Remove(name string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
+}
+
+// FileInfo is a file in a directory.
+type FileInfo struct {
+	Name string
+	Size int64
 }
 
 // File is an open file of an FS.

@@ -25,10 +25,31 @@ package spool
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// Bounds of the work of one step.
+const (
+	defaultSegmentBytes = 8 << 20
+	defaultMaxBatch     = 512
+	// maxBatchBytes ends a batch, which is then larger by one record at most.
+	maxBatchBytes = 1 << 20
+	// cursorEvery is how long the cursor file may lag behind Ack, and syncEvery
+	// how long the disk may lag behind the cursor file.
+	cursorEvery = 200 * time.Millisecond
+	syncEvery   = 2 * time.Second
+	// unreadableAfter is how long a failing read is tried before what lies
+	// there counts as damaged.
+	unreadableAfter = 10 * time.Second
+	// maxQuarantine bounds the copies of damaged bytes that are kept.
+	maxQuarantine = 64 << 20
 )
 
 // MaxRecord is the largest payload of one record, in bytes.
@@ -98,27 +119,121 @@ type ClassStats struct {
 	OldestUnacked time.Time
 }
 
-// Loss is a range of records that were stored and can't be read any more.
-type Loss struct {
-	Class event.Class
-	// First and Last bound the range, both included.
-	First, Last uint64
-	// Count is how many sequence numbers of the range are lost.
-	Count uint64
-	// Reason is one word as in event.AgentLoss: "damaged".
-	Reason string
-	// Detail is for a person.
-	Detail string
-	// Quarantine is the file that holds a copy of the damaged bytes; empty if
-	// there were none, or no copy could be made.
-	Quarantine string
+// Spool is an open spool. Its methods may be called from several goroutines.
+type Spool struct {
+	dir          string
+	fs           FS
+	log          *slog.Logger
+	id           spoolID
+	segmentBytes int64
+	maxBatch     int
+	lock         File
+	logs         [len(event.Classes)]*classLog
+	readers      [len(event.Classes)]*Reader
+
+	wake     chan struct{} // one token: there is work for the committing goroutine
+	done     chan struct{} // closed when that goroutine has ended
+	closeErr error         // its result
+	requests sync.Pool
+	rooted   bool // the directories are durable; of the committing goroutine
+
+	// mu guards what follows, and what classLog says that it guards. No I/O is
+	// done under it.
+	mu      sync.Mutex
+	closed  bool
+	changed chan struct{}
+	watched bool // changed has been given to somebody
+}
+
+// request is one call of Append.
+type request struct {
+	recorded time.Time
+	topic    string
+	encode   func(seq uint64) ([]byte, error)
+	claimed  atomic.Bool // by the committing goroutine, or by a caller who gave up
+	seq      uint64
+	err      error
+	done     chan struct{} // of capacity one
 }
 
 // Open opens the spool in dir, which is created with mode 0700 if it is not
 // there. Damaged files never make it fail: what is readable is kept, what is
 // not is put in quarantine and reported by Losses. It fails if the directory
 // can't be used at all, or with ErrLocked.
-func Open(dir string, o Options) (*Spool, error) { return nil, errors.ErrUnsupported }
+func Open(dir string, o Options) (*Spool, error) {
+	s := &Spool{
+		dir:          dir,
+		fs:           o.FS,
+		log:          o.Log,
+		segmentBytes: o.SegmentBytes,
+		maxBatch:     o.MaxBatch,
+		wake:         make(chan struct{}, 1),
+		done:         make(chan struct{}),
+		changed:      make(chan struct{}),
+	}
+	if s.fs == nil {
+		s.fs = osFS{}
+	}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	if s.segmentBytes <= 0 {
+		s.segmentBytes = defaultSegmentBytes
+	}
+	if s.maxBatch <= 0 {
+		s.maxBatch = defaultMaxBatch
+	}
+	s.requests.New = func() any { return &request{done: make(chan struct{}, 1)} }
+	if err := s.open(); err != nil {
+		s.release()
+		return nil, fmt.Errorf("open spool %s: %w", dir, err)
+	}
+	go s.run()
+	return s, nil
+}
+
+func (s *Spool) open() error {
+	if err := s.fs.MkdirAll(s.dir); err != nil {
+		return err
+	}
+	lock, err := s.fs.OpenFile(filepath.Join(s.dir, "lock"), lockFlags)
+	if err != nil {
+		return err
+	}
+	s.lock = lock
+	if err := lock.Lock(); err != nil {
+		return err
+	}
+	for i, class := range event.Classes {
+		s.logs[i] = newClassLog(s, class)
+		s.readers[i] = &Reader{log: s.logs[i]}
+	}
+	for _, l := range s.logs {
+		if err := l.load(); err != nil {
+			return err
+		}
+	}
+	if err := s.identify(); err != nil {
+		return err
+	}
+	for _, l := range s.logs {
+		l.resume()
+	}
+	return nil
+}
+
+// release lets go of what open took.
+func (s *Spool) release() {
+	for i, l := range s.logs {
+		if l != nil {
+			_ = l.cursor.close() // written and synced, or reported, before
+			s.readers[i].close()
+		}
+	}
+	if s.lock != nil {
+		_ = s.lock.Close()
+	}
+}
 
 // Append stores one record and returns its sequence number once it is on disk.
 // Concurrent calls share an fdatasync.
@@ -138,35 +253,42 @@ func Open(dir string, o Options) (*Spool, error) { return nil, errors.ErrUnsuppo
 // ctx ends the wait for the record's turn. When the record is being written,
 // Append waits for the outcome.
 func (s *Spool) Append(ctx context.Context, class event.Class, recorded time.Time, topic string, encode func(seq uint64) ([]byte, error)) (seq uint64, err error) {
-	return 0, errors.ErrUnsupported
+	l := s.classLog(class)
+	if l == nil {
+		return 0, fmt.Errorf("spool: no class %q", class)
+	}
+	if len(topic) > MaxTopic {
+		return 0, fmt.Errorf("spool: topic of %d bytes: %w (at most %d)", len(topic), ErrTooLarge, MaxTopic)
+	}
+	if err := ctx.Err(); err != nil {
+		return 0, fmt.Errorf("spool: %w", err)
+	}
+	rq := s.requests.Get().(*request)
+	rq.recorded, rq.topic, rq.encode = recorded, topic, encode
+
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return 0, fmt.Errorf("spool %s: %w", s.dir, ErrClosed)
+	}
+	l.queue = append(l.queue, rq)
+	s.mu.Unlock()
+	s.signal()
+
+	select {
+	case <-rq.done:
+	case <-ctx.Done():
+		if rq.claimed.CompareAndSwap(false, true) {
+			return 0, fmt.Errorf("spool: %w", ctx.Err()) // rq stays in the queue and is passed over
+		}
+		<-rq.done
+	}
+	seq, err = rq.seq, rq.err
+	rq.encode, rq.seq, rq.err = nil, 0, nil
+	rq.claimed.Store(false)
+	s.requests.Put(rq)
+	return seq, err
 }
-
-// Reader returns the reader of a class, always the same one.
-func (s *Spool) Reader(class event.Class) *Reader { return &Reader{} }
-
-// Next returns the records after the read position, oldest first, and moves
-// the position behind them. It never waits: no records and a nil error mean
-// that there are none now. It returns at most maxRecords (at least one), and
-// stops before topics and payloads exceed maxBytes, but returns one record
-// however large it is. Only records that are on disk are returned.
-//
-// Records that can't be read are passed over and reported by Losses. After an
-// error of the disk the position stands where it was; wait and call again. A
-// place that stays unreadable for ten seconds of trying counts as damaged.
-func (r *Reader) Next(maxRecords, maxBytes int) ([]Record, error) { return nil, errors.ErrUnsupported }
-
-// Rewind puts the read position back to just after the last acknowledged
-// record.
-func (r *Reader) Rewind() {}
-
-// Ack says that everything up to seq is delivered. A lower number than before
-// changes nothing; one that Next has not returned since Open is an error.
-//
-// The cursor file follows within 200 ms, which outlives the process; it is
-// synced to disk within two seconds, before a segment behind it is deleted,
-// and by Close. An acknowledgement that is lost means that the records are
-// delivered again.
-func (r *Reader) Ack(seq uint64) error { return errors.ErrUnsupported }
 
 // Changed returns a channel that is closed when records become durable after
 // the call, or when the spool is closed. To lose no wake-up, take the channel
@@ -180,26 +302,150 @@ func (r *Reader) Ack(seq uint64) error { return errors.ErrUnsupported }
 //			<-changed
 //		}
 //	}
-func (s *Spool) Changed() <-chan struct{} { return nil }
+func (s *Spool) Changed() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watched = true
+	return s.changed
+}
+
+// notify wakes those who wait on Changed. The caller holds mu.
+func (s *Spool) notify() {
+	if s.watched && !s.closed {
+		close(s.changed)
+		s.changed = make(chan struct{})
+		s.watched = false
+	}
+}
+
+// Reader returns the reader of a class, always the same one.
+func (s *Spool) Reader(class event.Class) *Reader {
+	for i, l := range s.logs {
+		if l.class == class {
+			return s.readers[i]
+		}
+	}
+	return &Reader{} // whose Next and Ack say so
+}
 
 // Stats returns a snapshot. It may read up to one segment of each class.
-func (s *Spool) Stats() Stats { return Stats{} }
+func (s *Spool) Stats() Stats {
+	return Stats{
+		Urgent:  s.classLog(event.Urgent).stats(),
+		Routine: s.classLog(event.Routine).stats(),
+	}
+}
 
 // Losses returns the losses found since the last call, by Open or by Next. Each
 // is returned once, and again after a restart until LossRecorded confirmed it.
-func (s *Spool) Losses() []Loss { return nil }
+func (s *Spool) Losses() []Loss {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []Loss
+	for _, l := range s.logs {
+		all = append(all, l.fresh...)
+		l.fresh = nil
+	}
+	return all
+}
 
 // LossRecorded says that a loss from Losses has been made an event that is on
 // disk, so that it need not be reported again after a restart.
-func (s *Spool) LossRecorded(l Loss) {}
+func (s *Spool) LossRecorded(loss Loss) {
+	if l := s.classLog(loss.Class); l != nil {
+		l.lossRecorded(loss)
+	}
+}
 
 // Close commits what waits, writes the cursors and gives the lock back. No
 // goroutine is left. It may be called more than once.
-func (s *Spool) Close() error { return nil }
+func (s *Spool) Close() error {
+	s.mu.Lock()
+	first := !s.closed
+	if first {
+		s.closed = true
+		close(s.changed)
+	}
+	s.mu.Unlock()
+	if first {
+		s.signal()
+	}
+	<-s.done
+	return s.closeErr
+}
 
-// Spool is an open spool. Its methods may be called from several goroutines.
-type Spool struct{}
+func (s *Spool) classLog(class event.Class) *classLog {
+	for _, l := range s.logs {
+		if l.class == class {
+			return l
+		}
+	}
+	return nil
+}
 
-// Reader hands out the records of one class. Its methods may be called from
-// several goroutines.
-type Reader struct{}
+// signal tells the committing goroutine that there is something to do.
+func (s *Spool) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run is the committing goroutine: it alone writes to the segments and cursors.
+func (s *Spool) run() {
+	defer close(s.done)
+	timer := time.NewTimer(cursorEvery)
+	armed := true
+	for {
+		select {
+		case <-s.wake:
+		case <-timer.C:
+			armed = false
+			for _, l := range s.logs {
+				l.tidy()
+			}
+		}
+		for _, l := range s.logs { // urgent first
+			l.commit()
+		}
+		if !armed && s.untidy() {
+			timer.Reset(cursorEvery)
+			armed = true
+		}
+		s.mu.Lock()
+		waiting := false
+		for _, l := range s.logs {
+			waiting = waiting || len(l.queue) > 0
+		}
+		closed := s.closed
+		s.mu.Unlock()
+		switch {
+		case waiting:
+			s.signal()
+		case closed:
+			timer.Stop()
+			var errs []error
+			for _, l := range s.logs {
+				l.seal()
+				if err := l.writeCursor(true, true); err != nil {
+					errs = append(errs, fmt.Errorf("close spool %s: write the %s cursor: %w (delivered events will be delivered again)", s.dir, l.class, err))
+				}
+			}
+			s.closeErr = errors.Join(errs...)
+			s.release()
+			return
+		}
+	}
+}
+
+// untidy reports whether a cursor is to be written or synced.
+func (s *Spool) untidy() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, l := range s.logs {
+		if l.dirty || l.cursor.unsynced {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,751 @@
+package spool
+
+import (
+	"cmp"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+const lockFlags = os.O_RDWR | os.O_CREATE
+
+// segment is one file of a log. It holds the numbers from first up to, not
+// including, the first of the next segment.
+type segment struct {
+	gen, first uint64
+	end        int64 // what lies at or after it is no record
+	size       int64 // on disk
+	// keep is set when damaged bytes in it could not be copied: the file then
+	// goes to quarantine instead of being deleted.
+	keep bool
+}
+
+func (g segment) name() string { return fmt.Sprintf("%020d-%010d.seg", g.first, g.gen) }
+
+func parseSegmentName(name string) (g segment, ok bool) {
+	first, gen, ok := strings.Cut(strings.TrimSuffix(name, ".seg"), "-")
+	if !ok || len(first) != 20 || len(gen) != 10 || !strings.HasSuffix(name, ".seg") {
+		return g, false
+	}
+	var err1, err2 error
+	g.first, err1 = strconv.ParseUint(first, 10, 64)
+	g.gen, err2 = strconv.ParseUint(gen, 10, 64)
+	return g, err1 == nil && err2 == nil && g.first > 0 && g.first <= maxEvidence
+}
+
+// classLog is the log of one class.
+type classLog struct {
+	s     *Spool
+	class event.Class
+	code  byte
+	dir   string
+
+	// Guarded by s.mu. Only the committing goroutine changes segments and head,
+	// so it may read them without.
+	queue               []*request
+	segments            []segment // by generation
+	head, acked, handed uint64    // handed: highest number that Next returned
+	losses              []knownLoss
+	fresh               []Loss // for Losses
+	dirty               bool   // the cursor file lags behind
+	oldestSeq           uint64 // whose time of recording is oldestTime
+	oldestTime          time.Time
+	oldestAt            int64 // where a search for the oldest may begin, in the segment oldestGen
+	oldestGen           uint64
+
+	// Of Open, then of the committing goroutine.
+	cursor     cursorFile
+	found      cursorState
+	haveCursor bool
+	gen        uint64 // highest one tried
+	active     File   // the last segment while it is written to
+	capacity   int64  // of the active segment
+	batch      []*request
+	pending    []*request // encoded in frames
+	frames     []byte
+	synced     time.Time // of the cursor
+	failing    bool      // the last write failed
+	cursorBad  bool      // the last write of the cursor failed
+}
+
+// maxEvidence bounds the numbers that names and cursors are believed; it leaves
+// room below maxSequence to count on from there.
+const maxEvidence = maxSequence / 2
+
+func newClassLog(s *Spool, class event.Class) *classLog {
+	dir := filepath.Join(s.dir, string(class))
+	return &classLog{
+		s: s, class: class, code: classCode(class), dir: dir,
+		cursor: cursorFile{fs: s.fs, path: filepath.Join(dir, "cursor"), class: classCode(class)},
+	}
+}
+
+func (l *classLog) path(g segment) string { return filepath.Join(l.dir, g.name()) }
+
+// load lists the segments and reads the cursor.
+func (l *classLog) load() error {
+	if err := l.s.fs.MkdirAll(l.dir); err != nil {
+		return err
+	}
+	files, err := l.s.fs.ReadDir(l.dir)
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		if f.Name == "cursor.new" {
+			if err := l.s.fs.Remove(filepath.Join(l.dir, f.Name)); err != nil {
+				l.warn("an unfinished cursor file is in the way", "error", err)
+			}
+			continue
+		}
+		if g, ok := parseSegmentName(f.Name); ok {
+			g.end, g.size = f.Size, f.Size
+			l.segments = append(l.segments, g)
+			l.gen = max(l.gen, g.gen)
+		}
+	}
+	slices.SortFunc(l.segments, func(a, b segment) int {
+		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.first, b.first))
+	})
+	l.found, l.haveCursor, err = l.cursor.open()
+	if err != nil {
+		l.warn("the cursor can't be read, or not be relied on; if it is lost, delivered events are delivered again", "error", err)
+	}
+	l.gen = max(l.gen, l.found.gen)
+	return nil
+}
+
+// identify finds the spool's id in the cursors, else in the newest segments,
+// else makes one.
+func (s *Spool) identify() error {
+	for _, l := range s.logs {
+		if l.haveCursor {
+			s.id = l.found.id
+			break
+		}
+	}
+	for _, l := range s.logs {
+		for _, g := range slices.Backward(l.segments) {
+			if s.id != (spoolID{}) {
+				break
+			}
+			s.id = l.readID(g)
+		}
+	}
+	for _, l := range s.logs {
+		if l.haveCursor && l.found.id != s.id {
+			l.warn("the cursor belongs to another spool and is not used; delivered events are delivered again")
+			l.found, l.haveCursor = cursorState{}, false
+			_ = l.cursor.close()
+		}
+	}
+	if s.id == (spoolID{}) {
+		if _, err := rand.Read(s.id[:]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readID returns the spool id in a segment's header, zero if it can't be read.
+func (l *classLog) readID(g segment) spoolID {
+	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDONLY)
+	if err != nil {
+		return spoolID{}
+	}
+	defer func() { _ = f.Close() }() // read only
+	b := make([]byte, segmentHeader)
+	n, _ := f.ReadAt(b, 0) // a short or failed read has no intact header
+	h, _, _ := parseSegmentHeader(b[:n])
+	return h.id
+}
+
+// resume finds out where the log ends, by reading its newest segment, and how
+// far it is delivered.
+//
+// The head is the highest number for which there is any evidence: a record, the
+// name of the newest segment, or the cursor. What lies between the last
+// readable record and the head is lost.
+//
+// What follows the last record without being one is either the rest of a write
+// that was never confirmed, which is cut off and whose numbers are given again,
+// or a confirmed record that was damaged, whose numbers are not. The cursor
+// tells which if it knows a higher head; after an orderly Close it knows the
+// exact one. Otherwise the look of the bytes decides (scanner.torn).
+func (l *classLog) resume() {
+	l.dropVoid()
+	c := l.found
+	head := max(c.head, c.acked)
+	var tail *scan
+	for len(l.segments) > 0 {
+		g := l.segments[len(l.segments)-1]
+		tail = l.scan(g)
+		if !tail.foreign {
+			break
+		}
+		tail.close()
+		l.warn("a segment does not belong here and goes to quarantine", "file", l.path(g))
+		l.quarantineFile(g)
+		l.segments = l.segments[:len(l.segments)-1]
+	}
+	l.losses, l.acked = c.losses, c.acked
+	if len(l.segments) > 0 {
+		head = max(head, tail.head, l.segments[len(l.segments)-1].first-1)
+		if !l.haveCursor {
+			l.acked = l.segments[0].first - 1
+		}
+	}
+	l.head = head
+	l.oldLosses()
+	if len(l.segments) == 0 {
+		l.lose(l.acked+1, head, nil)
+	} else {
+		l.lose(l.acked+1, l.segments[0].first-1, nil)
+		if tail.file != nil && !tail.unreadable { // else the Reader tries again
+			for _, gap := range tail.gaps {
+				l.lose(gap.first, gap.last, &gap)
+			}
+			l.lose(tail.last+1, head, &tail.rest)
+			l.cut(&l.segments[len(l.segments)-1], tail)
+		}
+		tail.close()
+	}
+	l.handed = l.acked
+	l.found = cursorState{}
+	l.dirty = true
+}
+
+// dropVoid removes the segments of which no number counts, because the next
+// generation begins at their first one: refused writes, or allocated in vain.
+func (l *classLog) dropVoid() {
+	var kept []segment
+	for _, g := range slices.Backward(l.segments) {
+		if len(kept) > 0 && g.first >= kept[len(kept)-1].first {
+			if l.blank(g) {
+				l.remove(g)
+			} else {
+				l.warn("a segment of refused writes goes to quarantine", "file", l.path(g))
+				l.quarantineFile(g)
+			}
+			continue
+		}
+		kept = append(kept, g)
+	}
+	slices.Reverse(kept)
+	l.segments = kept
+}
+
+// blank reports whether a segment surely holds nothing but its header.
+func (l *classLog) blank(g segment) bool {
+	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDONLY)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = f.Close() }() // read only
+	sc := scanner{file: f, class: l.code, end: g.size}
+	end, err := sc.trimZeros(segmentHeader, g.size)
+	return err == nil && end <= segmentHeader
+}
+
+// scan is what resume learns of the newest segment.
+type scan struct {
+	file    File // nil if it can't be opened
+	foreign bool
+	// unreadable says that the disk failed to read some of it.
+	unreadable bool
+	last       uint64 // the last number that is readable or known to be missing before it
+	head       uint64 // the highest number that was given, as far as the file shows
+	end        int64  // where the last record ends
+	torn       bool   // nothing follows but zeros, or an unfinished or refused write
+	gaps       []gap
+	rest       gap // what follows the last record
+}
+
+// gap is a piece of a segment that holds no record, where some should be.
+type gap struct {
+	first, last uint64 // the missing numbers
+	seg         segment
+	file        File
+	from, to    int64 // the bytes, equal if there are none
+}
+
+func (t *scan) close() {
+	if t.file != nil {
+		_ = t.file.Close() // resume writes nothing but the new size
+	}
+}
+
+func (l *classLog) scan(g segment) *scan {
+	// After an orderly Close the head is known; what is above was refused.
+	limit, exact := uint64(maxSequence), false
+	if c := l.found; c.closed && g.gen <= c.gen {
+		limit, exact = c.head, true
+	}
+	t := &scan{last: g.first - 1, end: segmentHeader}
+	t.rest.seg = g
+	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR)
+	if err != nil {
+		l.warn("the newest segment can't be opened; the sequence goes on above all that it may hold", "error", err)
+		t.head = g.first + uint64(max(g.size, l.s.segmentBytes))/frameMin
+		return t
+	}
+	t.file, t.rest.file = f, f
+	sc := scanner{file: f, class: l.code, end: g.size, tolerant: true}
+	sc.off, t.foreign = l.frames0(&sc, g)
+	if t.foreign {
+		return t
+	}
+	for {
+		fr, ok, _ := sc.peek() // being tolerant, it does not fail
+		if !ok || fr.seq > limit {
+			break
+		}
+		if fr.seq <= t.last {
+			sc.take(fr)
+			continue
+		}
+		if fr.seq > t.last+1 && len(t.gaps) < maxLosses {
+			// Further ones are left to the Reader to find.
+			t.gaps = append(t.gaps, gap{t.last + 1, fr.seq - 1, g, f, sc.gapFrom, sc.gapTo})
+		}
+		t.last = fr.seq
+		sc.take(fr)
+		t.end = sc.off
+	}
+	t.head = t.last
+	t.rest.from, t.rest.to = sc.gapFrom, sc.gapTo
+	t.unreadable = sc.unreadable
+	t.torn = true
+	if exact || t.rest.to == t.rest.from {
+		return t
+	}
+	t.torn, _ = sc.torn(t.rest.from) // tolerant
+	t.torn = t.torn && l.found.head <= t.last
+	if !t.torn {
+		t.head = l.assigned(&sc, t)
+	}
+	return t
+}
+
+// assigned returns the highest number that may have been given to the damaged
+// records at the end of a segment. Where a header is intact it tells; else as
+// many are assumed as fit.
+func (l *classLog) assigned(sc *scanner, t *scan) uint64 {
+	head := t.last
+	at := t.rest.from
+	for at < t.rest.to {
+		b, _ := sc.bytesAt(at, frameHeader) // tolerant
+		f, _, _, ok := parseFrameHeader(b, l.code)
+		if !ok || f.seq <= head || f.seq > head+uint64(t.rest.to-at)/frameMin+1 {
+			return head + uint64(t.rest.to-at)/frameMin + 1
+		}
+		head = f.seq
+		at += int64(f.size)
+	}
+	return head
+}
+
+// frames0 reads a segment's header and returns where its frames begin. foreign
+// says that the segment is intact and not one of this log. Where the header is
+// damaged the frames speak for themselves.
+func (l *classLog) frames0(sc *scanner, g segment) (off int64, foreign bool) {
+	b, err := sc.bytesAt(0, segmentHeader)
+	if err != nil {
+		return segmentHeader, false
+	}
+	h, intact, known := parseSegmentHeader(b)
+	if !intact {
+		l.s.log.Warn("a segment's header is damaged; its records are read nevertheless", "class", l.class, "file", l.path(g))
+		return segmentHeader, false
+	}
+	if !known || h.id != l.s.id || h.class != l.code || h.first != g.first || h.gen != g.gen {
+		return segmentHeader, true
+	}
+	return h.frames, false
+}
+
+// cut takes off what follows the last record, unless it may be damaged records:
+// those stay for the Reader to come to.
+func (l *classLog) cut(g *segment, t *scan) {
+	end := t.end
+	switch n := t.rest.to - t.rest.from; {
+	case n > 0 && (!t.torn || l.head > t.last):
+		end = t.rest.to // only the zeros
+	case n > 0:
+		l.s.log.Info("cut off a write that was not confirmed when the process ended", "class", l.class, "file", l.path(*g), "bytes", n)
+	}
+	g.end = end
+	if end >= g.size {
+		return
+	}
+	if err := t.file.Truncate(end); err != nil {
+		l.warn("the unused end of the newest segment can't be cut off; it stays until the segment is deleted", "error", err)
+		return
+	}
+	g.size = end
+}
+
+// commit writes one batch of what waits.
+func (l *classLog) commit() {
+	l.s.mu.Lock()
+	n := min(len(l.queue), l.s.maxBatch)
+	l.batch = append(l.batch[:0], l.queue[:n]...)
+	rest := copy(l.queue, l.queue[n:])
+	clear(l.queue[rest:])
+	l.queue = l.queue[:rest]
+	l.s.mu.Unlock()
+
+	for _, rq := range l.batch {
+		if !rq.claimed.CompareAndSwap(false, true) {
+			continue // the caller gave up
+		}
+		payload, err := l.encode(rq)
+		if err != nil {
+			rq.err = err
+			rq.done <- struct{}{}
+			continue
+		}
+		seq := l.head + 1 + uint64(len(l.pending))
+		l.frames = appendFrame(l.frames, l.code, seq, rq.recorded, rq.topic, payload)
+		l.pending = append(l.pending, rq)
+		if len(l.frames) >= maxBatchBytes {
+			l.flush()
+		}
+	}
+	l.flush()
+	clear(l.batch)
+}
+
+// encode calls the caller's function for the next number.
+func (l *classLog) encode(rq *request) (payload []byte, err error) {
+	seq := l.head + 1 + uint64(len(l.pending))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("spool: encode of %s sequence %d panicked: %v", l.class, seq, p)
+		}
+	}()
+	payload, err = rq.encode(seq)
+	if err == nil && len(payload) > MaxRecord {
+		err = fmt.Errorf("spool: payload of %d bytes on topic %s: %w (at most %d)", len(payload), rq.topic, ErrTooLarge, MaxRecord)
+	}
+	return payload, err
+}
+
+// flush stores what is encoded and tells the callers.
+func (l *classLog) flush() {
+	if len(l.pending) == 0 {
+		return
+	}
+	first := l.head + 1
+	err := l.store()
+	switch {
+	case err != nil:
+		if isFull(err) {
+			err = fmt.Errorf("%w: %w", ErrFull, err)
+		}
+		err = fmt.Errorf("spool: %s log in %s: %w", l.class, l.dir, err)
+		if !l.failing {
+			l.s.log.Error("events can't be stored", "class", l.class, "error", err)
+		}
+	case l.failing:
+		l.s.log.Info("events can be stored again", "class", l.class)
+	}
+	l.failing = err != nil
+	for i, rq := range l.pending {
+		rq.seq, rq.err = first+uint64(i), err
+		if err != nil {
+			rq.seq = 0
+		}
+		rq.done <- struct{}{}
+	}
+	clear(l.pending)
+	l.pending = l.pending[:0]
+	l.frames = l.frames[:0]
+}
+
+// store makes the encoded batch durable: behind the last one, or, if there is
+// no room or that fails, in a new segment.
+func (l *classLog) store() error {
+	if l.active != nil {
+		end := l.segments[len(l.segments)-1].end
+		if end+int64(len(l.frames)) <= l.capacity {
+			err := write(l.active, l.frames, end)
+			if err == nil {
+				l.publish(nil, end+int64(len(l.frames)))
+				return nil
+			}
+			// What the failed write left is void: see format.go.
+			l.warn("a write failed; trying again in a new segment", "error", err)
+		}
+		l.seal()
+	}
+	err := l.begin()
+	if isFull(err) && l.reclaim() {
+		err = l.begin()
+	}
+	return err
+}
+
+func write(f File, b []byte, off int64) error {
+	if _, err := f.WriteAt(b, off); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// begin starts a segment with the encoded batch as its first records. It leaves
+// nothing behind if it fails, as far as the disk allows.
+func (l *classLog) begin() (err error) {
+	if !l.s.rooted {
+		if err := l.s.root(); err != nil {
+			return err
+		}
+	}
+	l.gen++
+	g := segment{gen: l.gen, first: l.head + 1}
+	b := appendSegmentHeader(make([]byte, 0, segmentHeader+len(l.frames)), segmentInfo{
+		class: l.code, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(time.Now()),
+	})
+	b = append(b, l.frames...)
+	capacity := max(l.s.segmentBytes, int64(len(b)))
+	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Truncate(0) // should it not be possible to remove it
+			_ = f.Close()
+			l.remove(g)
+		}
+	}()
+	g.size = capacity
+	if err := f.Allocate(capacity); errors.Is(err, errors.ErrUnsupported) {
+		g.size = int64(len(b))
+	} else if err != nil {
+		return err
+	}
+	if err := write(f, b, 0); err != nil {
+		return err
+	}
+	if err := l.s.fs.SyncDir(l.dir); err != nil {
+		return err
+	}
+	l.active, l.capacity = f, capacity
+	l.publish(&g, int64(len(b)))
+	return nil
+}
+
+// root makes the spool's directories durable.
+func (s *Spool) root() error {
+	if err := s.fs.SyncDir(s.dir); err != nil {
+		return err
+	}
+	if err := s.fs.SyncDir(filepath.Dir(s.dir)); err != nil && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	s.rooted = true
+	return nil
+}
+
+// publish makes the stored batch known: it ends at end of the last segment, or
+// of the new one.
+func (l *classLog) publish(begun *segment, end int64) {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if begun != nil {
+		l.segments = append(l.segments, *begun)
+	}
+	g := &l.segments[len(l.segments)-1]
+	g.end = end
+	g.size = max(g.size, end)
+	if l.acked == l.head {
+		l.oldestSeq, l.oldestTime = l.head+1, time.Unix(0, unixNano(l.pending[0].recorded)).UTC()
+	}
+	l.head += uint64(len(l.pending))
+	l.dirty = true
+	l.s.notify()
+}
+
+// seal ends the active segment and gives its unused space back.
+func (l *classLog) seal() {
+	if l.active == nil {
+		return
+	}
+	end := l.segments[len(l.segments)-1].end
+	err := l.active.Truncate(end)
+	_ = l.active.Close() // what counts of it is synced
+	l.active = nil
+	if err != nil {
+		l.warn("the unused end of a segment can't be cut off; it stays until the segment is deleted", "error", err)
+		return
+	}
+	l.s.mu.Lock()
+	l.segments[len(l.segments)-1].size = end
+	l.s.mu.Unlock()
+}
+
+// tidy writes the cursor if it lags, and deletes what it passed.
+func (l *classLog) tidy() {
+	l.s.mu.Lock()
+	dirty := l.dirty
+	l.s.mu.Unlock()
+	if !dirty && !l.cursor.unsynced {
+		return
+	}
+	err := l.writeCursor(false, false)
+	if err != nil && !l.cursorBad {
+		l.s.log.Error("the cursor can't be written; delivered events stay on disk and are delivered again after a restart", "class", l.class, "error", err)
+	}
+	if err == nil && l.cursorBad {
+		l.s.log.Info("the cursor can be written again", "class", l.class)
+	}
+	l.cursorBad = err != nil
+}
+
+// writeCursor brings the cursor file up to date, and once it is synced deletes
+// the segments behind it. The newest segment always stays: its name keeps the
+// sequence even when the cursor is lost.
+func (l *classLog) writeCursor(sync, closed bool) error {
+	l.s.mu.Lock()
+	state := cursorState{
+		id: l.s.id, acked: l.acked, head: l.head, gen: l.gen, closed: closed,
+		losses: slices.Clone(l.losses),
+	}
+	l.dirty = false
+	n := l.deletable()
+	l.s.mu.Unlock()
+
+	now := time.Now()
+	sync = sync || n > 0 || now.Sub(l.synced) >= syncEvery
+	if err := l.cursor.write(state, sync); err != nil {
+		l.s.mu.Lock()
+		l.dirty = true
+		l.s.mu.Unlock()
+		return err
+	}
+	if sync {
+		l.synced = now
+	}
+	if n == 0 {
+		return nil
+	}
+	l.s.mu.Lock()
+	gone := slices.Clone(l.segments[:n])
+	l.segments = slices.Delete(l.segments, 0, n)
+	l.s.mu.Unlock()
+	for _, g := range gone {
+		if g.keep {
+			l.quarantineFile(g)
+		} else {
+			l.remove(g)
+		}
+	}
+	return nil
+}
+
+// deletable counts the segments at the front that are delivered. The caller
+// holds s.mu.
+func (l *classLog) deletable() int {
+	n := 0
+	for n+1 < len(l.segments) && l.segments[n+1].first-1 <= l.acked {
+		n++
+	}
+	return n
+}
+
+// reclaim deletes what is delivered now, in both classes, instead of at the
+// next tick. It reports whether there was anything.
+func (l *classLog) reclaim() bool {
+	freed := false
+	for _, o := range l.s.logs {
+		l.s.mu.Lock()
+		n := o.deletable()
+		l.s.mu.Unlock()
+		if n > 0 && o.writeCursor(true, false) == nil {
+			freed = true
+		}
+	}
+	return freed
+}
+
+func (l *classLog) remove(g segment) {
+	if err := l.s.fs.Remove(l.path(g)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		l.warn("a segment that is not needed any more can't be deleted; the next start tries again", "error", err)
+	}
+}
+
+// stats is a snapshot of the class.
+func (l *classLog) stats() ClassStats {
+	l.s.mu.Lock()
+	st := ClassStats{Head: l.head, Acked: l.acked, Backlog: l.head - l.acked}
+	for _, g := range l.segments {
+		st.Bytes += g.size
+	}
+	known, at := l.oldestSeq == l.acked+1, l.oldestTime
+	l.s.mu.Unlock()
+	switch {
+	case st.Backlog == 0:
+	case known:
+		st.OldestUnacked = at
+	default:
+		st.OldestUnacked = l.findOldest(st.Acked + 1)
+	}
+	return st
+}
+
+// findOldest returns when the first readable record from seq on was recorded.
+func (l *classLog) findOldest(seq uint64) time.Time {
+	l.s.mu.Lock()
+	segments := slices.Clone(l.segments)
+	hintGen, hintAt := l.oldestGen, l.oldestAt
+	l.s.mu.Unlock()
+	for i, g := range segments {
+		if i+1 < len(segments) && segments[i+1].first <= seq {
+			continue
+		}
+		f, err := l.s.fs.OpenFile(l.path(g), os.O_RDONLY)
+		if err != nil {
+			continue // deleted meanwhile, or for the Reader to report
+		}
+		sc := scanner{file: f, class: l.code, off: segmentHeader, end: g.end, tolerant: true}
+		if g.gen == hintGen {
+			sc.off = hintAt
+		}
+		for {
+			fr, ok, _ := sc.peek()
+			if !ok || i+1 < len(segments) && fr.seq >= segments[i+1].first {
+				break
+			}
+			if fr.seq < seq {
+				sc.take(fr)
+				continue
+			}
+			_ = f.Close() // read only
+			at := time.Unix(0, fr.recorded).UTC()
+			l.s.mu.Lock()
+			l.oldestSeq, l.oldestTime, l.oldestGen, l.oldestAt = seq, at, g.gen, sc.off
+			l.s.mu.Unlock()
+			return at
+		}
+		_ = f.Close() // read only
+	}
+	return time.Time{}
+}
+
+func (l *classLog) warn(msg string, args ...any) {
+	l.s.log.Warn(msg, append([]any{"class", l.class}, args...)...)
+}
+
+func isFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}

@@ -1,0 +1,241 @@
+package spool
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+)
+
+// The cursor file says what of a class is delivered. It has two slots of
+// cursorSlot bytes that are overwritten in place by turns, to spare the flash
+// and the journal; the slot of the higher count that is whole is the one that
+// counts. A slot is left alone until the other one is synced.
+//
+//	 0  8  cursorMagic
+//	 8  2  format version, 1
+//	10  1  class
+//	11  1  flags: 1 = closed in order
+//	12  4  number of losses
+//	16 16  spool id
+//	32  8  count of writes
+//	40  8  acknowledged sequence number
+//	48  8  head: highest sequence number given
+//	56  8  generation: highest one tried
+//	64     losses of 32 bytes: first, last, count, flags (1 = recorded)
+//	       CRC of everything before
+const (
+	cursorMagic  = "\xf7LPCUR\r\n"
+	cursorSlot   = 4096
+	cursorHeader = 64
+	lossBytes    = 32
+
+	// maxLosses bounds the losses of a class that are remembered one by one.
+	maxLosses = 120
+)
+
+// cursorState is what a slot holds.
+type cursorState struct {
+	id         spoolID
+	acked      uint64
+	head       uint64
+	gen        uint64
+	closed     bool
+	losses     []knownLoss
+	writeCount uint64
+}
+
+// knownLoss is a loss that the Reader need not find again.
+type knownLoss struct {
+	first, last, count uint64
+	// recorded is set when the loss is an event that is on disk.
+	recorded bool
+}
+
+// dense says that every number of the range is lost.
+func (k knownLoss) dense() bool { return k.count == k.last-k.first+1 }
+
+func appendCursor(b []byte, class byte, c cursorState) []byte {
+	at := len(b)
+	var flags byte
+	if c.closed {
+		flags = 1
+	}
+	b = append(b, cursorMagic...)
+	b = binary.LittleEndian.AppendUint16(b, formatVersion)
+	b = append(b, class, flags)
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(c.losses)))
+	b = append(b, c.id[:]...)
+	b = binary.LittleEndian.AppendUint64(b, c.writeCount)
+	b = binary.LittleEndian.AppendUint64(b, c.acked)
+	b = binary.LittleEndian.AppendUint64(b, c.head)
+	b = binary.LittleEndian.AppendUint64(b, c.gen)
+	for _, l := range c.losses {
+		var recorded uint64
+		if l.recorded {
+			recorded = 1
+		}
+		b = binary.LittleEndian.AppendUint64(b, l.first)
+		b = binary.LittleEndian.AppendUint64(b, l.last)
+		b = binary.LittleEndian.AppendUint64(b, l.count)
+		b = binary.LittleEndian.AppendUint64(b, recorded)
+	}
+	return binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
+}
+
+func parseCursor(b []byte, class byte) (c cursorState, ok bool) {
+	if len(b) < cursorHeader || string(b[:8]) != cursorMagic ||
+		binary.LittleEndian.Uint16(b[8:]) != formatVersion || b[10] != class {
+		return c, false
+	}
+	n := binary.LittleEndian.Uint32(b[12:])
+	if n > maxLosses {
+		return c, false
+	}
+	end := cursorHeader + int(n)*lossBytes
+	if len(b) < end+4 || binary.LittleEndian.Uint32(b[end:]) != checksum(b[:end]) {
+		return c, false
+	}
+	c.closed = b[11]&1 != 0
+	copy(c.id[:], b[16:])
+	c.writeCount = binary.LittleEndian.Uint64(b[32:])
+	c.acked = binary.LittleEndian.Uint64(b[40:])
+	c.head = binary.LittleEndian.Uint64(b[48:])
+	c.gen = binary.LittleEndian.Uint64(b[56:])
+	for at := cursorHeader; at < end; at += lossBytes {
+		c.losses = append(c.losses, knownLoss{
+			first:    binary.LittleEndian.Uint64(b[at:]),
+			last:     binary.LittleEndian.Uint64(b[at+8:]),
+			count:    binary.LittleEndian.Uint64(b[at+16:]),
+			recorded: b[at+24]&1 != 0,
+		})
+	}
+	return c, c.acked <= c.head && c.head <= maxSequence
+}
+
+// cursorFile writes the slots.
+type cursorFile struct {
+	fs    FS
+	path  string
+	class byte
+
+	file     File // nil before the first write and after a failed one
+	count    uint64
+	slot     int64 // to write next: 0 or 1
+	unsynced bool
+	buf      []byte
+}
+
+// open reads the cursor. ok is false if there is none that can be read. The
+// error only says why.
+func (c *cursorFile) open() (state cursorState, ok bool, err error) {
+	f, err := c.fs.OpenFile(c.path, os.O_RDWR)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		return state, false, err
+	}
+	b := make([]byte, cursorSlot)
+	for slot := range int64(2) {
+		n, readErr := f.ReadAt(b, slot*cursorSlot)
+		if readErr != nil && readErr != io.EOF {
+			err = readErr
+			continue
+		}
+		s, whole := parseCursor(b[:n], c.class)
+		if whole && (!ok || s.writeCount > state.writeCount) {
+			state, ok = s, true
+			c.slot = 1 - slot
+		}
+	}
+	c.count = state.writeCount
+	// A process that was killed may have left the slot unsynced. It must be
+	// durable before the other one is touched.
+	if ok && err == nil {
+		if err = f.Sync(); err == nil {
+			c.file = f
+			return state, true, nil
+		}
+	}
+	_ = f.Close() // the next write makes a new file
+	if !ok && err == nil {
+		err = fmt.Errorf("%s is damaged", c.path)
+	}
+	return state, ok, err
+}
+
+// write writes a slot; sync makes it durable too.
+func (c *cursorFile) write(state cursorState, sync bool) (err error) {
+	if c.file == nil {
+		return c.create(state)
+	}
+	defer func() {
+		if err != nil { // never retry on the same pages
+			_ = c.file.Close()
+			c.file = nil
+		}
+	}()
+	c.count++
+	state.writeCount = c.count
+	c.buf = appendCursor(c.buf[:0], c.class, state)
+	if _, err := c.file.WriteAt(c.buf, c.slot*cursorSlot); err != nil {
+		return err
+	}
+	c.unsynced = true
+	if !sync {
+		return nil
+	}
+	if err := c.file.Sync(); err != nil {
+		return err
+	}
+	c.unsynced = false
+	c.slot = 1 - c.slot
+	return nil
+}
+
+// create puts a new cursor file in the place of the old one, durably.
+func (c *cursorFile) create(state cursorState) (err error) {
+	temp := c.path + ".new"
+	f, err := c.fs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = f.Close()
+			_ = c.fs.Remove(temp) // Open removes it at the latest
+		}
+	}()
+	c.count++
+	state.writeCount = c.count
+	c.buf = appendCursor(c.buf[:0], c.class, state)
+	if err := f.Allocate(2 * cursorSlot); err != nil && !errors.Is(err, errors.ErrUnsupported) {
+		return err
+	}
+	if _, err := f.WriteAt(c.buf, 0); err != nil {
+		return err
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := c.fs.Rename(temp, c.path); err != nil {
+		return err
+	}
+	if err := c.fs.SyncDir(filepath.Dir(c.path)); err != nil {
+		return err
+	}
+	c.file, c.slot, c.unsynced = f, 1, false
+	return nil
+}
+
+func (c *cursorFile) close() error {
+	if c.file == nil {
+		return nil
+	}
+	f := c.file
+	c.file = nil
+	return f.Close()
+}

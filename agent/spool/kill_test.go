@@ -1,0 +1,5 @@
+package spool
+
+const childDir = "LANEPOST_SPOOL_CHILD"
+
+func child(string) {}
