@@ -1,0 +1,658 @@
+package uplink
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/lanepost/lanepost/agent/spool"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// Bounds of a session.
+const (
+	// handOver bounds paho's Publish. Our conn never blocks, so it is reached
+	// only when the session ends in the very moment of the call.
+	handOver = time.Second
+	// downTimeout bounds the wait for paho's goroutines.
+	downTimeout = 10 * time.Second
+	// watchEvery is how often a session is looked after.
+	watchEvery = time.Second
+	// packetSlack is what a PUBLISH adds to its topic and payload, at most.
+	packetSlack = 16
+	// qos of everything. Nothing is gained from 2: subscribers know events by id.
+	qos = 1
+)
+
+// session is one connection to a broker, from login to its end.
+type session struct {
+	u      *Uplink
+	client mqtt.Client
+	conn   *conn
+
+	streams [len(event.Classes)]*stream
+	// states are the retained messages on their way.
+	states []flight
+
+	count, bytes int       // on their way
+	progress     time.Time // when something was last confirmed, or the window began to fill
+	acked        int       // events confirmed in this session
+}
+
+// stream is one class of events.
+type stream struct {
+	class  event.Class
+	reader *spool.Reader
+	window int
+	ready  []spool.Record // read and not yet sent
+	flying []flight       // sent and not yet confirmed, in sequence
+	retry  time.Time      // do not read the spool before, after a failure
+}
+
+// flight is a message on its way.
+type flight struct {
+	token    mqtt.Token
+	bytes    int
+	sequence uint64  // of an event
+	message  Message // a state's; of an event only the topic
+}
+
+// done is the channel that closes when the first of the flights is decided; nil
+// if there is none.
+func done(flights []flight) <-chan struct{} {
+	if len(flights) == 0 {
+		return nil
+	}
+	return flights[0].token.Done()
+}
+
+// session runs one session with a broker to its end, which is never without an
+// error unless ctx ended. healthy tells that the broker was of use.
+func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, err error) {
+	s, err := u.open(ctx, broker)
+	if err != nil {
+		return false, err
+	}
+	began := time.Now()
+	err = s.run(ctx)
+	if err == nil {
+		s.goodbye()
+	} else if cause := s.conn.reason(); cause != nil {
+		err = cause // what ended the connection explains the failed message
+	}
+	s.down()
+	// Now every message is decided: what was confirmed at the last moment counts.
+	_ = s.reap() // the end of the session is told already
+	s.settle(err)
+	if err != nil {
+		err = explain(running, err, broker, u.o.ClientID)
+	}
+	return s.acked > 0 || time.Since(began) > healthyAfter, err
+}
+
+// open connects and logs in.
+func (u *Uplink) open(ctx context.Context, broker *url.URL) (*session, error) {
+	if u.numberUsed || u.number == 0 {
+		u.nextNumber()
+	}
+	will := Message{}
+	if u.o.Will != nil {
+		will.Topic, will.Payload = u.o.Will(u.number)
+	}
+	s := &session{u: u}
+	err := s.connect(ctx, broker, &u.o, will, func() { u.numberUsed = true })
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// nextNumber counts a new session.
+func (u *Uplink) nextNumber() {
+	if u.o.Session == nil {
+		u.number++
+	} else {
+		n, err := u.o.Session()
+		if err != nil {
+			u.log.Warn("the session's number is not on disk", "session", n, "err", err)
+		}
+		u.number = n
+	}
+	u.numberUsed = false
+	u.mu.Lock()
+	u.status.Session = u.number
+	u.mu.Unlock()
+}
+
+// connect opens the connection and logs in. reached is called when the broker
+// may hear of this session.
+func (s *session) connect(ctx context.Context, broker *url.URL, o *Options, will Message, reached func()) error {
+	po, err := s.clientOptions(o, will)
+	if err != nil {
+		return explain(dialing, err, broker, o.ClientID)
+	}
+	nc, err := dial(ctx, broker, o)
+	if err != nil {
+		return explain(dialing, err, broker, o.ClientID)
+	}
+	reached()
+	s.conn = newConn(nc, o.AckTimeout, o.WindowBytes+2*(spool.MaxRecord+spool.MaxTopic))
+	po.Servers = []*url.URL{broker}
+	po.SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return s.conn, nil })
+	s.client = mqtt.NewClient(po)
+	login := s.client.Connect()
+	select {
+	case <-login.Done():
+	case <-ctx.Done():
+		s.conn.end(ctx.Err())
+		<-login.Done() // it was reading from the connection
+	}
+	if login.Error() == nil && ctx.Err() == nil {
+		return nil
+	}
+	err = login.Error()
+	if cause := s.conn.reason(); cause != nil && !errors.Is(cause, errEnded) {
+		err = cause
+	}
+	if t, ok := login.(*mqtt.ConnectToken); ok && t.ReturnCode() > 0 && t.ReturnCode() <= packets.ErrRefusedNotAuthorised {
+		err = refused(t.ReturnCode())
+	}
+	s.down()
+	return explain(loggingIn, err, broker, o.ClientID)
+}
+
+// clientOptions sets paho up so that a token without an error means PUBACK: no
+// reconnecting by itself, a clean session, and one client for one connection.
+func (s *session) clientOptions(o *Options, will Message) (*mqtt.ClientOptions, error) {
+	po := mqtt.NewClientOptions().
+		SetClientID(o.ClientID).
+		SetProtocolVersion(4). // or paho tries MQTT 3.1 after each refusal
+		SetCleanSession(true).
+		SetAutoReconnect(false).
+		SetConnectRetry(false).
+		SetOrderMatters(false).
+		SetStore(mqtt.NewMemoryStore()).
+		SetConnectTimeout(o.ConnectTimeout).
+		SetWriteTimeout(handOver).
+		SetKeepAlive(o.KeepAlive).
+		// paho would give a line up on which the answer to a ping waits behind a
+		// large message. watch does it better.
+		SetPingTimeout(24 * time.Hour)
+	if will.Topic != "" {
+		po.SetBinaryWill(will.Topic, will.Payload, qos, true)
+	}
+	var user, password string
+	for _, credential := range []struct {
+		read func() (string, error)
+		into *string
+		name string
+	}{{o.Username, &user, "user name"}, {o.Password, &password, "password"}} {
+		if credential.read == nil {
+			continue
+		}
+		v, err := credential.read()
+		if err != nil {
+			return nil, &localError{fmt.Errorf("read the %s: %w", credential.name, err)}
+		}
+		*credential.into = v
+	}
+	if user == "" && password != "" {
+		return nil, &localError{errors.New("there is a password and no user name; MQTT 3.1.1 can't send that")}
+	}
+	return po.SetUsername(user).SetPassword(password), nil
+}
+
+// run publishes the birth, then the states, then events, until the session or
+// ctx ends. nil means that ctx ended.
+func (s *session) run(ctx context.Context) error {
+	u := s.u
+	if u.o.State != nil {
+		topic, payload := u.o.State(true)
+		err := s.publishNow(ctx, Message{topic, payload}, u.o.AckTimeout)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("publish the agent's state: %w", err)
+		}
+		u.freshStates(topic)
+	} else {
+		u.freshStates("")
+	}
+	u.mu.Lock()
+	u.sessions++
+	u.status.Reconnects = u.sessions - 1
+	broker := u.status.Broker
+	for i, class := range event.Classes {
+		s.streams[i] = &stream{class: class, reader: u.spool.Reader(class), window: u.o.Window}
+		if u.heads[class].Sessions >= stuckAfter {
+			s.streams[i].window = 1
+		}
+	}
+	u.mu.Unlock()
+	u.setState(Online, nil)
+	u.log.Info("online", "broker", broker, "session", u.number)
+	for _, st := range s.streams {
+		st.reader.Rewind()
+	}
+	return s.deliver(ctx, false)
+}
+
+// freshStates asks for all retained states at the beginning of a session. birth
+// is the topic that has just been published.
+func (u *Uplink) freshStates(birth string) {
+	u.mu.Lock()
+	old := u.pending
+	u.pending = stateQueue{}
+	u.mu.Unlock()
+	var fresh []Message
+	if u.o.Retained != nil {
+		fresh = u.o.Retained()
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// Whatever PublishState brought in between is newer than both.
+	for _, m := range fresh {
+		u.pending.putOlder(m)
+	}
+	for m, ok := old.take(); ok; m, ok = old.take() {
+		if m.Topic != birth {
+			u.pending.putOlder(m)
+		}
+	}
+}
+
+// deliver publishes what there is and moves the cursors, until the session
+// ends (an error) or ctx ends (nil). With finish it returns nil as soon as
+// nothing waits any more.
+func (s *session) deliver(ctx context.Context, finish bool) error {
+	u := s.u
+	heartbeat := time.NewTicker(u.o.Heartbeat)
+	defer heartbeat.Stop()
+	watch := time.NewTicker(min(watchEvery, u.o.AckTimeout/4, u.o.KeepAlive/4))
+	defer watch.Stop()
+	for {
+		if err := s.reap(); err != nil {
+			return err
+		}
+		// Taken before the spool is read, so that no wake-up is lost.
+		changed := u.spool.Changed()
+		if err := s.fill(); err != nil {
+			return err
+		}
+		if finish && s.count == 0 {
+			return nil
+		}
+		if !s.room(0) {
+			changed = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.conn.dead:
+			return s.conn.reason()
+		case <-done(s.streams[0].flying):
+		case <-done(s.streams[1].flying):
+		case <-done(s.states):
+		case <-changed:
+		case <-u.states:
+		case <-heartbeat.C:
+			if u.o.State != nil {
+				topic, payload := u.o.State(true)
+				u.PublishState(Message{topic, payload})
+			}
+		case now := <-watch.C:
+			if err := s.watch(now); err != nil {
+				s.conn.end(err)
+				return err
+			}
+		}
+	}
+}
+
+// room tells whether one more message fits into the window.
+func (s *session) room(bytes int) bool {
+	return s.count == 0 || s.count < s.u.o.Window && s.bytes+bytes < s.u.o.WindowBytes
+}
+
+// fill publishes as much as the window takes: at each slot first a state, then
+// the most urgent event that waits.
+func (s *session) fill() error {
+	u := s.u
+	for s.room(0) {
+		u.mu.Lock()
+		m, ok := u.pending.take()
+		u.mu.Unlock()
+		if !ok {
+			break
+		}
+		f, err := s.publish(m, true)
+		s.states = append(s.states, f)
+		if err != nil {
+			return err
+		}
+	}
+	var sent uint64
+	defer func() {
+		u.mu.Lock()
+		u.status.Published += sent
+		u.status.InFlight = s.count
+		u.mu.Unlock()
+	}()
+	for {
+		st, err := s.next()
+		if err != nil {
+			return err
+		}
+		if st == nil {
+			return nil
+		}
+		r := st.ready[0]
+		if !s.room(len(r.Topic) + len(r.Payload) + packetSlack) {
+			return nil
+		}
+		f, err := s.publish(Message{r.Topic, r.Payload}, false)
+		f.sequence = r.Sequence
+		f.message.Payload = nil // paho holds it; the spool has it
+		st.flying = append(st.flying, f)
+		st.ready = st.ready[1:]
+		sent++
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// next is the most urgent stream that has a record to send and may send it; nil
+// if there is none.
+func (s *session) next() (*stream, error) {
+	for _, st := range s.streams {
+		if len(st.flying) >= st.window {
+			continue
+		}
+		if len(st.ready) == 0 && !time.Now().Before(st.retry) {
+			records, err := st.reader.Next(readAheadRecords, readAheadBytes)
+			if errors.Is(err, spool.ErrClosed) {
+				return nil, err
+			}
+			s.u.spoolProblem(st, err)
+			st.ready = records
+		}
+		if len(st.ready) > 0 {
+			return st, nil
+		}
+	}
+	return nil, nil
+}
+
+// spoolProblem notes that a class can't be read, or can again.
+func (u *Uplink) spoolProblem(st *stream, err error) {
+	if err == nil && st.retry.IsZero() {
+		return
+	}
+	text := ""
+	st.retry = time.Time{}
+	if err != nil {
+		text = fmt.Sprintf("%s events can't be read from the spool: %v", st.class, err)
+		st.retry = time.Now().Add(readRetry)
+	}
+	u.mu.Lock()
+	was := u.status.SpoolError
+	u.status.SpoolError = text
+	u.mu.Unlock()
+	if text != "" && text != was {
+		u.log.Error("the spool can't be read", "class", st.class, "err", err)
+	}
+}
+
+// publish hands a message to paho. The flight stands even with an error.
+func (s *session) publish(m Message, retained bool) (flight, error) {
+	f := flight{message: m, bytes: len(m.Topic) + len(m.Payload) + packetSlack}
+	if s.count == 0 {
+		s.progress = time.Now()
+	}
+	s.count++
+	s.bytes += f.bytes
+	f.token = s.client.Publish(m.Topic, qos, retained, m.Payload)
+	select {
+	case <-f.token.Done():
+		return f, f.token.Error()
+	default:
+		return f, nil
+	}
+}
+
+// reap takes the confirmed messages off the window and moves the cursors over
+// the contiguous part. It returns the error of the first message that failed.
+func (s *session) reap() error {
+	landed, err := s.land(&s.states)
+	for _, st := range s.streams {
+		if st == nil {
+			continue
+		}
+		n, landErr := s.land(&st.flying)
+		if err == nil {
+			err = landErr
+		}
+		if n.count == 0 {
+			continue
+		}
+		landed.count += n.count
+		s.acked += n.count
+		ackErr := st.reader.Ack(n.sequence)
+		s.u.confirmed(st.class, n.count, ackErr)
+	}
+	if landed.count > 0 {
+		s.progress = time.Now()
+	}
+	return err
+}
+
+// landed is what land took off.
+type landed struct {
+	count    int
+	sequence uint64 // of the last one
+}
+
+// land takes the confirmed flights off the front.
+func (s *session) land(flights *[]flight) (n landed, err error) {
+	list := *flights
+	for len(list) > 0 {
+		f := list[0]
+		select {
+		case <-f.token.Done():
+			err = f.token.Error()
+		default:
+			*flights = list
+			return n, nil
+		}
+		if err != nil {
+			break
+		}
+		s.count--
+		s.bytes -= f.bytes
+		n.count++
+		n.sequence = f.sequence
+		list[0] = flight{}
+		list = list[1:]
+	}
+	*flights = list
+	return n, err
+}
+
+// confirmed notes that the broker has confirmed the next n events of a class.
+func (u *Uplink) confirmed(class event.Class, n int, ackErr error) {
+	u.mu.Lock()
+	u.status.Acked += uint64(n)
+	u.status.LastAck = time.Now()
+	u.status.LastError, u.status.Hint = "", ""
+	wasStuck := u.heads[class].Sessions >= stuckAfter
+	delete(u.heads, class)
+	if ackErr != nil {
+		u.status.SpoolError = fmt.Sprintf("the %s cursor can't be moved: %v", class, ackErr)
+	}
+	u.mu.Unlock()
+	if wasStuck {
+		u.log.Info("the event that seemed stuck is delivered", "class", class)
+	}
+	if ackErr != nil {
+		// The events are delivered; at worst they are delivered again.
+		u.log.Error("the cursor can't be moved; events will be sent again", "class", class, "err", ackErr)
+	}
+}
+
+// watch tells whether the session is dead though nothing has said so.
+func (s *session) watch(now time.Time) error {
+	o := &s.u.o
+	last := s.conn.lastMoved()
+	if s.count > 0 {
+		since := last
+		if s.progress.After(since) {
+			since = s.progress
+		}
+		if now.Sub(since) > o.AckTimeout {
+			return errNoAck
+		}
+	}
+	if heard := s.conn.lastHeard(); heard.After(last) {
+		last = heard
+	}
+	// paho sends its ping a quarter late at most.
+	if now.Sub(last) > 2*o.KeepAlive {
+		return errSilent
+	}
+	return nil
+}
+
+var (
+	errNoAck  = errors.New("the broker confirms nothing")
+	errSilent = errors.New("the line is dead")
+)
+
+// publishNow publishes one retained message and waits until it is confirmed.
+func (s *session) publishNow(ctx context.Context, m Message, timeout time.Duration) error {
+	token := s.client.Publish(m.Topic, qos, true, m.Payload)
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-s.conn.dead:
+		return s.conn.reason()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(timeout):
+		s.conn.end(errNoAck)
+		return errNoAck
+	}
+}
+
+// goodbye ends the session in good order: what waits is delivered if that does
+// not take long, then the offline state, then DISCONNECT. If the offline state
+// is not confirmed, the connection is cut, so that the last will says it.
+func (s *session) goodbye() {
+	u := s.u
+	if s.streams[0] != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), u.o.StopTimeout/2)
+		err := s.deliver(ctx, true)
+		cancel()
+		if err != nil {
+			return
+		}
+	}
+	if u.o.State != nil {
+		topic, payload := u.o.State(false)
+		if err := s.publishNow(context.Background(), Message{topic, payload}, u.o.StopTimeout/2); err != nil {
+			u.log.Warn("the broker did not confirm the offline state; its last will says it", "err", err)
+			s.conn.end(err)
+			return
+		}
+	}
+	s.client.Disconnect(uint(byeTimeout / time.Millisecond))
+	u.log.Info("offline in good order", "session", u.number)
+}
+
+// down ends what is left of the session. When it returns, the connection is
+// closed and nothing of paho runs any more.
+func (s *session) down() {
+	s.conn.end(errCut)
+	// With the connection gone, this returns as soon as paho's goroutines ended.
+	s.client.Disconnect(uint(downTimeout / time.Millisecond))
+	<-s.conn.ended
+}
+
+// errCut is the cause of a connection that this side cut.
+var errCut = errors.New("the connection was cut by this side")
+
+// settle keeps what the next session must know: states that were not confirmed
+// are to be sent again, and the heads of the classes are watched.
+func (s *session) settle(err error) {
+	u := s.u
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, f := range s.states {
+		u.pending.putOlder(f.message)
+	}
+	if err == nil {
+		return
+	}
+	for _, st := range s.streams {
+		if st == nil || len(st.flying) == 0 {
+			continue
+		}
+		head := st.flying[0]
+		h := u.heads[st.class]
+		if h.Sequence != head.sequence {
+			h = Stuck{
+				Class: st.class, Sequence: head.sequence, Topic: head.message.Topic,
+				Bytes: head.bytes - len(head.message.Topic) - packetSlack,
+			}
+		}
+		h.Sessions++
+		u.heads[st.class] = h
+		if h.Sessions == stuckAfter {
+			u.log.Error("an event seems to end every session in which it is sent; its class is sent one by one from now on",
+				"class", h.Class, "sequence", h.Sequence, "topic", h.Topic, "bytes", h.Bytes, "sessions", h.Sessions,
+				"hint", "look in the broker's log: its packet size limit, or this client's right to publish to the topic")
+		}
+	}
+}
+
+// Probe logs in to the first of the brokers, has a message confirmed, and
+// leaves. The message is not retained; its topic is
+// "lanepost/v1/{site}/agent/{client id}/lanepost.agent.probe".
+func Probe(ctx context.Context, o Options, site string) error {
+	brokers, err := o.complete()
+	if err != nil {
+		return err
+	}
+	s := &session{}
+	if err := s.connect(ctx, brokers[0], &o, Message{}, func() {}); err != nil {
+		return err
+	}
+	defer s.down()
+	topic := event.Topic(event.Source(site, event.AgentLane, o.ClientID), "lanepost.agent.probe.v1")
+	token := s.client.Publish(topic, qos, false, []byte(`{"probe":"lanepost check"}`))
+	select {
+	case <-token.Done():
+		err = token.Error()
+	case <-s.conn.dead:
+		err = s.conn.reason()
+	case <-time.After(o.AckTimeout):
+		err = errNoAck
+	case <-ctx.Done():
+		err = errNoAck
+	}
+	if cause := s.conn.reason(); err != nil && cause != nil {
+		err = cause
+	}
+	if err != nil {
+		return explain(running, err, brokers[0], o.ClientID)
+	}
+	s.client.Disconnect(uint(byeTimeout / time.Millisecond))
+	return nil
+}
