@@ -1,5 +1,7 @@
 package event
 
+import "slices"
+
 // Kind describes one type of event.
 type Kind struct {
 	// Type is the CloudEvents type.
@@ -15,10 +17,39 @@ type Kind struct {
 	Summary, When string
 	// Zero is a zero value of its Go type.
 	Zero Data
+	// Example is one realistic event.
+	Example Example
 }
 
-// Types lists every type of event, those of instruments first.
-func Types() []Kind { return kinds[:] }
+// Example is an event with synthetic, consistent numbers.
+type Example struct {
+	Header   Header
+	Sequence uint64 // zero for a state
+	Data     Data
+}
+
+// Encode gives the example as it would be published.
+func (x Example) Encode() ([]byte, error) {
+	if retained(x.Data.Type()) {
+		_, b, err := EncodeState(x.Header, x.Data)
+		return b, err
+	}
+	d, err := NewDraft(x.Header, x.Data)
+	if err != nil {
+		return nil, err
+	}
+	return d.Encode(x.Sequence), nil
+}
+
+// Types lists every type of event, those of instruments first, with examples.
+func Types() []Kind {
+	list := slices.Clone(kinds[:])
+	all := examples()
+	for i := range list {
+		list[i].Example = all[list[i].Type]
+	}
+	return list
+}
 
 func kindOf(typ string) (Kind, bool) {
 	for _, k := range kinds {

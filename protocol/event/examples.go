@@ -1,0 +1,205 @@
+package event
+
+import "time"
+
+// The examples tell one story: a lorry drives through a four-detector portal,
+// with a source on the right of it. All numbers are made up; that they agree
+// with each other and with the raw records is tested.
+
+const (
+	exampleSite      = "medyka"
+	exampleAgent     = "entry3-box-4c91ae"
+	exampleOccupancy = "019ceb6f-52d4-7c1e-9a40-3f0d5b8e6a21"
+	exampleConnect   = "tcp://10.0.3.21:1600"
+	exampleProfile   = "rapiscan-tsa"
+)
+
+var exampleLabels = []string{"left-1", "left-2", "right-1", "right-2"}
+
+// clockOf gives a time of the day of the examples: "15:04:05.000".
+func clockOf(clock string) Time {
+	t, err := time.Parse(TimeLayout, "2026-03-14T"+clock+"Z")
+	if err != nil {
+		return Time{} // the tests see to it that none is wrong
+	}
+	return At(t)
+}
+
+func pointer[T any](v T) *T { return &v }
+
+func byPortal(id, clock, recorded, subject string) Header {
+	h := byAgent(id, clock, recorded)
+	h.Source, h.Subject = Source(exampleSite, "entry-3", "rpm-1"), subject
+	return h
+}
+
+func byAgent(id, clock, recorded string) Header {
+	return Header{
+		ID: id, Source: Source(exampleSite, AgentLane, exampleAgent), Agent: exampleAgent,
+		Time: clockOf(clock), RecordedTime: clockOf(recorded),
+		ClockSync: "yes", ClockMaxErrorMs: pointer(int64(12)),
+	}
+}
+
+func gamma(at float64, alarm bool, counts ...int) Sample {
+	return Sample{OffsetS: at, Counts: counts, Alarm: alarm}
+}
+
+func examples() map[string]Example {
+	list := []Example{
+		{byPortal("019ceb6f-5e82-7a02-b7c1-84d2e05f9b13", "08:21:07.412", "08:21:10.402", exampleOccupancy), 1184, exampleSummary()},
+		{byPortal("019ceb6f-56bd-7d6b-8c35-e61f09a2477d", "08:21:08.412", "08:21:08.413", exampleOccupancy), 1183, RadiationAlarm{
+			OccupancyID: exampleOccupancy, Kind: "gamma", Counts: []int{70, 73, 231, 220}, Detectors: exampleLabels,
+			Sum: 1884, BgSumCPS: pointer(1677.0), NSigma: pointer(5.055),
+			Raw: RawOf([]byte("GA,000070,000073,000231,000220\r\n")),
+		}},
+		{byPortal("019ceb6e-c8ec-7b90-a51e-0d7735cc84f2", "08:20:32.107", "08:20:32.108", ""), 58214, RadiationBackground{
+			IntervalS: 60, Records: 12,
+			GammaCPS: []float64{403.5, 410.25, 434.75, 429.5}, GammaSumMinCPS: 1669, GammaSumMaxCPS: 1686,
+			NeutronCPS: []float64{0, 0, 0, 0}, NeutronExact: false, BaselineCPS: pointer(1684.0),
+			Detectors: exampleLabels, Gamma: HasData, Neutron: HasData,
+			Raw: RawOf([]byte("NB,000000,000000,000000,000000\r\nGB,000402,000411,000436,000428\r\n")),
+		}},
+		{byPortal("019ceb8a-0294-7355-b0f6-5b1ad4e97c08", "08:50:16.339", "08:50:16.340", ""), 1190, RadiationFault{
+			Kind: "gamma_high", State: "raised", CPS: []int{2113, 2087, 440, 431}, Detectors: exampleLabels,
+			Raw: RawOf([]byte("GH,002113,002087,000440,000431\r\n")),
+		}},
+		{byPortal("019ceb90-8e82-7c4e-9d27-f3308e6b51aa", "08:57:25.377", "08:57:25.378", ""), 1192, RadiationTamper{
+			State: "on", Raw: RawOf([]byte("TT,000000,000000,000000,000000\r\n")),
+		}},
+		{byPortal("019cea69-84ab-7e83-8b02-6c94d7f015e9", "03:35:09.738", "03:35:09.739", ""), 1107, RadiationSetupChanged{
+			First:   false,
+			Changes: []SetupChange{{Name: "gamma_nsigma", Before: "5.0", After: "6.0"}},
+			Setup: map[string]string{
+				"gamma_high_cps": "2000", "gamma_low_cps": "68", "gamma_intervals": "5",
+				"occupancy_holdin": "10", "gamma_nsigma": "6.0",
+			},
+			Raw: RawOf([]byte("SG1,002000,000068,05,10,06.0,P\r\n")),
+		}},
+		{byPortal("019ceb74-077c-71d9-a6ab-20c5e17f9d36", "08:26:15.804", "08:26:15.804", ""), 58219, RadiationDiagnostic{
+			Kind:   DiagGXCounterJump,
+			Detail: "the portal's counter went from 412 to 415: 2 occupancies passed that the agent did not see",
+			Values: map[string]float64{"before": 412, "after": 415},
+			Raw:    RawOf([]byte("GX,000415,002350,000000,000000\r\n")),
+		}},
+
+		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{
+			Connect: exampleConnect, Profile: exampleProfile, AbsentS: pointer(94.318),
+		}},
+		{byPortal("019ceb7e-fa1b-7086-b4d3-9a0e5cf81724", "08:38:13.275", "08:38:13.275", ""), 1186, DeviceSilent{
+			Connect: exampleConnect, LastValid: pointer(clockOf("08:38:01.186")), LimitS: 12, BytesSince: 0,
+			Hint: "check that the instrument is switched on and its data cable is in",
+		}},
+		{byPortal("019ceb7f-2545-7b1c-8e5f-c7063da94b10", "08:38:24.324", "08:38:24.325", ""), 1187, DeviceOffline{
+			Connect: exampleConnect, LastValid: pointer(clockOf("08:38:01.186")),
+			Reason: "dial tcp 10.0.3.21:1600: connect: no route to host",
+			Hint:   "check the network cable and the portal's address",
+		}},
+		{byPortal("019ceba1-70e2-7d03-a1c8-4e92f5670bd3", "09:15:51.906", "09:15:51.906", ""), 1195, DeviceFault{
+			Connect: exampleConnect, Reason: "the driver panicked: index out of range [4] with length 4",
+			Hint: "the agent starts the driver anew; please report this with the log",
+		}},
+		{byPortal("019ceb80-3b93-7442-8f7d-b80c1e2a69f5", "08:39:35.571", "08:39:35.571", ""), 58226, DeviceUnparsed{
+			Count: 1, Total: 3,
+			Samples: []UnparsedSample{{
+				Time: clockOf("08:39:35.571"), Reason: "field 1 of GB is not a number",
+				Raw: RawOf([]byte("GB,0004\x00\xa2,000411,000436,000428\r\n")),
+			}},
+		}},
+
+		{byAgent("019ceaff-93d4-72e7-9b36-05d1ca4f8e7b", "06:19:04.020", "06:19:04.020"), 1171, AgentStarted{
+			Version: "0.1.0", PreviousStop: "unclean", LastAlive: pointer(clockOf("06:17:31.442")), Devices: 2,
+			ConfigSHA256: "5f1c0b7ad2e94638a17be0c35d46f8921e6b3a7c09d8f4521b6e7a90c3d5f812",
+		}},
+		{byAgent("019cebb3-1fa0-7a15-8de2-73f4096cb1d8", "09:35:10.752", "09:35:10.752"), 1199, AgentStopped{
+			Reason: "signal: terminated", UptimeS: 11705.56,
+		}},
+		{byAgent("019cebab-ce39-7530-b9c7-e21f8a50d364", "09:27:11.161", "09:27:11.161"), 1197, AgentConfigChanged{
+			Applied: true, ConfigSHA256: "c80e2f6495ab17d3048e9c5bf1726a3d90e4158c7b2f6da3915e0c47b8f3a26d",
+			Added: []string{"entry-4/rpm-1"}, Changed: []string{"entry-3/rpm-2"}, Removed: []string{},
+		}},
+		{byAgent("019ceb00-84fd-7c69-a470-6f19e2b583ca", "06:20:05.757", "06:20:05.757"), 1174, AgentClockChanged{
+			StepS: 61.204, Before: clockOf("06:19:04.553"),
+		}},
+		{byAgent("019ceaff-93ee-7091-82fb-d4370ce65a18", "06:19:04.046", "06:19:04.046"), 1172, AgentLoss{
+			Priority: Routine, FirstSequence: FormatSequence(57630), LastSequence: FormatSequence(57633), Count: 4,
+			Reason: "damaged", Detail: "4 records in routine/00000000000000057200-00000000.seg can't be read; a copy is in quarantine",
+		}},
+		{byAgent("8e0b52f7-3d1c-4b6a-9f84-27c1d9e0a635", "08:40:00.511", "08:40:00.511"), 0, AgentState{
+			State: "online", Session: 31, Since: clockOf("06:19:03.988"), Version: "0.1.0",
+			Backlog: 1, OldestUnsent: pointer(clockOf("08:39:59.871")), UrgentHead: 1188, RoutineHead: 58227,
+			Problems: []string{},
+		}},
+		{byPortal("c4d91a60-72e5-4f3b-8a0d-5b6ef18c2497", "08:38:13.275", "08:38:13.275", ""), 0, DeviceState{
+			State: "silent", Since: clockOf("08:38:13.275"), Profile: exampleProfile, Connect: exampleConnect,
+			LastValid: pointer(clockOf("08:38:01.186")), Records: 48211, Unparsed: 2, Reconnects: 1,
+			Detail: "no valid record for 12s; check that the instrument is switched on and its data cable is in",
+		}},
+	}
+	all := make(map[string]Example, len(list))
+	for _, x := range list {
+		all[x.Data.Type()] = x
+	}
+	return all
+}
+
+func exampleSummary() RadiationOccupancy {
+	left, right := exampleLabels[:2], exampleLabels[2:]
+	return RadiationOccupancy{
+		OccupancyID: exampleOccupancy, Outcome: OutcomeAlarm, End: EndGX, Gamma: HasData, Neutron: HasData,
+		GXCounter: pointer(412), NeutronBgCPS: pointer(2.341),
+		StartTS: clockOf("08:21:07.412"), EndTS: clockOf("08:21:10.392"), FirstSampleTS: clockOf("08:21:06.412"),
+		DurationS: 2.98, GammaAlarm: true, NeutronAlarm: false,
+		GammaSamples: 20, GammaAlarmSamples: 8, NeutronSamples: 3, NeutronAlarmSamples: 0, NeutronCounts: 7,
+		GammaBgSumCPS: pointer(1677), GammaMax5SampleSum: pointer(2910), GammaMaxNSigma: pointer(30.109),
+		SpeedRecords: 2, SpeedsKPH: []float64{14.71, 160.93}, SpeedKPH: pointer(14.71),
+		Recomputed: &Recomputed{
+			NSigma: 5, Intervals: 5, Source: "profile",
+			Groups: []GroupSigma{
+				{Group: "sum", Detectors: exampleLabels, BgCPS: 1677, MaxSum: 2910, MaxNSigma: pointer(30.109), AlarmSamples: 7},
+				{Group: "vertical-1", Detectors: left, BgCPS: 813, MaxSum: 815, MaxNSigma: pointer(0.07), AlarmSamples: 0},
+				{Group: "vertical-2", Detectors: right, BgCPS: 864, MaxSum: 2190, MaxNSigma: pointer(45.111), AlarmSamples: 8},
+			},
+			AlarmSamples: 8, DisagreeingSamples: 0, BorderlineSamples: 0, Agrees: true,
+		},
+		Baseline: &Baseline{BaselineCPS: 1684, WindowS: 1800, MaxNSigma: pointer(29.876)},
+		GammaSeries: []Sample{
+			gamma(-1, false, 83, 80, 88, 84), gamma(-0.8, false, 79, 85, 86, 87), gamma(-0.6, false, 82, 81, 84, 86),
+			gamma(-0.4, false, 80, 83, 89, 85), gamma(-0.2, false, 78, 84, 87, 88), gamma(0, false, 70, 75, 79, 78),
+			gamma(0.2, false, 64, 66, 72, 70), gamma(0.4, false, 61, 65, 77, 74), gamma(0.6, false, 63, 64, 95, 92),
+			gamma(0.8, false, 66, 68, 150, 143), gamma(1, true, 70, 73, 231, 220), gamma(1.2, true, 75, 79, 287, 271),
+			gamma(1.4, true, 73, 77, 262, 255), gamma(1.6, true, 69, 70, 190, 181), gamma(1.8, true, 65, 66, 121, 118),
+			gamma(2, true, 62, 64, 88, 85), gamma(2.2, true, 63, 61, 74, 73), gamma(2.4, true, 70, 69, 76, 77),
+			gamma(2.6, false, 77, 79, 83, 82), gamma(2.8, false, 80, 82, 86, 85),
+		},
+		NeutronSeries: []Sample{
+			{OffsetS: 0, Counts: []int{1, 0, 1, 0}}, {OffsetS: 1, Counts: []int{0, 1, 0, 2}}, {OffsetS: 2, Counts: []int{1, 0, 0, 1}},
+		},
+		Raw: RawOf([]byte("NS,000001,000000,000001,000000\r\n" +
+			"GS,000083,000080,000088,000084\r\n" +
+			"GS,000079,000085,000086,000087\r\n" +
+			"GS,000082,000081,000084,000086\r\n" +
+			"GS,000080,000083,000089,000085\r\n" +
+			"GS,000078,000084,000087,000088\r\n" +
+			"GS,000070,000075,000079,000078\r\n" +
+			"GS,000064,000066,000072,000070\r\n" +
+			"GS,000061,000065,000077,000074\r\n" +
+			"SP,0.0746,09.140,014.71,000000\r\n" +
+			"GS,000063,000064,000095,000092\r\n" +
+			"GS,000066,000068,000150,000143\r\n" +
+			"NS,000000,000001,000000,000002\r\n" +
+			"GA,000070,000073,000231,000220\r\n" +
+			"GA,000075,000079,000287,000271\r\n" +
+			"GA,000073,000077,000262,000255\r\n" +
+			"GA,000069,000070,000190,000181\r\n" +
+			"GA,000065,000066,000121,000118\r\n" +
+			"NS,000001,000000,000000,000001\r\n" +
+			"GA,000062,000064,000088,000085\r\n" +
+			"GA,000063,000061,000074,000073\r\n" +
+			"SP,0.0000,99.999,160.93,000000\r\n" +
+			"GA,000070,000069,000076,000077\r\n" +
+			"GS,000077,000079,000083,000082\r\n" +
+			"GS,000080,000082,000086,000085\r\n" +
+			"GX,000412,002341,000000,000000\r\n")),
+	}
+}
