@@ -1,0 +1,24 @@
+// Package registry is the table of drivers: one line each.
+package registry
+
+import (
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/rpm"
+)
+
+// All returns every driver.
+func All() []drivers.Driver {
+	return []drivers.Driver{
+		rpm.TSAPortal(),
+	}
+}
+
+// ByName returns the driver of that name, and whether there is one.
+func ByName(name string) (drivers.Driver, bool) {
+	for _, d := range All() {
+		if d.Name == name {
+			return d, true
+		}
+	}
+	return drivers.Driver{}, false
+}

@@ -1,0 +1,188 @@
+package drivers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/lanepost/lanepost/drivers/link"
+)
+
+// Chunk is what an instrument sends at one moment of a script. One without
+// bytes lets time pass.
+type Chunk struct {
+	// At is the moment, counted from ScriptStart. It never runs backwards in a
+	// script.
+	At    time.Duration
+	Bytes []byte
+}
+
+// Played is what a driver made of a script.
+type Played struct {
+	// Observations holds what it emitted, in order.
+	Observations []Observation
+	// Valid counts the well-formed records that it reported.
+	Valid int
+	// Unparsed holds what it could not understand, in order.
+	Unparsed []UnparsedBytes
+}
+
+// UnparsedBytes is one piece that a driver could not understand.
+type UnparsedBytes struct {
+	Reason string
+	Raw    []byte
+}
+
+// ScriptStart is the time that a script's moments count from.
+func ScriptStart() time.Time { return time.Date(2026, time.January, 5, 6, 0, 0, 0, time.UTC) }
+
+// Play runs d over one connection on which the script is sent, in virtual time:
+// reading takes no time, and waiting takes none either, but the clock that the
+// driver sees moves as if it did. The link opens at the moment of the first
+// chunk; the other side hangs up right after the last one. The same script
+// always plays alike. Play again on the same instrument, with later moments,
+// for another connection.
+//
+// The error is what Run returned, unless that is the hanging up.
+func Play(ctx context.Context, d Instrument, script []Chunk) (Played, error) {
+	p := &player{ctx: ctx, chunks: script, start: ScriptStart()}
+	p.now = p.start
+	if len(script) > 0 {
+		p.now = p.start.Add(script[0].At)
+	}
+	err := d.Run(ctx, scriptedConn{p}, scriptedHost{p})
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		return p.played, errors.New("play: the driver ended without a reason")
+	case errors.Is(err, link.ErrUnplugged):
+		return p.played, nil
+	}
+	return p.played, err
+}
+
+// maxIdleReads bounds how often a driver may read in vain without the clock
+// moving, so that a driver which sets its deadlines wrongly fails instead of
+// running for ever.
+const maxIdleReads = 1000
+
+var (
+	errSpins    = fmt.Errorf("play: the driver read %d times with a deadline that had passed", maxIdleReads)
+	errReadOnly = errors.New("play: a scripted link can't be written to")
+)
+
+type player struct {
+	ctx   context.Context
+	start time.Time
+
+	mu       sync.Mutex
+	now      time.Time
+	deadline time.Time
+	chunks   []Chunk
+	sent     int // bytes of chunks[0] already read
+	idle     int // reads in vain since the clock moved
+	closed   bool
+	played   Played
+}
+
+// scriptedConn and scriptedHost are the two sides of a player; apart, since
+// link.Conn and Host must not be mistaken for each other.
+type (
+	scriptedConn struct{ p *player }
+	scriptedHost struct{ p *player }
+)
+
+func (c scriptedConn) Read(b []byte) (int, error) {
+	p := c.p
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		switch {
+		case p.closed:
+			return 0, link.ErrClosed
+		case p.ctx.Err() != nil: // the agent wakes a driver so
+			return 0, p.timeout()
+		case !p.deadline.IsZero() && !p.deadline.After(p.now):
+			return 0, p.timeout()
+		case len(p.chunks) == 0:
+			return 0, link.ErrUnplugged
+		}
+		next := p.chunks[0]
+		if at := p.start.Add(next.At); at.After(p.now) {
+			if !p.deadline.IsZero() && p.deadline.Before(at) {
+				p.now, p.idle = p.deadline, 0
+				return 0, p.timeout()
+			}
+			p.now, p.idle = at, 0
+		}
+		n := copy(b, next.Bytes[p.sent:])
+		p.sent += n
+		if p.sent == len(next.Bytes) {
+			p.chunks, p.sent = p.chunks[1:], 0
+		}
+		if n > 0 {
+			p.idle = 0
+			return n, nil
+		}
+		if len(b) == 0 {
+			return 0, io.ErrShortBuffer
+		}
+	}
+}
+
+func (p *player) timeout() error {
+	if p.idle++; p.idle > maxIdleReads {
+		return errSpins
+	}
+	return fmt.Errorf("play: %w", os.ErrDeadlineExceeded)
+}
+
+func (c scriptedConn) Write([]byte) (int, error) { return 0, errReadOnly }
+
+func (c scriptedConn) SetReadDeadline(t time.Time) error {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	c.p.deadline = t
+	return nil
+}
+
+func (c scriptedConn) Close() error {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	c.p.closed = true
+	return nil
+}
+
+func (h scriptedHost) Now() time.Time {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	return h.p.now
+}
+
+func (h scriptedHost) Emit(o Observation) error {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	h.p.played.Observations = append(h.p.played.Observations, o)
+	return nil
+}
+
+func (h scriptedHost) Valid() {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	h.p.played.Valid++
+}
+
+func (h scriptedHost) Unparsed(reason string, raw []byte) {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	h.p.played.Unparsed = append(h.p.played.Unparsed, UnparsedBytes{reason, bytes.Clone(raw)})
+}
+
+func (scriptedHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }
