@@ -35,6 +35,9 @@ var (
 	ErrUnplugged = errors.New("the other side is gone")
 )
 
+// errEmptyRead: a read into nothing could only give 0, nil.
+var errEmptyRead = errors.New("read into an empty buffer")
+
 // An Endpoint is a parsed connect URL with its defaults filled in, ready to be
 // opened any number of times.
 type Endpoint interface {

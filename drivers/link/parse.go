@@ -1,0 +1,305 @@
+package link
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Bounds of what Parse takes.
+const (
+	// maxConnect is the longest connect URL in bytes. The longest by-id names
+	// that udev gives have about 250.
+	maxConnect = 2048
+	// maxEcho is how much of a wrong value an error repeats, in bytes.
+	maxEcho = 60
+)
+
+// scheme is one kind of link.
+type scheme struct {
+	example string
+	// device: the URL names a device of this machine, so an @ in it is part of a
+	// name and not the end of a password.
+	device bool
+	// options are the query keys; own are what the rest of the URL can leave to
+	// the defaults of a profile.
+	options, own []string
+	parse        func(rest string, s *settings) (Endpoint, error)
+}
+
+func schemes() map[string]scheme {
+	return map[string]scheme{
+		"tcp": {
+			example: "tcp://10.0.3.21:1600",
+			options: []string{"connect_timeout", "keepalive", "write_timeout"},
+			own:     []string{"port"},
+			parse:   parseTCP,
+		},
+		"serial": {
+			example: serialExample,
+			device:  true,
+			options: []string{"baud", "data", "parity", "stop", "backend", "write_timeout"},
+			parse:   parseSerial,
+		},
+	}
+}
+
+// later are the schemes that the design names and this version lacks.
+var later = []string{
+	"tcp-listen", "http", "https", "http-listen", "folder",
+	"modbus-tcp", "modbus-rtu", "opcua", "mqtt",
+}
+
+// Parse reads a connect URL, the one way to name every kind of link:
+//
+//	tcp://10.0.3.21:1600?connect_timeout=10s&keepalive=15s&write_timeout=10s
+//	serial:/dev/serial/by-id/usb-FTDI-0001?baud=19200&data=8&parity=odd&stop=1&backend=go.bug.st
+//
+// defaults are the link settings of a firmware profile, named like the query
+// keys, and "port" besides; what the URL says wins over them. A default that
+// belongs to another kind of link than the URL's is left alone.
+//
+// The settings of a serial line have no defaults of their own: a wrong guess
+// gives garbage that looks like a broken instrument. An error names the setting
+// and the mend, and never repeats a user name or password.
+func Parse(connect string, defaults map[string]string) (Endpoint, error) {
+	if len(connect) > maxConnect {
+		return nil, fmt.Errorf("connect is %d bytes long, at most %d are allowed", len(connect), maxConnect)
+	}
+	if i := strings.IndexFunc(connect, func(r rune) bool { return r <= ' ' || r == 0x7f }); i >= 0 {
+		return nil, fmt.Errorf("connect has a space or control character at byte %d; take it out or write it as %%%02X", i+1, connect[i])
+	}
+	all := schemes()
+	name, rest, found := strings.Cut(connect, ":")
+	kind, known := all[strings.ToLower(name)]
+	if !found || !known {
+		return nil, unknownScheme(connect, name, found)
+	}
+	// First of all, so that no later error can repeat a password.
+	if !kind.device && strings.Contains(rest, "@") {
+		return nil, fmt.Errorf("connect: a %s: link takes no user name or password; write %s", strings.ToLower(name), kind.example)
+	}
+	rest, query, hasQuery := strings.Cut(rest, "?")
+	if strings.Contains(rest, "#") || strings.Contains(query, "#") {
+		return nil, errors.New("connect has a #, which begins nothing in a connect URL; write it as %23 if it belongs to a name")
+	}
+	s := &settings{values: map[string]string{}, origin: map[string]string{}}
+	if err := s.addDefaults(defaults, kind, all); err != nil {
+		return nil, err
+	}
+	if hasQuery {
+		if err := s.addQuery(query, kind); err != nil {
+			return nil, err
+		}
+	}
+	return kind.parse(rest, s)
+}
+
+// unknownScheme says what is wrong with a URL that has no scheme of ours. It
+// repeats nothing of what may hold a password.
+func unknownScheme(connect, name string, found bool) error {
+	const have = "this version has tcp: and serial:"
+	if connect == "" {
+		return fmt.Errorf("connect is empty; write for example %s or %s", schemes()["tcp"].example, serialExample)
+	}
+	if found && slices.Contains(later, strings.ToLower(name)) {
+		return fmt.Errorf("connect: %s: links are not there in this version; %s", strings.ToLower(name), have)
+	}
+	if strings.Contains(connect, "@") {
+		return fmt.Errorf("connect does not begin with a kind of link that is known; %s, for example %s", have, schemes()["tcp"].example)
+	}
+	path, _, _ := strings.Cut(connect, "?")
+	switch {
+	case strings.HasPrefix(path, "/"), isCOM(path):
+		return fmt.Errorf("connect has no kind of link; for a serial port write serial:%s", echo(path))
+	case !found, strings.Trim(rest(connect), "0123456789") == "", strings.Count(path, ":") > 1 && !strings.Contains(connect, "/"):
+		return fmt.Errorf("connect has no kind of link; for a network address write tcp://%s", echo(path))
+	}
+	if near := nearest(strings.ToLower(name), append([]string{"tcp", "serial"}, later...)); near != "" {
+		return fmt.Errorf("connect: there is no kind of link %q, did you mean %q? %s", echo(name), near, have)
+	}
+	return fmt.Errorf("connect: there is no kind of link %q; %s", echo(name), have)
+}
+
+// rest is what follows the first colon.
+func rest(connect string) string {
+	_, after, _ := strings.Cut(connect, ":")
+	return after
+}
+
+// settings are the options of one URL, laid over its profile's defaults.
+type settings struct {
+	values map[string]string
+	// origin of each value, for errors: "connect" or "profile".
+	origin map[string]string
+	// missing are the required keys that have no value.
+	missing []string
+}
+
+func (s *settings) addDefaults(defaults map[string]string, kind scheme, all map[string]scheme) error {
+	for _, key := range slices.Sorted(maps.Keys(defaults)) {
+		value := defaults[key]
+		if slices.Contains(kind.options, key) || slices.Contains(kind.own, key) {
+			if value == "" {
+				return fmt.Errorf("profile: link default %s has no value; give it one or take it out", key)
+			}
+			s.values[key], s.origin[key] = value, "profile"
+			continue
+		}
+		var every []string
+		for _, other := range all {
+			every = append(append(every, other.options...), other.own...)
+		}
+		if !slices.Contains(every, key) {
+			return fmt.Errorf("profile: there is no link default %q%s", echo(key), didYouMean(key, every))
+		}
+	}
+	return nil
+}
+
+func (s *settings) addQuery(query string, kind scheme) error {
+	for pair := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(pair, "=")
+		if !slices.Contains(kind.options, key) {
+			return fmt.Errorf("connect: there is no option %q%s; there are %s", echo(key), didYouMean(key, kind.options), list(kind.options, "and"))
+		}
+		if s.origin[key] == "connect" {
+			return fmt.Errorf("connect: option %s is there twice; take one out", key)
+		}
+		// Not QueryUnescape: it would turn + into a space.
+		value, err := url.PathUnescape(value)
+		if err != nil {
+			return fmt.Errorf("connect: option %s has a %% that two hexadecimal digits do not follow; write %% itself as %%25", key)
+		}
+		if value == "" {
+			return fmt.Errorf("connect: option %s has no value; write %s=VALUE", key, key)
+		}
+		s.values[key], s.origin[key] = value, "connect"
+	}
+	return nil
+}
+
+// require notes the keys that have no value.
+func (s *settings) require(keys ...string) {
+	for _, key := range keys {
+		if _, ok := s.values[key]; !ok {
+			s.missing = append(s.missing, key)
+		}
+	}
+}
+
+// choice reads one of a few words.
+func (s *settings) choice(key, fallback string, allowed []string) (string, error) {
+	value, ok := s.values[key]
+	if !ok {
+		return fallback, nil
+	}
+	if slices.Contains(allowed, value) {
+		return value, nil
+	}
+	return "", fmt.Errorf("%s: %s=%s is none of %s%s", s.origin[key], key, echo(value), list(allowed, "or"), didYouMean(strings.ToLower(value), allowed))
+}
+
+// number reads a whole number within bounds.
+func (s *settings) number(key string, low, high int) (int, error) {
+	value, err := strconv.Atoi(s.values[key])
+	// The second test keeps one way of writing a number: no +5, no 007.
+	if err != nil || strconv.Itoa(value) != s.values[key] || value < low || value > high {
+		return 0, fmt.Errorf("%s: %s=%s is not a whole number from %d to %d", s.origin[key], key, echo(s.values[key]), low, high)
+	}
+	return value, nil
+}
+
+// duration reads a duration within bounds; "off" is 0 where off is allowed.
+func (s *settings) duration(key string, fallback, low, high time.Duration, off bool) (time.Duration, error) {
+	text, ok := s.values[key]
+	if !ok {
+		return fallback, nil
+	}
+	if off && text == "off" {
+		return 0, nil
+	}
+	value, err := time.ParseDuration(text)
+	if err == nil && value >= low && value <= high {
+		return value, nil
+	}
+	unit := ""
+	if _, err := strconv.Atoi(text); err == nil {
+		unit = "; it needs a unit, such as s for seconds"
+	}
+	or := ""
+	if off {
+		or = ", or off"
+	}
+	return 0, fmt.Errorf("%s: %s=%s is not a duration from %v to %v%s%s", s.origin[key], key, echo(text), low, high, or, unit)
+}
+
+// didYouMean is a hint at the nearest of the right words, or nothing.
+func didYouMean(word string, right []string) string {
+	if near := nearest(word, right); near != "" {
+		return fmt.Sprintf("; did you mean %s?", near)
+	}
+	return ""
+}
+
+// nearest is the right word that word begins, or that at most two edits make of
+// it, as long as enough of the letters stay.
+func nearest(word string, right []string) string {
+	if len(word) > maxEcho || word == "" {
+		return ""
+	}
+	best, least := "", 3
+	for _, r := range right {
+		d := edits(word, r)
+		if strings.HasPrefix(r, word) {
+			d = min(d, 1)
+		}
+		if d < least && 2*d <= len(r)+1 {
+			best, least = r, d
+		}
+	}
+	return best
+}
+
+// edits is the Levenshtein distance.
+func edits(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := diagonal
+			if a[i] != b[j] {
+				cost++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+// list writes "a, b or c".
+func list(words []string, and string) string {
+	if len(words) < 2 {
+		return strings.Join(words, "")
+	}
+	return strings.Join(words[:len(words)-1], ", ") + " " + and + " " + words[len(words)-1]
+}
+
+// echo is a wrong value as an error may repeat it: short and printable.
+func echo(value string) string {
+	if len(value) > maxEcho {
+		value = value[:maxEcho] + "..."
+	}
+	quoted := strconv.Quote(value)
+	return quoted[1 : len(quoted)-1]
+}
