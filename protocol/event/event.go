@@ -64,8 +64,8 @@ const AgentLane = "agent"
 type Event struct {
 	// SpecVersion is always "1.0".
 	SpecVersion string `json:"specversion"`
-	// ID is a UUIDv7. It stays the same over every delivery attempt, so a
-	// subscriber can drop a duplicate by it.
+	// ID is a UUID, of version 7 unless it is a state. It stays the same over every
+	// delivery attempt, so a subscriber can drop a duplicate by it.
 	ID string `json:"id"`
 	// Source is "/{site}/{lane}/{device}", or "/{site}/agent/{agent}".
 	Source string `json:"source"`

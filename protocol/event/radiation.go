@@ -124,7 +124,7 @@ type RadiationOccupancy struct {
 // Sample is one sample of all detectors.
 type Sample struct {
 	// OffsetS is when the sample was measured, in seconds after the occupancy's
-	// start_ts; negative for the samples from before the beam was cut.
+	// start; negative for the samples from before the beam was cut.
 	OffsetS float64 `json:"t"`
 	// Counts holds the counts of each detector: in 200 ms for gamma, in 1 s for
 	// neutrons.
@@ -158,14 +158,15 @@ type Recomputed struct {
 
 // GroupSigma is the strongest moment of one group of detectors.
 type GroupSigma struct {
-	// Group is "sum", "vertical-1", "vertical-2", "horizontal-1",
-	// "horizontal-2" or "single-1" to "single-4".
+	// Group names the group: "sum" is all detectors, "vertical" the two of one
+	// pillar, "horizontal" a pair across the lane, "single" one alone.
 	Group string `json:"group" jsonschema:"enum=sum,enum=vertical-1,enum=vertical-2,enum=horizontal-1,enum=horizontal-2,enum=single-1,enum=single-2,enum=single-3,enum=single-4"`
 	// Detectors are the labels of its detectors.
 	Detectors []string `json:"detectors"`
 	// BgCPS is the group's frozen background in counts per second.
 	BgCPS int `json:"bg_cps"`
-	// MaxSum is the highest sum of Intervals samples in a row.
+	// MaxSum is the highest sum of as many samples in a row as the settings'
+	// intervals say.
 	MaxSum int `json:"max_sum"`
 	// MaxNSigma is that sum's distance from the background in units of its
 	// square root, rounded to three decimals; null with no background.
@@ -255,7 +256,7 @@ type RadiationFault struct {
 	CPS []int `json:"cps"`
 	// Detectors are the labels of the detectors, in the order of the values.
 	Detectors []string `json:"detectors"`
-	// Raw is that record.
+	// Raw is the record that told it.
 	Raw Raw `json:"raw"`
 }
 
