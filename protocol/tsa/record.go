@@ -115,12 +115,10 @@ const (
 	FormFull                  // YYYY-MM-DD HH:MM:SS.mmm -07
 )
 
+// known holds the tags that this package has a name for.
 var known = map[Tag]bool{
 	GB: true, GH: true, GL: true, NB: true, NH: true, GS: true, GA: true, NS: true, NA: true,
 	GX: true, SP: true, TT: true, TC: true, SG1: true, SG2: true, SG3: true, SN1: true, SN2: true,
 	NB1: true, AB1: true, AR: true, AS: true, AM: true, AX: true, AA: true, AC: true,
 	NC: true, NX: true, NZ: true, RW: true,
 }
-
-// Setup is the content of the setup records; see setup.go.
-type Setup struct{}
