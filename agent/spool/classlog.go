@@ -124,14 +124,16 @@ func (l *classLog) load() error {
 	return nil
 }
 
-// identify finds the spool's id in the cursors, else in the newest segments,
-// else makes one.
+// identify finds the spool's id in the cursors, else in the newest segments. A
+// new spool gets a new one. If there are files and none of them tells, the id
+// stays zero, which goes with any.
 func (s *Spool) identify() error {
+	segments := 0
 	for _, l := range s.logs {
-		if l.haveCursor {
+		if s.id == (spoolID{}) {
 			s.id = l.found.id
-			break
 		}
+		segments += len(l.segments)
 	}
 	for _, l := range s.logs {
 		for _, g := range slices.Backward(l.segments) {
@@ -142,18 +144,23 @@ func (s *Spool) identify() error {
 		}
 	}
 	for _, l := range s.logs {
-		if l.haveCursor && l.found.id != s.id {
+		if l.haveCursor && !s.owns(l.found.id) {
 			l.warn("the cursor belongs to another spool and is not used; delivered events are delivered again")
 			l.found, l.haveCursor = cursorState{}, false
-			_ = l.cursor.close()
+			_ = l.cursor.close() // nothing is written yet
 		}
 	}
-	if s.id == (spoolID{}) {
+	if s.id == (spoolID{}) && segments == 0 {
 		if _, err := rand.Read(s.id[:]); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// owns reports whether a file with the id may be one of this spool.
+func (s *Spool) owns(id spoolID) bool {
+	return id == s.id || id == spoolID{} || s.id == spoolID{}
 }
 
 // readID returns the spool id in a segment's header, zero if it can't be read.
@@ -328,7 +335,7 @@ func (l *classLog) scan(g segment) *scan {
 	if exact || t.rest.to == t.rest.from {
 		return t
 	}
-	t.torn, _ = sc.torn(t.rest.from) // tolerant
+	t.torn, _ = sc.torn(t.rest.from, t.rest.to) // tolerant
 	t.torn = t.torn && l.found.head <= t.last
 	if !t.torn {
 		t.head = l.assigned(&sc, t)
@@ -367,7 +374,7 @@ func (l *classLog) frames0(sc *scanner, g segment) (off int64, foreign bool) {
 		l.s.log.Warn("a segment's header is damaged; its records are read nevertheless", "class", l.class, "file", l.path(g))
 		return segmentHeader, false
 	}
-	if !known || h.id != l.s.id || h.class != l.code || h.first != g.first || h.gen != g.gen {
+	if !known || !l.s.owns(h.id) || h.class != l.code || h.first != g.first || h.gen != g.gen {
 		return segmentHeader, true
 	}
 	return h.frames, false
@@ -394,8 +401,8 @@ func (l *classLog) cut(g *segment, t *scan) {
 	g.size = end
 }
 
-// commit writes one batch of what waits.
-func (l *classLog) commit() {
+// commit writes one batch of what waits and returns how many waited.
+func (l *classLog) commit() int {
 	l.s.mu.Lock()
 	n := min(len(l.queue), l.s.maxBatch)
 	l.batch = append(l.batch[:0], l.queue[:n]...)
@@ -423,6 +430,7 @@ func (l *classLog) commit() {
 	}
 	l.flush()
 	clear(l.batch)
+	return n
 }
 
 // encode calls the caller's function for the next number.
@@ -619,7 +627,7 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 	l.s.mu.Lock()
 	state := cursorState{
 		id: l.s.id, acked: l.acked, head: l.head, gen: l.gen, closed: closed,
-		losses: slices.Clone(l.losses),
+		losses: condense(l.losses),
 	}
 	l.dirty = false
 	n := l.deletable()
@@ -627,7 +635,13 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 
 	now := time.Now()
 	sync = sync || n > 0 || now.Sub(l.synced) >= syncEvery
-	if err := l.cursor.write(state, sync); err != nil {
+	err := l.cursor.write(state, sync)
+	if err == nil && (n > 0 || closed) {
+		// In the other slot as well: should one be damaged, the segments that are
+		// then gone must not look lost.
+		err = l.cursor.write(state, true)
+	}
+	if err != nil {
 		l.s.mu.Lock()
 		l.dirty = true
 		l.s.mu.Unlock()

@@ -1,12 +1,14 @@
 package spool
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // The cursor file says what of a class is delivered. It has two slots of
@@ -32,8 +34,10 @@ const (
 	cursorHeader = 64
 	lossBytes    = 32
 
-	// maxLosses bounds the losses of a class that are remembered one by one.
-	maxLosses = 120
+	// maxLosses bounds the losses of a class in the cursor file, and knownLosses
+	// those in memory.
+	maxLosses   = 120
+	knownLosses = 10_000
 )
 
 // cursorState is what a slot holds.
@@ -56,6 +60,33 @@ type knownLoss struct {
 
 // dense says that every number of the range is lost.
 func (k knownLoss) dense() bool { return k.count == k.last-k.first+1 }
+
+// condense makes losses fit into a slot. Those that are not recorded come
+// first, and if they are too many, neighbours become one.
+func condense(losses []knownLoss) []knownLoss {
+	if len(losses) <= maxLosses {
+		return slices.Clone(losses)
+	}
+	var open, recorded []knownLoss
+	for _, k := range losses {
+		if k.recorded {
+			recorded = append(recorded, k)
+		} else {
+			open = append(open, k)
+		}
+	}
+	var fit []knownLoss
+	for group := range slices.Chunk(open, (len(open)+maxLosses-1)/maxLosses+1) {
+		sum := group[0]
+		for _, k := range group[1:] {
+			sum.last, sum.count = max(sum.last, k.last), sum.count+k.count
+		}
+		fit = append(fit, sum)
+	}
+	fit = append(fit, recorded[:min(len(recorded), maxLosses-len(fit))]...)
+	slices.SortFunc(fit, func(a, b knownLoss) int { return cmp.Compare(a.first, b.first) })
+	return fit
+}
 
 func appendCursor(b []byte, class byte, c cursorState) []byte {
 	at := len(b)

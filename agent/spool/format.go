@@ -89,6 +89,8 @@ func classCode(c event.Class) byte {
 	return 0
 }
 
+// spoolID tells the files of one spool from another's. Zero means that it was
+// not known when the file was written.
 type spoolID [16]byte
 
 type segmentInfo struct {
@@ -240,6 +242,12 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 		return s.buf[:min(n, got)], nil
 	}
 	if !s.tolerant {
+		// Not all that was read ahead may be needed.
+		got, err = s.file.ReadAt(s.buf[:n], off)
+		if err == nil || err == io.EOF {
+			s.buf = s.buf[:got]
+			return s.buf, nil
+		}
 		s.buf = s.buf[:0]
 		return nil, err
 	}
@@ -354,24 +362,27 @@ func (s *scanner) trimZeros(from, to int64) (int64, error) {
 	return last, nil
 }
 
-// torn reports whether what stands at off, where there is no valid frame, looks
-// like a write that did not come to its end: the frame is cut off by the end of
-// the file, or a whole disk sector's share of it is zeros still. A frame that
-// is all there and wrong is damage, not a torn write.
+// torn reports whether what stands at off, where there is no valid frame and
+// nothing but zeros from junkEnd on, looks like a write that did not come to its
+// end: the frame breaks off, or a whole disk sector's share of it is zeros
+// still. A frame that is all there and wrong is damage, not a torn write.
 //
 // It decides whether the number of the last record of a log that was not closed
 // may be given again. Events are JSON, which has no zero bytes.
-func (s *scanner) torn(off int64) (bool, error) {
+func (s *scanner) torn(off, junkEnd int64) (bool, error) {
+	if junkEnd < off+frameHeader {
+		return true, nil
+	}
 	b, err := s.bytesAt(off, frameHeader)
 	if err != nil {
 		return false, err
 	}
-	if len(b) < frameHeader || zeroSector(b, off, 0) {
-		return true, nil
-	}
 	f, _, _, ok := parseFrameHeader(b, s.class)
 	if !ok {
-		return false, nil
+		return zeroSector(b, off, 0), nil
+	}
+	if junkEnd+1 < off+int64(f.size) { // one zero may be the checksum's last byte
+		return true, nil
 	}
 	if b, err = s.bytesAt(off, f.size); err != nil {
 		return false, err

@@ -101,7 +101,7 @@ func (l *classLog) addLoss(k knownLoss) {
 		return 1
 	})
 	l.losses = slices.Insert(l.losses, at, k)
-	if len(l.losses) > maxLosses {
+	if len(l.losses) > knownLosses {
 		// One that is recorded can be forgotten: at the worst it is reported
 		// twice. Otherwise the last two become one.
 		if i := slices.IndexFunc(l.losses, func(e knownLoss) bool { return e.recorded }); i >= 0 {

@@ -28,6 +28,7 @@ import (
 	"fmt"
 	"log/slog"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -405,8 +406,14 @@ func (s *Spool) run() {
 				l.tidy()
 			}
 		}
+		batch := 0
 		for _, l := range s.logs { // urgent first
-			l.commit()
+			batch += l.commit()
+		}
+		if batch > 1 {
+			// Many callers at once: those who were just released are let in
+			// again before the next batch, which is thereby twice as large.
+			runtime.Gosched()
 		}
 		if !armed && s.untidy() {
 			timer.Reset(cursorEvery)
