@@ -26,6 +26,7 @@ type Splitter struct {
 	skipped int    // how much of it is not yet reported
 	head    []byte // its first bytes
 	started bool   // a line end has been seen since Reset
+	wire    []byte // the last line with its end
 }
 
 // Line is one line of the stream.
@@ -76,6 +77,7 @@ func (s *Splitter) Next() (Line, bool) {
 		}
 		s.at += end + 1
 		line := rest[:end]
+		s.wire = rest[:end+1]
 		if s.long {
 			s.skip(line)
 			s.long = false
@@ -98,6 +100,7 @@ func (s *Splitter) Next() (Line, bool) {
 		case len(line) > MaxLine:
 			l.Problem = fmt.Sprintf("%d bytes in one line, want at most %d", len(line), MaxLine)
 			l.Bytes = line[:headKept]
+			s.wire = l.Bytes
 		default:
 			for i, c := range line {
 				if c < 0x20 || c > 0x7e {
@@ -110,12 +113,18 @@ func (s *Splitter) Next() (Line, bool) {
 	}
 }
 
+// Wire is the line that Next gave last byte for byte, with its end. A '#' at its
+// beginning closed the guarded frame before. It is valid as long as that line,
+// and of an over-long one also the first bytes only.
+func (s *Splitter) Wire() []byte { return s.wire }
+
 // tooLong reports what was skipped.
 func (s *Splitter) tooLong() Line {
 	l := Line{
 		Bytes: s.head, First: !s.started,
 		Problem: fmt.Sprintf("%d bytes without a line end, want at most %d", s.skipped, MaxLine),
 	}
+	s.wire = s.head
 	s.started = true
 	s.skipped = 0
 	return l
