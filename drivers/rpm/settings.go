@@ -16,9 +16,9 @@ type Settings struct {
 	// Detectors labels the four gamma detector places of a record, in the order
 	// of its fields. An empty label says that nothing is fitted there.
 	Detectors []string `yaml:"detectors"`
-	// NeutronDetectors does the same for neutrons. Absent, the places are those
-	// of Detectors; an empty list says that the portal measures no neutrons.
-	NeutronDetectors []string `yaml:"neutron_detectors"`
+	// Neutron says whether the portal has neutron detectors. Their places bear
+	// the labels of Detectors.
+	Neutron bool `yaml:"neutron"`
 
 	// NSigma is the portal's gamma alarm threshold in standard deviations of
 	// the background.
@@ -49,9 +49,10 @@ type Settings struct {
 	// BaselineWindow is over how much background the slow baseline is taken.
 	BaselineWindow time.Duration `yaml:"baseline_window"`
 	// DepressedBelow is the part of the slow baseline under which an
-	// occupancy's frozen background counts as depressed. At 0.9 and 1600
-	// counts per second the missing tenth makes a harmless passage look four
-	// sigma stronger; the background's own noise is far smaller.
+	// occupancy's frozen background counts as depressed. With the default, a
+	// tenth, a harmless passage seems four sigma stronger than it is at a
+	// background of 1600 counts per second; the noise of a background averaged
+	// over 20 s is a fortieth of that.
 	DepressedBelow float64 `yaml:"depressed_below"`
 	// SeriesLimit is how many samples of each kind an occupancy event carries.
 	SeriesLimit int `yaml:"series_limit"`
@@ -60,6 +61,7 @@ type Settings struct {
 func defaultSettings() Settings {
 	return Settings{
 		Detectors:          []string{"1", "2", "3", "4"},
+		Neutron:            true,
 		NSigma:             5,
 		Groups:             []string{"sum", "vertical"},
 		Intervals:          5,
@@ -78,22 +80,13 @@ func defaultSettings() Settings {
 // maxLabel bounds a detector label.
 const maxLabel = 32
 
-// check says what is wrong with the settings, and fills NeutronDetectors.
+// check says what is wrong with the settings.
 func (s *Settings) check() error {
-	if s.NeutronDetectors == nil {
-		s.NeutronDetectors = slices.Clone(s.Detectors)
-	}
-	if len(s.NeutronDetectors) == 0 {
-		s.NeutronDetectors = make([]string, tsa.Detectors)
-	}
-	if err := checkLabels("detectors", s.Detectors); err != nil {
+	if err := checkLabels(s.Detectors); err != nil {
 		return err
 	}
 	if !slices.ContainsFunc(s.Detectors, fitted) {
 		return fmt.Errorf("detectors: no place has a label, but a portal has at least one gamma detector")
-	}
-	if err := checkLabels("neutron_detectors", s.NeutronDetectors); err != nil {
-		return err
 	}
 	if len(s.Groups) == 0 {
 		return fmt.Errorf("groups: none given; name at least one of %s", strings.Join(groupKinds(), ", "))
@@ -144,17 +137,17 @@ func (s *Settings) check() error {
 	return nil
 }
 
-func checkLabels(name string, labels []string) error {
+func checkLabels(labels []string) error {
 	if len(labels) != tsa.Detectors {
-		return fmt.Errorf("%s: %d labels given, but a record has %d places; give an empty label (\"\") to a place that is not fitted",
-			name, len(labels), tsa.Detectors)
+		return fmt.Errorf("detectors: %d labels given, but a record has %d places; give an empty label (\"\") to a place that is not fitted",
+			len(labels), tsa.Detectors)
 	}
 	for i, l := range labels {
 		if len(l) > maxLabel {
-			return fmt.Errorf("%s: the label %q is longer than %d bytes", name, l, maxLabel)
+			return fmt.Errorf("detectors: the label %q is longer than %d bytes", l, maxLabel)
 		}
 		if l != "" && slices.Contains(labels[:i], l) {
-			return fmt.Errorf("%s: the label %q is given twice", name, l)
+			return fmt.Errorf("detectors: the label %q is given twice", l)
 		}
 	}
 	return nil
