@@ -1,0 +1,704 @@
+package simulator
+
+import (
+	"cmp"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+)
+
+// Bounds of a scenario.
+const (
+	maxScenarioBytes = 1 << 20
+	maxLanes         = 64
+	maxDevices       = 16 // in a lane
+	maxVehicles      = 10_000
+	maxFaults        = 1_000 // in a lane
+	maxStops         = 32    // of a vehicle
+	maxFaultRecords  = 1_000 // touched by one wire fault
+	maxLength        = 100.0 // m, of a vehicle
+	minSpeed         = 1.0   // km/h
+	maxSpeed         = 160.0 // km/h
+	maxCPS           = 1_000_000.0
+	minEvery         = 100 * time.Millisecond // between random faults
+	maxDuration      = 366 * 24 * time.Hour
+)
+
+// Scenario says what happens in which lanes, and which instruments see it.
+type Scenario struct {
+	// Name and Summary are for people.
+	Name    string `yaml:"name"`
+	Summary string `yaml:"summary"`
+	// Seed decides everything random.
+	Seed uint64 `yaml:"seed"`
+	// Duration is how much simulated time is played; zero means without end.
+	Duration time.Duration `yaml:"duration"`
+	Lanes    []Lane        `yaml:"lanes"`
+}
+
+// Lane is one lane with its own traffic.
+type Lane struct {
+	ID      string   `yaml:"id"`
+	Devices []Device `yaml:"devices"`
+	Traffic Traffic  `yaml:"traffic"`
+	Faults  []Fault  `yaml:"faults"`
+}
+
+// Device is one instrument.
+type Device struct {
+	ID string `yaml:"id"`
+	// Model is "tsa-portal".
+	Model string `yaml:"model"`
+	// Listen is where the instrument is reached: tcp://HOST:PORT (port 0 for
+	// any free one), or pty: for a pseudo-terminal, or pty:PATH for one that is
+	// also reached by a symbolic link at PATH. The default is
+	// tcp://127.0.0.1:0.
+	Listen string `yaml:"listen"`
+	// Settings of a tsa-portal; nil means DefaultPortal.
+	Settings *PortalSettings `yaml:"settings"`
+}
+
+// Traffic is what drives through the lane: first the listed vehicles, then
+// random ones.
+type Traffic struct {
+	Vehicles []Vehicle      `yaml:"vehicles"`
+	Random   *RandomTraffic `yaml:"random"`
+}
+
+// Vehicle is one vehicle of a scenario. Values that are left out are drawn at
+// random in the range of its kind.
+type Vehicle struct {
+	// Kind is car, van, bus, truck or motorcycle.
+	Kind string `yaml:"kind"`
+	// Arrive is when the front would reach the beam if nothing stopped it. A
+	// vehicle never reaches the beam before the one ahead has left it; it comes
+	// later then.
+	Arrive time.Duration `yaml:"arrive"`
+	// Follows, if set, takes the place of Arrive: the vehicle reaches the beam
+	// this long after the one ahead has left it.
+	Follows time.Duration `yaml:"follows"`
+	// Length in m, Speed in km/h.
+	Length float64 `yaml:"length"`
+	Speed  float64 `yaml:"speed"`
+	// Shielding is the share of the gamma background that the vehicle keeps
+	// from the detectors while it stands between them, 0 to 0.9.
+	Shielding *float64 `yaml:"shielding"`
+	Gamma     *Source  `yaml:"gamma"`
+	Neutron   *Source  `yaml:"neutron"`
+	// Stops are in the order of driving.
+	Stops []Stop `yaml:"stops"`
+	// Reverse makes the vehicle drive back once.
+	Reverse *Reverse `yaml:"reverse"`
+	// Beside is a vehicle that passes (or stands) beside the portal: it takes
+	// background away and may carry a source, but does not cut the beam.
+	Beside bool `yaml:"beside"`
+}
+
+// Source is radioactive material in a vehicle.
+type Source struct {
+	// CPS is the net count rate, all fitted detectors together, at the moment
+	// when it is highest for a source in the middle of the lane.
+	CPS float64 `yaml:"cps"`
+	// At is the place of its middle in m behind the front; the default is the
+	// middle of the vehicle.
+	At *float64 `yaml:"at"`
+	// Offset from the middle of the lane in m, positive toward the pillar of
+	// detectors 3 and 4; -2 to 2.
+	Offset float64 `yaml:"offset"`
+	// Broad is the length in m over which the material is spread, as with
+	// naturally radioactive cargo; 0 is a point.
+	Broad float64 `yaml:"broad"`
+}
+
+// Stop is a halt of a vehicle.
+type Stop struct {
+	// At is how far the front is past the beam, in m; negative is before the
+	// beam.
+	At  float64       `yaml:"at"`
+	For time.Duration `yaml:"for"`
+}
+
+// Reverse is a drive backwards: once the front is At m past the beam, the
+// vehicle goes By m back, and then on.
+type Reverse struct {
+	At float64 `yaml:"at"`
+	By float64 `yaml:"by"`
+}
+
+// RandomTraffic draws vehicles. The chances are between 0 and 1.
+type RandomTraffic struct {
+	// PerHour is the mean number of vehicles in an hour, as far as they fit.
+	PerHour float64 `yaml:"per_hour"`
+	// Mix weighs the kinds of vehicles; the default is 6 cars to 1 van, 1 bus
+	// and 4 trucks.
+	Mix map[string]float64 `yaml:"mix"`
+	// Gamma is the chance of a gamma point source, Neutron of a neutron source.
+	// Norm is the chance that a truck carries naturally radioactive cargo.
+	Gamma   float64 `yaml:"gamma"`
+	Norm    float64 `yaml:"norm"`
+	Neutron float64 `yaml:"neutron"`
+	// StopAndGo is the chance that a vehicle halts inside the portal.
+	StopAndGo float64 `yaml:"stop_and_go"`
+}
+
+// PortalSettings are the settings of a tsa-portal. Those that the portal
+// reports in its setup records have the names and values of these.
+type PortalSettings struct {
+	// Detectors are the fitted places, 1 to 4; 1 and 2 share a pillar, 3 and 4
+	// the other. Places that are not fitted send zeros.
+	Detectors []int `yaml:"detectors"`
+	// GammaBackground and NeutronBackground are the true rates in counts per
+	// second, one for each of the four places.
+	GammaBackground   []float64 `yaml:"gamma_background"`
+	NeutronBackground []float64 `yaml:"neutron_background"`
+	// NSigma, Groups and Intervals make the gamma alarm. Groups are any of sum,
+	// horizontal, vertical and single.
+	NSigma    float64  `yaml:"n_sigma"`
+	Groups    []string `yaml:"groups"`
+	Intervals int      `yaml:"intervals"`
+	// HoldIn is how many samples of 200 ms follow after the beam is clear.
+	HoldIn int `yaml:"hold_in"`
+	// GammaHigh, GammaLow and NeutronHigh are the limits of the background in
+	// counts per second, for each detector.
+	GammaHigh   int `yaml:"gamma_high"`
+	GammaLow    int `yaml:"gamma_low"`
+	NeutronHigh int `yaml:"neutron_high"`
+	// NeutronAlarm is the number of counts in one second, all detectors
+	// together, from which a neutron sample alarms. The real algorithm is not
+	// public; this plain threshold is the simulator's own.
+	NeutronAlarm int `yaml:"neutron_alarm"`
+	// Counter is the number of the last occupancy before the scenario starts.
+	Counter int `yaml:"counter"`
+	// Extended sends the extended records of newer firmware too. Those that are
+	// not understood are plausible in shape only.
+	Extended bool `yaml:"extended"`
+	// Guards puts each record between '!' and '#'.
+	Guards bool `yaml:"guards"`
+	// Firmware is the version that SG3 reports.
+	Firmware string `yaml:"firmware"`
+	// SpuriousSpeed is the share of speed records that are nonsense.
+	SpuriousSpeed float64 `yaml:"spurious_speed"`
+}
+
+// DefaultPortal returns the settings of a four-detector portal, the same as in
+// a public capture where the page of the protocol has them.
+func DefaultPortal() PortalSettings {
+	return PortalSettings{
+		Detectors:         []int{1, 2, 3, 4},
+		GammaBackground:   []float64{401, 406, 436, 436},
+		NeutronBackground: []float64{0.6, 0.7, 0.6, 0.7},
+		NSigma:            5,
+		Groups:            []string{"sum", "vertical"},
+		Intervals:         5,
+		HoldIn:            10,
+		GammaHigh:         2000,
+		GammaLow:          68,
+		NeutronHigh:       50,
+		NeutronAlarm:      20,
+		Firmware:          "1.10.1",
+		SpuriousSpeed:     0.15,
+	}
+}
+
+// UnmarshalYAML fills what the file leaves out with DefaultPortal.
+func (p *PortalSettings) UnmarshalYAML(unmarshal func(any) error) error {
+	type plain PortalSettings
+	s := plain(DefaultPortal())
+	if err := unmarshal(&s); err != nil {
+		return err
+	}
+	*p = PortalSettings(s)
+	return nil
+}
+
+// Fault is something that goes wrong, once (At) or again and again at random
+// (Every). Which of the other fields count depends on Kind; see FaultKinds.
+type Fault struct {
+	Kind string `yaml:"kind"`
+	// Device is the id of the device; empty means every device of the lane.
+	Device string `yaml:"device"`
+	// At is when it happens; with Every, the time before which it never does.
+	At time.Duration `yaml:"at"`
+	// Every is the mean time between two of them.
+	Every time.Duration `yaml:"every"`
+	// For is how long it lasts.
+	For time.Duration `yaml:"for"`
+	// Detectors and CPS say which detectors count how much.
+	Detectors []int   `yaml:"detectors"`
+	CPS       float64 `yaml:"cps"`
+	// Tag restricts a fault of the wire to records with this tag.
+	Tag string `yaml:"tag"`
+	// Records is how many records in a row a fault of the wire touches.
+	Records int `yaml:"records"`
+	// Set is what a setup fault changes.
+	Set *SetupChange `yaml:"set"`
+}
+
+// SetupChange is a change of a portal's settings at the portal itself.
+type SetupChange struct {
+	NSigma      *float64 `yaml:"n_sigma"`
+	Groups      []string `yaml:"groups"`
+	Intervals   *int     `yaml:"intervals"`
+	HoldIn      *int     `yaml:"hold_in"`
+	GammaHigh   *int     `yaml:"gamma_high"`
+	GammaLow    *int     `yaml:"gamma_low"`
+	NeutronHigh *int     `yaml:"neutron_high"`
+}
+
+// Info is a line in the list of embedded scenarios.
+type Info struct{ Name, Summary string }
+
+//go:embed scenarios/*.yaml
+var embedded embed.FS
+
+// Scenarios lists the embedded scenarios by name.
+func Scenarios() []Info {
+	names, err := fs.Glob(embedded, "scenarios/*.yaml")
+	if err != nil {
+		return nil // the pattern is constant and well formed
+	}
+	var list []Info
+	for _, name := range names {
+		s, err := Load(strings.TrimSuffix(filepath.Base(name), ".yaml"))
+		if err != nil {
+			continue // a test proves that every embedded scenario loads
+		}
+		list = append(list, Info{Name: s.Name, Summary: s.Summary})
+	}
+	slices.SortFunc(list, func(a, b Info) int { return strings.Compare(a.Name, b.Name) })
+	return list
+}
+
+// Load reads an embedded scenario by its name, or a scenario file. A path has
+// a separator or ends in .yaml or .yml.
+func Load(nameOrPath string) (*Scenario, error) {
+	ext := filepath.Ext(nameOrPath)
+	if !strings.ContainsAny(nameOrPath, `/\`) && ext != ".yaml" && ext != ".yml" {
+		data, err := embedded.ReadFile("scenarios/" + nameOrPath + ".yaml")
+		if err != nil {
+			var names []string
+			for _, s := range Scenarios() {
+				names = append(names, s.Name)
+			}
+			return nil, fmt.Errorf("no scenario is called %q; there are %s, or give the path of a .yaml file",
+				nameOrPath, strings.Join(names, ", "))
+		}
+		return Parse(nameOrPath+".yaml", data)
+	}
+	f, err := os.Open(nameOrPath)
+	if err != nil {
+		return nil, fmt.Errorf("read the scenario: %w", err)
+	}
+	defer f.Close()
+	data, err := readBounded(f, maxScenarioBytes)
+	if err != nil {
+		return nil, fmt.Errorf("read the scenario %s: %w", nameOrPath, err)
+	}
+	return Parse(nameOrPath, data)
+}
+
+// Parse reads a scenario. name stands for the file in errors, which tell line
+// and column; several are joined.
+func Parse(name string, data []byte) (*Scenario, error) {
+	if len(data) > maxScenarioBytes {
+		return nil, fmt.Errorf("%s: longer than %d bytes", name, maxScenarioBytes)
+	}
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return nil, syntaxError(name, err)
+	}
+	if len(file.Docs) > 1 {
+		return nil, fmt.Errorf("%s: %d documents in one file, want one", name, len(file.Docs))
+	}
+	var s Scenario
+	if err := yaml.UnmarshalWithOptions(data, &s, yaml.Strict()); err != nil {
+		return nil, syntaxError(name, err)
+	}
+	problems := s.check()
+	for i := range problems {
+		problems[i].line, problems[i].column = position(file, problems[i].path)
+	}
+	slices.SortFunc(problems, func(a, b problem) int {
+		return cmp.Or(a.line-b.line, a.column-b.column, strings.Compare(a.path, b.path))
+	})
+	var errs []error
+	for _, p := range problems {
+		errs = append(errs, fmt.Errorf("%s:%d:%d: %w", name, p.line, p.column, p))
+	}
+	if len(errs) > 0 {
+		return nil, errors.Join(errs...)
+	}
+	return &s, nil
+}
+
+func syntaxError(name string, err error) error {
+	var at yaml.Error
+	if errors.As(err, &at) && at.GetToken() != nil && at.GetToken().Position != nil {
+		pos := at.GetToken().Position
+		return fmt.Errorf("%s:%d:%d: %s", name, pos.Line, pos.Column, at.GetMessage())
+	}
+	return fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, false))
+}
+
+// position is the line and column of the node at the path, or of the nearest
+// one above it that the file has.
+func position(file *ast.File, path string) (line, column int) {
+	for path != "" {
+		if p, err := yaml.PathString("$." + path); err == nil {
+			if node, err := p.FilterFile(file); err == nil && node != nil && node.GetToken() != nil {
+				pos := node.GetToken().Position
+				return pos.Line, pos.Column
+			}
+		}
+		path = path[:max(0, strings.LastIndexAny(path, ".["))]
+	}
+	return 1, 1
+}
+
+// problem is what is wrong at one place of a scenario.
+type problem struct {
+	path, text   string
+	line, column int // in the file, if there is one
+}
+
+func (p problem) Error() string { return p.path + ": " + p.text }
+
+// Validate fills in defaults and reports everything that is wrong. New and
+// Generate call it.
+func (s *Scenario) Validate() error {
+	problems := s.check()
+	slices.SortFunc(problems, func(a, b problem) int { return strings.Compare(a.path, b.path) })
+	var errs []error
+	for _, p := range problems {
+		errs = append(errs, p)
+	}
+	return errors.Join(errs...)
+}
+
+var idPattern = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,62}$`)
+
+// firmwarePattern fills the rest of the 30 characters of SG3.
+var firmwarePattern = regexp.MustCompile(`^[0-9A-Za-z.]{6}$`)
+
+// checker collects problems.
+type checker struct{ problems []problem }
+
+func (c *checker) add(path, format string, args ...any) {
+	c.problems = append(c.problems, problem{path: path, text: fmt.Sprintf(format, args...)})
+}
+
+func (c *checker) id(path, id string) {
+	if !idPattern.MatchString(id) {
+		c.add(path, "%q is no id; want small letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit", id)
+	}
+}
+
+func (c *checker) number(path string, v, low, high float64, unit string) {
+	if !(v >= low && v <= high) {
+		c.add(path, "%v is out of range; want %v to %v%s", v, low, high, unit)
+	}
+}
+
+func (c *checker) length(path string, n, most int, what string) bool {
+	if n > most {
+		c.add(path, "%d %s, at most %d", n, what, most)
+	}
+	return n <= most
+}
+
+func (c *checker) duration(path string, d, low time.Duration) {
+	if d < low || d > maxDuration {
+		c.add(path, "%v is out of range; want %v to %v", d, low, maxDuration)
+	}
+}
+
+func (s *Scenario) check() []problem {
+	c := &checker{}
+	if s.Name == "" {
+		c.add("name", "missing; give the scenario a name")
+	}
+	c.duration("duration", s.Duration, 0)
+	if len(s.Lanes) == 0 {
+		c.add("lanes", "missing; a scenario needs a lane with a device")
+	}
+	if !c.length("lanes", len(s.Lanes), maxLanes, "lanes") {
+		return c.problems
+	}
+	lanes, listens := map[string]bool{}, map[string]string{}
+	for i := range s.Lanes {
+		path := fmt.Sprintf("lanes[%d]", i)
+		l := &s.Lanes[i]
+		c.id(path+".id", l.ID)
+		if lanes[l.ID] {
+			c.add(path+".id", "lane %q is there twice", l.ID)
+		}
+		lanes[l.ID] = true
+		c.lane(path, l, listens)
+	}
+	return c.problems
+}
+
+func (c *checker) lane(path string, l *Lane, listens map[string]string) {
+	if len(l.Devices) == 0 {
+		c.add(path+".devices", "missing; a lane needs a device")
+	}
+	if !c.length(path+".devices", len(l.Devices), maxDevices, "devices") ||
+		!c.length(path+".traffic.vehicles", len(l.Traffic.Vehicles), maxVehicles, "vehicles") ||
+		!c.length(path+".faults", len(l.Faults), maxFaults, "faults") {
+		return
+	}
+	ids := map[string]bool{}
+	for i := range l.Devices {
+		p, d := fmt.Sprintf("%s.devices[%d]", path, i), &l.Devices[i]
+		c.id(p+".id", d.ID)
+		if ids[d.ID] {
+			c.add(p+".id", "device %q is there twice in the lane", d.ID)
+		}
+		ids[d.ID] = true
+		if d.Model != "tsa-portal" {
+			c.add(p+".model", "%q is no model; there is tsa-portal", d.Model)
+		}
+		if d.Listen == "" {
+			d.Listen = "tcp://127.0.0.1:0"
+		}
+		if a, err := parseListen(d.Listen); err != nil {
+			c.add(p+".listen", "%s", err)
+		} else if other, taken := listens[d.Listen]; taken && !a.shareable() {
+			c.add(p+".listen", "%s is also the place of %s", d.Listen, other)
+		}
+		listens[d.Listen] = l.ID + "/" + d.ID
+		if d.Settings == nil {
+			s := DefaultPortal()
+			d.Settings = &s
+		}
+		c.portal(p+".settings", d.Settings)
+	}
+	var last time.Duration
+	for i := range l.Traffic.Vehicles {
+		p, v := fmt.Sprintf("%s.traffic.vehicles[%d]", path, i), &l.Traffic.Vehicles[i]
+		c.vehicle(p, v)
+		if v.Arrive < last && v.Follows == 0 {
+			c.add(p+".arrive", "%v is before the vehicle ahead (%v); list vehicles in the order of their arrival", v.Arrive, last)
+		}
+		last = max(last, v.Arrive)
+	}
+	if r := l.Traffic.Random; r != nil {
+		p := path + ".traffic.random"
+		c.number(p+".per_hour", r.PerHour, 0.001, 3600, " vehicles in an hour")
+		for kind, weight := range r.Mix {
+			if _, ok := vehicleKinds[kind]; !ok {
+				c.add(p+".mix."+kind, "no such kind of vehicle; want one of %s", kindNames())
+			}
+			c.number(p+".mix."+kind, weight, 0, 1e6, "")
+		}
+		for name, v := range map[string]float64{"gamma": r.Gamma, "norm": r.Norm, "neutron": r.Neutron, "stop_and_go": r.StopAndGo} {
+			c.number(p+"."+name, v, 0, 1, "")
+		}
+	}
+	for i := range l.Faults {
+		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), &l.Faults[i], ids)
+	}
+}
+
+func (c *checker) portal(path string, s *PortalSettings) {
+	c.detectors(path+".detectors", s.Detectors)
+	if len(s.Detectors) == 0 {
+		c.add(path+".detectors", "no detector is fitted; want some of 1, 2, 3, 4")
+	}
+	for name, rates := range map[string][]float64{"gamma_background": s.GammaBackground, "neutron_background": s.NeutronBackground} {
+		if len(rates) != places {
+			c.add(path+"."+name, "%d values, want %d", len(rates), places)
+		}
+		for i, r := range rates {
+			c.number(fmt.Sprintf("%s.%s[%d]", path, name, i), r, 0, 100_000, " counts per second")
+		}
+	}
+	c.sigma(path+".n_sigma", s.NSigma)
+	c.groups(path+".groups", s.Groups)
+	c.number(path+".intervals", float64(s.Intervals), 1, 20, "")
+	c.number(path+".hold_in", float64(s.HoldIn), 1, 99, "")
+	c.number(path+".gamma_high", float64(s.GammaHigh), 1, 999_999, "")
+	c.number(path+".gamma_low", float64(s.GammaLow), 0, 999_999, "")
+	c.number(path+".neutron_high", float64(s.NeutronHigh), 1, 999_999, "")
+	c.number(path+".neutron_alarm", float64(s.NeutronAlarm), 1, 999_999, "")
+	c.number(path+".counter", float64(s.Counter), 0, 999_999, "")
+	c.number(path+".spurious_speed", s.SpuriousSpeed, 0, 1, "")
+	if !firmwarePattern.MatchString(s.Firmware) {
+		c.add(path+".firmware", "%q does not fit into SG3; want six letters, digits or dots, for instance 1.10.1", s.Firmware)
+	}
+}
+
+// sigma has one decimal, since SG1 has room for no more.
+func (c *checker) sigma(path string, v float64) {
+	c.number(path, v, 0.1, 99, "")
+	if round(v, 1) != v {
+		c.add(path, "%v has more than one decimal; SG1 has room for one", v)
+	}
+}
+
+func (c *checker) groups(path string, groups []string) {
+	for _, g := range groups {
+		if !slices.Contains(groupNames[:], g) {
+			c.add(path, "%q is no group; want some of %s", g, strings.Join(groupNames[:], ", "))
+		}
+	}
+}
+
+func (c *checker) detectors(path string, list []int) {
+	for i, d := range list {
+		if d < 1 || d > places || slices.Index(list, d) != i {
+			c.add(path, "%v: want each of 1, 2, 3, 4 at most once", list)
+			return
+		}
+	}
+}
+
+func (c *checker) vehicle(path string, v *Vehicle) {
+	if _, ok := vehicleKinds[v.Kind]; !ok {
+		c.add(path+".kind", "%q is no kind of vehicle; want one of %s", v.Kind, kindNames())
+	}
+	c.duration(path+".arrive", v.Arrive, 0)
+	c.duration(path+".follows", v.Follows, 0)
+	if v.Length != 0 {
+		c.number(path+".length", v.Length, 0.5, maxLength, " m")
+	}
+	if v.Speed != 0 {
+		c.number(path+".speed", v.Speed, minSpeed, maxSpeed, " km/h")
+	}
+	if v.Shielding != nil {
+		c.number(path+".shielding", *v.Shielding, 0, 0.9, "")
+	}
+	for name, src := range map[string]*Source{"gamma": v.Gamma, "neutron": v.Neutron} {
+		if src == nil {
+			continue
+		}
+		p := path + "." + name
+		c.number(p+".cps", src.CPS, 0, maxCPS, " counts per second")
+		c.number(p+".offset", src.Offset, -2, 2, " m")
+		c.number(p+".broad", src.Broad, 0, maxLength, " m")
+		if src.At != nil {
+			c.number(p+".at", *src.At, 0, maxLength, " m")
+		}
+	}
+	if !c.length(path+".stops", len(v.Stops), maxStops, "stops") {
+		return
+	}
+	for i, s := range v.Stops {
+		p := fmt.Sprintf("%s.stops[%d]", path, i)
+		c.number(p+".at", s.At, -approach, maxLength, " m past the beam")
+		c.duration(p+".for", s.For, time.Millisecond)
+		if i > 0 && s.At < v.Stops[i-1].At {
+			c.add(p+".at", "stops must be in the order of driving")
+		}
+	}
+	if v.Reverse != nil {
+		c.number(path+".reverse.at", v.Reverse.At, -approach, maxLength, " m past the beam")
+		c.number(path+".reverse.by", v.Reverse.By, 0.1, maxLength, " m")
+	}
+}
+
+func (c *checker) fault(path string, f *Fault, devices map[string]bool) {
+	kind, ok := faultKinds[f.Kind]
+	if !ok {
+		c.add(path+".kind", "%q is no kind of fault; want one of %s", f.Kind, strings.Join(FaultKinds(), ", "))
+		return
+	}
+	switch {
+	case f.Device == "":
+	case kind.where == InWorld:
+		c.add(path+".device", "a fault of kind %s happens in the lane, not to a device", f.Kind)
+	case !devices[f.Device]:
+		c.add(path+".device", "the lane has no device %q", f.Device)
+	}
+	c.duration(path+".at", f.At, 0)
+	if f.Every != 0 {
+		c.duration(path+".every", f.Every, minEvery)
+	}
+	takes := func(name string, set, allowed bool) {
+		if set && !allowed {
+			c.add(path+"."+name, "a fault of kind %s has no %s", f.Kind, name)
+		}
+	}
+	takes("for", f.For != 0, kind.lasts > 0)
+	takes("detectors", len(f.Detectors) > 0, kind.cps != nil)
+	takes("cps", f.CPS != 0, kind.cps != nil)
+	takes("tag", f.Tag != "", kind.onRecord)
+	takes("records", f.Records != 0, kind.onRecord)
+	takes("set", f.Set != nil, f.Kind == "setup")
+	if f.For == 0 {
+		f.For = kind.lasts
+	}
+	if kind.lasts > 0 {
+		c.duration(path+".for", f.For, time.Millisecond)
+	}
+	c.detectors(path+".detectors", f.Detectors)
+	c.number(path+".cps", f.CPS, 0, maxCPS, " counts per second")
+	c.number(path+".records", float64(f.Records), 0, maxFaultRecords, "")
+	if s := f.Set; s != nil {
+		c.groups(path+".set.groups", s.Groups)
+		if s.NSigma != nil {
+			c.sigma(path+".set.n_sigma", *s.NSigma)
+		}
+		for name, v := range map[string]*int{"intervals": s.Intervals, "hold_in": s.HoldIn} {
+			if v != nil {
+				c.number(path+".set."+name, float64(*v), 1, 20, "")
+			}
+		}
+		for name, v := range map[string]*int{"gamma_high": s.GammaHigh, "gamma_low": s.GammaLow, "neutron_high": s.NeutronHigh} {
+			if v != nil {
+				c.number(path+".set."+name, float64(*v), 0, 999_999, "")
+			}
+		}
+	}
+}
+
+// listenAddress is a parsed Listen.
+type listenAddress struct {
+	scheme string // tcp or pty
+	tcp    string // host:port
+	link   string // path of the symbolic link to a pseudo-terminal, or empty
+}
+
+// shareable is true for an address that gives each listener a place of its own.
+func (a listenAddress) shareable() bool {
+	return a.scheme == "pty" && a.link == "" || a.scheme == "tcp" && strings.HasSuffix(a.tcp, ":0")
+}
+
+func parseListen(s string) (listenAddress, error) {
+	if rest, ok := strings.CutPrefix(s, "tcp://"); ok {
+		host, port, err := net.SplitHostPort(rest)
+		if err != nil || port == "" {
+			return listenAddress{}, fmt.Errorf("%q: want tcp://HOST:PORT, for instance tcp://127.0.0.1:1600", s)
+		}
+		return listenAddress{scheme: "tcp", tcp: net.JoinHostPort(host, port)}, nil
+	}
+	if rest, ok := strings.CutPrefix(s, "pty:"); ok {
+		return listenAddress{scheme: "pty", link: rest}, nil
+	}
+	return listenAddress{}, fmt.Errorf("%q: want tcp://HOST:PORT, pty: or pty:PATH", s)
+}
+
+// readBounded reads all of r, but refuses more than a number of bytes.
+func readBounded(r io.Reader, most int64) ([]byte, error) {
+	data, err := io.ReadAll(io.LimitReader(r, most+1))
+	if err != nil {
+		return nil, err
+	}
+	if int64(len(data)) > most {
+		return nil, fmt.Errorf("longer than %d bytes", most)
+	}
+	return data, nil
+}
