@@ -46,6 +46,9 @@ const (
 // table with cgo than without, and returns no port and no error for the rest.
 var goserialBauds = []int{2400, 4800, 9600, 19200, 38400, 57600, 115200}
 
+// errLineSettings: the port does not do what was asked for.
+var errLineSettings = errors.New("the port does not take these line settings")
+
 type serialEndpoint struct {
 	path         string // a device, or a COM port
 	line         line

@@ -1,0 +1,136 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// maxHintPorts is how many ports a hint names.
+const maxHintPorts = 8
+
+// hints say what to do about an error, the first that fits. where is the device
+// or the address, "it" if the error does not tell.
+var hints = []struct {
+	of error
+	// on narrows the error down to a kind of link; "" is any.
+	on  string
+	say func(where string) string
+}{
+	{ErrClosed, "", func(string) string {
+		return "this side closed the link: nothing to do"
+	}},
+	{context.Canceled, "", func(string) string {
+		return "it was stopped from this side: nothing to do"
+	}},
+	{syscall.ECONNREFUSED, "", func(where string) string {
+		return "the machine at " + where + " is there and takes no connection: check the port number, that the instrument's data output is switched on, and that no other program holds its only connection"
+	}},
+	{syscall.ENETUNREACH, "", func(where string) string {
+		return "this machine has no way to " + where + ": check its own network cable, address and mask (ip addr, ip route)"
+	}},
+	{syscall.EHOSTUNREACH, "", func(where string) string {
+		return "nothing answers at " + where + ": check the instrument's power, its network cable and its address"
+	}},
+	{syscall.ECONNRESET, "", func(string) string {
+		return "the instrument broke the connection off: it may have restarted, or given its only connection to another program"
+	}},
+	{ErrUnplugged, "serial", func(where string) string {
+		return "the serial adapter of " + where + " is gone: check its plug and its USB hub, it is opened again as soon as it is back"
+	}},
+	{ErrUnplugged, "", func(string) string {
+		return "the instrument ended the connection: it may have restarted, lost power or cable, or given its only connection to another program"
+	}},
+	{errLineSettings, "", func(string) string {
+		return "the adapter cannot do these line settings: check baud, data, parity and stop against the instrument's manual, or take another adapter"
+	}},
+	{syscall.EBUSY, "", func(where string) string {
+		if users := usersOf(where); len(users) > 0 {
+			return where + " is in use by " + list(users, "and") + ": end that program, or give each device a port of its own"
+		}
+		return where + " is in use by another program: end it (fuser -v " + where + " shows which), or give each device a port of its own"
+	}},
+	{fs.ErrPermission, "serial", notAllowed},
+	{fs.ErrPermission, "", func(where string) string {
+		return "this machine's own firewall does not let the connection to " + where + " out"
+	}},
+	{fs.ErrNotExist, "serial", noSuchPort},
+	{syscall.ENOTTY, "", func(where string) string {
+		return where + " is no serial port: check the name (lanepost ports lists them)"
+	}},
+	{syscall.EIO, "serial", func(where string) string {
+		return "there is no hardware behind " + where + ": take another port (lanepost ports lists them)"
+	}},
+	{syscall.EMFILE, "", func(string) string {
+		return "too many files are open: raise the limit (LimitNOFILE= in the service), or connect fewer devices"
+	}},
+}
+
+// Hint says in one sentence, for the person in front of the instrument, what to
+// do about an error of Open, Read or Write. It is "" if there is nothing better
+// to say than the error itself.
+func Hint(err error) string {
+	if err == nil {
+		return ""
+	}
+	where, kind := "it", "tcp"
+	var path *fs.PathError
+	var op *net.OpError
+	switch {
+	case errors.As(err, &path):
+		where, kind = path.Path, "serial"
+	case errors.As(err, &op) && op.Addr != nil:
+		where = op.Addr.String()
+	}
+	for _, h := range hints {
+		if (h.on == "" || h.on == kind) && errors.Is(err, h.of) {
+			return h.say(where)
+		}
+	}
+	var dns *net.DNSError
+	if errors.As(err, &dns) {
+		if dns.IsNotFound {
+			return "no machine is called " + echo(dns.Name) + " here: check the spelling, or write the IP address"
+		}
+		return "the name server does not answer: check this machine's network, or write the IP address instead of " + echo(dns.Name)
+	}
+	// Opening and reading run out of time by errors that look alike.
+	var timeout net.Error
+	switch {
+	case op != nil && op.Op == "dial" && op.Timeout():
+		return "no answer from " + where + ": check the instrument's power, cable and address, and whether a firewall is in between (ping " + hostOf(where) + ")"
+	case kind == "serial" && errors.Is(err, os.ErrDeadlineExceeded) && path.Op == "write":
+		return where + " takes no more bytes: unplug the adapter and plug it in again"
+	case kind == "serial" && errors.Is(err, os.ErrDeadlineExceeded):
+		return where + " is open and silent: check that the instrument is on and set to send, the cable (crossed or not), and the line settings"
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "the connection is open and silent: check that the instrument is set to send"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return "it took too long: check the instrument's power and cable"
+	}
+	return ""
+}
+
+func hostOf(address string) string {
+	if host, _, err := net.SplitHostPort(address); err == nil {
+		return host
+	}
+	return address
+}
+
+// noSuchPort names the ports that there are instead.
+func noSuchPort(where string) string {
+	ports, err := Ports()
+	if err != nil || len(ports) == 0 {
+		return "there is no " + where + ", nor any other serial port: check that the adapter is plugged in"
+	}
+	var names []string
+	for _, p := range ports[:min(len(ports), maxHintPorts)] {
+		names = append(names, p.Stable())
+	}
+	return "there is no " + where + ": check that the adapter is plugged in, or take one of the ports that are there: " + strings.Join(names, ", ")
+}
