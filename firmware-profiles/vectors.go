@@ -1,0 +1,226 @@
+package profiles
+
+import (
+	"context"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
+)
+
+// Vector is one self-test of a profile. In a file its input is one line for
+// each piece of bytes: the moment in seconds, a space, and the text, which is
+// sent with CR LF; or "hex:" and bytes, which are sent as they are. A line with
+// a moment alone lets time pass. Lines that begin with # are comments.
+type Vector struct {
+	Name string
+	// Script is the input.
+	Script []drivers.Chunk
+	// Expect lists every event that must come out, in order.
+	Expect []Expected
+	// Unparsed is how many pieces must be refused.
+	Unparsed int
+
+	settings ast.Node // beside the profile's; nil for none
+}
+
+// Expected is one event: its type, and of its data the fields that matter.
+type Expected struct {
+	Type string
+	Data map[string]any
+}
+
+func parseVector(d *yamlfile.Document, n ast.Node) (v Vector, ok bool) {
+	d.Mapping(n, "a vector",
+		yamlfile.Key{Name: "name", Required: true, Read: func(n ast.Node) { v.Name, _ = d.Text(n, "name") }},
+		yamlfile.Key{Name: "settings", Read: func(n ast.Node) { v.settings = n }},
+		yamlfile.Key{Name: "input", Required: true, Read: func(n ast.Node) {
+			text, isText := d.Text(n, "input")
+			if !isText {
+				return
+			}
+			script, err := parseScript(text)
+			if err != nil {
+				d.At(n, err.Error(), "one line each: seconds, a space, and the text or hex:0102")
+			}
+			v.Script = script
+		}},
+		yamlfile.Key{Name: "expect", Required: true, Read: func(n ast.Node) {
+			d.Sequence(n, "expect", 10*maxVectors, func(n ast.Node) {
+				var e Expected
+				d.Mapping(n, "an expected event",
+					yamlfile.Key{Name: "type", Required: true, Read: func(n ast.Node) { e.Type, _ = d.Text(n, "type") }},
+					yamlfile.Key{Name: "data", Read: func(n ast.Node) {
+						m, isMap := d.Any(n).(map[string]any)
+						if !isMap {
+							d.At(n, "data must be a set of fields", "")
+							return
+						}
+						e.Data = m
+					}},
+				)
+				v.Expect = append(v.Expect, e)
+			})
+		}},
+		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
+	)
+	return v, true
+}
+
+// maxMoment bounds a script's length in time.
+const maxMoment = 24 * 3600
+
+func parseScript(text string) ([]drivers.Chunk, error) {
+	var script []drivers.Chunk
+	var last time.Duration
+	for i, line := range strings.Split(text, "\n") {
+		line = strings.TrimRight(line, "\r")
+		if strings.TrimSpace(line) == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		moment, rest, _ := strings.Cut(strings.TrimLeft(line, " "), " ")
+		seconds, err := strconv.ParseFloat(moment, 64)
+		if err != nil || !(seconds >= 0 && seconds <= maxMoment) {
+			return nil, fmt.Errorf("input line %d begins with %q, want a moment in seconds", i+1, moment)
+		}
+		c := drivers.Chunk{At: time.Duration(seconds * float64(time.Second)).Round(time.Microsecond)}
+		if c.At < last {
+			return nil, fmt.Errorf("input line %d goes back in time", i+1)
+		}
+		last = c.At
+		if digits, isHex := strings.CutPrefix(rest, "hex:"); isHex {
+			if c.Bytes, err = hex.DecodeString(strings.ReplaceAll(digits, " ", "")); err != nil {
+				return nil, fmt.Errorf("input line %d: %w", i+1, err)
+			}
+		} else if rest != "" {
+			c.Bytes = []byte(rest + "\r\n")
+		}
+		script = append(script, c)
+	}
+	if len(script) == 0 {
+		return nil, errors.New("the input is empty")
+	}
+	return script, nil
+}
+
+// Check runs a vector: it plays the input into the profile's driver and compares
+// what comes out. The error says the first thing that differs.
+func (p *Profile) Check(d drivers.Driver, v Vector) error {
+	instrument, err := d.New(func(settings any) error {
+		if err := p.Decode(settings); err != nil {
+			return err
+		}
+		if v.settings == nil {
+			return nil
+		}
+		doc := yamlfile.Parse(p.file, p.source)
+		doc.Decode(v.settings, "settings", settings)
+		return doc.Err()
+	})
+	if err != nil {
+		return fmt.Errorf("vector %q: %w", v.Name, err)
+	}
+	played, err := drivers.Play(context.Background(), instrument, v.Script)
+	if err != nil {
+		return fmt.Errorf("vector %q: %w", v.Name, err)
+	}
+	for i, o := range played.Observations {
+		if i >= len(v.Expect) {
+			return fmt.Errorf("vector %q: unexpected event %d, %s: %s", v.Name, i+1, o.Data.Type(), asJSON(o.Data))
+		}
+		if err := matches(v.Expect[i], o); err != nil {
+			return fmt.Errorf("vector %q: event %d: %w", v.Name, i+1, err)
+		}
+	}
+	if n := len(played.Observations); n < len(v.Expect) {
+		return fmt.Errorf("vector %q: event %d, %s, did not come", v.Name, n+1, v.Expect[n].Type)
+	}
+	if n := len(played.Unparsed); n != v.Unparsed {
+		var why []string
+		for _, u := range played.Unparsed {
+			why = append(why, fmt.Sprintf("%q: %s", u.Raw, u.Reason))
+		}
+		return fmt.Errorf("vector %q: %d pieces were not understood, want %d: %s", v.Name, n, v.Unparsed, strings.Join(why, "; "))
+	}
+	return nil
+}
+
+func asJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	return string(b)
+}
+
+func matches(want Expected, got drivers.Observation) error {
+	if got.Data.Type() != want.Type {
+		return fmt.Errorf("got %s, want %s: %s", got.Data.Type(), want.Type, asJSON(got.Data))
+	}
+	if want.Data == nil {
+		return nil
+	}
+	var data any
+	if err := json.Unmarshal([]byte(asJSON(got.Data)), &data); err != nil {
+		return fmt.Errorf("%s: %w", want.Type, err)
+	}
+	if err := subset(plain(want.Data), data, "data"); err != nil {
+		return fmt.Errorf("%s: %w", want.Type, err)
+	}
+	return nil
+}
+
+// plain brings values that YAML decoded to the types that JSON decodes to.
+func plain(v any) any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err.Error()
+	}
+	var out any
+	if err := json.Unmarshal(b, &out); err != nil {
+		return err.Error()
+	}
+	return out
+}
+
+// subset compares: of a set only the wanted fields, everything else exactly.
+func subset(want, got any, at string) error {
+	w, isMap := want.(map[string]any)
+	g, gotMap := got.(map[string]any)
+	if isMap && gotMap {
+		for _, k := range slices.Sorted(maps.Keys(w)) {
+			value, there := g[k]
+			if !there {
+				return fmt.Errorf("%s has no field %q", at, k)
+			}
+			if err := subset(w[k], value, at+"."+k); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	wl, isList := want.([]any)
+	gl, gotList := got.([]any)
+	if isList && gotList && len(wl) == len(gl) {
+		for i := range wl {
+			if err := subset(wl[i], gl[i], fmt.Sprintf("%s[%d]", at, i)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if asJSON(want) != asJSON(got) {
+		return fmt.Errorf("%s is %s, want %s", at, asJSON(got), asJSON(want))
+	}
+	return nil
+}
