@@ -160,7 +160,14 @@ func newPortal(seed uint64, lane *Lane, d *Device, witness bool) *portal {
 		p.gammaHistory = pushLast(p.gammaHistory, gamma, gammaBlocks)
 		p.neutronHist = pushLast(p.neutronHist, neutron, neutronBlocks)
 	}
-	p.blockLeft = blockTicks
+	p.blockLeft = 1 + p.habit.IntN(blockTicks)
+	for i := range places {
+		if p.fitted[i] {
+			gone := float64(blockTicks-p.blockLeft) * tick.Seconds()
+			p.gammaBlock[i] = poisson(p.phys, p.set.GammaBackground[i]*gone)
+			p.neutronBlock[i] = poisson(p.phys, p.set.NeutronBackground[i]*gone)
+		}
+	}
 	p.neutronCPS = p.neutronMean()
 	return p
 }

@@ -34,6 +34,9 @@ const (
 	// lookAhead is how long before its arrival a vehicle is made: longer than
 	// the slowest takes for the approach.
 	lookAhead = 40.0
+	// opening is when random traffic begins: after every portal's first report
+	// of its background.
+	opening = 6.0
 )
 
 // vehicleKind is the range of what a kind of vehicle is like.
@@ -183,7 +186,7 @@ type traffic struct {
 }
 
 func newTraffic(seed uint64, lane *Lane) *traffic {
-	t := &traffic{lane: lane, rng: newRand(seed, lane.ID, "traffic"), clear: -60}
+	t := &traffic{lane: lane, rng: newRand(seed, lane.ID, "traffic"), clear: -lookAhead}
 	for i, f := range lane.Faults {
 		if faultKinds[f.Kind].where == InWorld {
 			t.faults = append(t.faults, newSchedule(f, newRand(seed, lane.ID, "world fault", f.Kind, strconv.Itoa(i))))
@@ -260,7 +263,7 @@ func (t *traffic) spec() (Vehicle, bool) {
 		return Vehicle{}, false
 	}
 	v := t.random()
-	arrive := max(t.nominal+t.rng.ExpFloat64()*3600/r.PerHour, t.clear+2.2+2*t.rng.Float64(), 0.5)
+	arrive := max(t.nominal+t.rng.ExpFloat64()*3600/r.PerHour, t.clear+2.2+2*t.rng.Float64(), opening)
 	v.Arrive = time.Duration(arrive * float64(time.Second))
 	return v, true
 }
