@@ -634,12 +634,25 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 	l.s.mu.Unlock()
 
 	now := time.Now()
+	if n > 0 && !l.cursor.exists {
+		// On a full disk there may be no room for a new cursor file until segments
+		// go. Without a cursor the next start begins with the oldest segment, so it
+		// won't miss these.
+		l.deleteSegments(n)
+		n = 0
+	}
 	sync = sync || n > 0 || now.Sub(l.synced) >= syncEvery
 	err := l.cursor.write(state, sync)
 	if err == nil && (n > 0 || closed) {
 		// In the other slot as well: should one be damaged, the segments that are
 		// then gone must not look lost.
 		err = l.cursor.write(state, true)
+	}
+	if isFull(err) && n > 0 {
+		// The old file failed and there is no room for a new one.
+		if err = l.cursor.discard(); err == nil {
+			return l.writeCursor(sync, closed)
+		}
 	}
 	if err != nil {
 		l.s.mu.Lock()
@@ -650,8 +663,14 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 	if sync {
 		l.synced = now
 	}
+	l.deleteSegments(n)
+	return nil
+}
+
+// deleteSegments deletes the oldest n segments.
+func (l *classLog) deleteSegments(n int) {
 	if n == 0 {
-		return nil
+		return
 	}
 	l.s.mu.Lock()
 	gone := slices.Clone(l.segments[:n])
@@ -664,7 +683,6 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 			l.remove(g)
 		}
 	}
-	return nil
 }
 
 // deletable counts the segments at the front that are delivered. The caller

@@ -153,6 +153,7 @@ type cursorFile struct {
 	class byte
 
 	file     File // nil before the first write and after a failed one
+	exists   bool // there is a file that the next start would believe
 	count    uint64
 	slot     int64 // to write next: 0 or 1
 	unsynced bool
@@ -182,7 +183,7 @@ func (c *cursorFile) open() (state cursorState, ok bool, err error) {
 			c.slot = 1 - slot
 		}
 	}
-	c.count = state.writeCount
+	c.count, c.exists = state.writeCount, ok
 	// A process that was killed may have left the slot unsynced. It must be
 	// durable before the other one is touched.
 	if ok && err == nil {
@@ -198,20 +199,21 @@ func (c *cursorFile) open() (state cursorState, ok bool, err error) {
 	return state, ok, err
 }
 
-// write writes a slot; sync makes it durable too.
-func (c *cursorFile) write(state cursorState, sync bool) (err error) {
-	if c.file == nil {
-		return c.create(state)
-	}
-	defer func() {
-		if err != nil { // never retry on the same pages
-			_ = c.file.Close()
-			c.file = nil
+// write writes a slot; sync makes it durable too. If that fails, it makes a new
+// file instead of trying the same pages again.
+func (c *cursorFile) write(state cursorState, sync bool) error {
+	if c.file != nil {
+		err := c.overwrite(state, sync)
+		if err == nil {
+			return nil
 		}
-	}()
-	c.count++
-	state.writeCount = c.count
-	c.buf = appendCursor(c.buf[:0], c.class, state)
+		_ = c.close() // given up
+	}
+	return c.create(state)
+}
+
+func (c *cursorFile) overwrite(state cursorState, sync bool) error {
+	c.encode(state)
 	if _, err := c.file.WriteAt(c.buf, c.slot*cursorSlot); err != nil {
 		return err
 	}
@@ -227,6 +229,12 @@ func (c *cursorFile) write(state cursorState, sync bool) (err error) {
 	return nil
 }
 
+func (c *cursorFile) encode(state cursorState) {
+	c.count++
+	state.writeCount = c.count
+	c.buf = appendCursor(c.buf[:0], c.class, state)
+}
+
 // create puts a new cursor file in the place of the old one, durably.
 func (c *cursorFile) create(state cursorState) (err error) {
 	temp := c.path + ".new"
@@ -240,12 +248,10 @@ func (c *cursorFile) create(state cursorState) (err error) {
 			_ = c.fs.Remove(temp) // Open removes it at the latest
 		}
 	}()
-	c.count++
-	state.writeCount = c.count
-	c.buf = appendCursor(c.buf[:0], c.class, state)
-	if err := f.Allocate(2 * cursorSlot); err != nil && !errors.Is(err, errors.ErrUnsupported) {
-		return err
-	}
+	c.encode(state)
+	// The file has its size from the start, so that a full disk can't stop a
+	// write to it.
+	c.buf = append(c.buf, make([]byte, 2*cursorSlot-len(c.buf))...)
 	if _, err := f.WriteAt(c.buf, 0); err != nil {
 		return err
 	}
@@ -255,10 +261,23 @@ func (c *cursorFile) create(state cursorState) (err error) {
 	if err := c.fs.Rename(temp, c.path); err != nil {
 		return err
 	}
+	c.exists = true
 	if err := c.fs.SyncDir(filepath.Dir(c.path)); err != nil {
 		return err
 	}
 	c.file, c.slot, c.unsynced = f, 1, false
+	return nil
+}
+
+// discard removes the file, for the space that it takes.
+func (c *cursorFile) discard() error {
+	if err := c.fs.Remove(c.path); err != nil {
+		return err
+	}
+	if err := c.fs.SyncDir(filepath.Dir(c.path)); err != nil {
+		return err
+	}
+	c.exists = false
 	return nil
 }
 

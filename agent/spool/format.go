@@ -354,8 +354,8 @@ func (s *scanner) trimZeros(from, to int64) (int64, error) {
 		if len(b) == 0 {
 			break
 		}
-		if n := len(bytes.TrimRight(b, "\x00")); n > 0 {
-			last = from + int64(n)
+		if !allZero(b) {
+			last = from + int64(len(bytes.TrimRight(b, "\x00")))
 		}
 		from += int64(len(b))
 	}
@@ -395,10 +395,15 @@ func (s *scanner) torn(off, junkEnd int64) (bool, error) {
 func zeroSector(b []byte, off int64, from int) bool {
 	for from < len(b) {
 		to := min(len(b), from+sectorBytes-int((off+int64(from))%sectorBytes))
-		if len(bytes.TrimRight(b[from:to], "\x00")) == 0 {
+		if allZero(b[from:to]) {
 			return true
 		}
 		from = to
 	}
 	return false
+}
+
+// allZero is quick: preallocated space is long.
+func allZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
 }

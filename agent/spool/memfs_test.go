@@ -128,6 +128,12 @@ func (f *memFile) writeSector(s int64) {
 	}
 }
 
+func (m *memFS) syncCount() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.syncs
+}
+
 // step counts an operation and lets the hook make it fail. It takes mu.
 func (m *memFS) step(op, path string) error {
 	m.mu.Lock()

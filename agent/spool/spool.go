@@ -219,6 +219,7 @@ func (s *Spool) open() error {
 	}
 	for _, l := range s.logs {
 		l.resume()
+		l.tidy()
 	}
 	return nil
 }
@@ -395,7 +396,7 @@ func (s *Spool) signal() {
 // run is the committing goroutine: it alone writes to the segments and cursors.
 func (s *Spool) run() {
 	defer close(s.done)
-	timer := time.NewTimer(cursorEvery)
+	timer := time.NewTimer(cursorEvery) // Open may have failed to write a cursor
 	armed := true
 	for {
 		select {
