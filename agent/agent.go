@@ -1,0 +1,461 @@
+// Package agent is one running lanepost agent. Read this file to see the whole
+// flow:
+//
+//	link → driver → supervise → Agent.record → spool (fsync) → uplink → broker
+//
+// Agent.record is the one door through which every event goes: it stamps an
+// observation, gives it to the spool, and returns when it is on disk.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/spool"
+	"github.com/lanepost/lanepost/agent/supervise"
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// Times of the agent.
+const (
+	// tickEvery is how often the agent looks at its clock and its spool.
+	tickEvery = 5 * time.Second
+	// aliveEvery spaces the signs of life from which the next start tells how
+	// long the lane was unobserved.
+	aliveEvery = 30 * time.Second
+	// recordRetry spaces the attempts to write while the disk refuses.
+	recordRetry = time.Second
+	// stopGrace bounds how long a stop may wait for a disk that refuses.
+	stopGrace = 5 * time.Second
+)
+
+// Options are what a command gives to Run.
+type Options struct {
+	// ConfigPath is the configuration file, read at the start and at each
+	// reload.
+	ConfigPath string
+	// Version of the program, told in events.
+	Version string
+	// Stdout gets each event as one JSON line once it is on disk; nil for none.
+	Stdout io.Writer
+	// Reload makes the agent read its configuration again.
+	Reload <-chan struct{}
+	Log    *slog.Logger
+}
+
+// Agent is a running agent.
+type Agent struct {
+	opts  Options
+	log   *slog.Logger
+	site  string
+	spool *spool.Spool
+	id    *identity
+	clock clock
+	began time.Time
+
+	// life ends when nothing can be recorded any more. It outlives the devices,
+	// so that they can still say what they hold when they are told to stop.
+	life context.Context
+
+	mu      sync.Mutex
+	cfg     *config.Config
+	devices map[string]*device // by "lane/id"
+	uplink  *uplinkRun         // nil without an mqtt section
+	// refused is why the disk does not take events now; empty when it does.
+	refused string
+	// refusedConfig is why the last reload was refused.
+	refusedConfig []string
+
+	stdout sync.Mutex
+}
+
+// device is one supervised device and the means to stop it.
+type device struct {
+	cfg  config.Device
+	sup  *supervise.Supervisor
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// Run runs an agent until ctx ends, whose cause is recorded as the reason, and
+// returns when everything has come to rest. It fails when the configuration is
+// refused or the spool can't be opened; nothing that a device, a disk or a
+// broker does later makes it return.
+func Run(ctx context.Context, o Options) error {
+	cfg, err := config.Load(o.ConfigPath)
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings {
+		o.Log.Warn("configuration", "warning", w.String())
+	}
+	sp, err := spool.Open(cfg.SpoolDir, spool.Options{Log: o.Log})
+	if err != nil {
+		return fmt.Errorf("open the spool in %s: %w", cfg.SpoolDir, err)
+	}
+	life, die := context.WithCancel(context.WithoutCancel(ctx))
+	defer die()
+	a := &Agent{
+		opts: o, log: o.Log, site: cfg.Site, spool: sp, cfg: cfg, life: life,
+		began: time.Now(), devices: map[string]*device{},
+	}
+	err = a.run(ctx, die)
+	if closeErr := sp.Close(); err == nil && closeErr != nil {
+		err = fmt.Errorf("close the spool: %w", closeErr)
+	}
+	return err
+}
+
+func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
+	id, previous, lastAlive, err := openIdentity(a.cfg.SpoolDir)
+	if err != nil {
+		return err
+	}
+	a.id = id
+	started := event.AgentStarted{
+		Version: a.opts.Version, PreviousStop: previous,
+		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
+	}
+	if !lastAlive.IsZero() {
+		t := event.At(lastAlive)
+		started.LastAlive = &t
+	}
+	// On a disk that refuses, this waits: an agent that can't record must not
+	// look as if it did. A stop ends the wait.
+	stopWaiting := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, die) })
+	defer stopWaiting()
+	if err := a.recordOwn(started); err != nil {
+		return err
+	}
+	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
+		"previous_stop", previous, "devices", started.Devices)
+
+	if err := a.startUplink(); err != nil {
+		return err
+	}
+	for _, d := range a.cfg.Devices() {
+		a.startDevice(d)
+	}
+	a.loop(ctx)
+
+	a.log.Info("agent stops", "reason", context.Cause(ctx))
+	a.stopDevices(func(*device) bool { return true })
+	stopped := event.AgentStopped{
+		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
+	}
+	err = a.recordOwn(stopped)
+	a.stopUplink()
+	if err != nil {
+		return err
+	}
+	return a.id.stopped()
+}
+
+// loop does what is to be done now and then, until ctx ends.
+func (a *Agent) loop(ctx context.Context) {
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	last, alive := time.Now(), time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.opts.Reload:
+			a.reload()
+		case <-tick.C:
+			now := time.Now()
+			if step := clockStep(last, now); step != 0 {
+				a.log.Warn("the wall clock was stepped", "step", step)
+				a.try(event.AgentClockChanged{
+					StepS:  step.Round(time.Millisecond).Seconds(),
+					Before: event.At(now.Round(0).Add(-step)),
+				})
+			}
+			last = now
+			a.recordLosses()
+			if now.Sub(alive) >= aliveEvery {
+				alive = now
+				if err := a.id.alive(now); err != nil {
+					a.log.Warn("leave a sign of life", "err", err)
+				}
+			}
+		}
+	}
+}
+
+// recordLosses puts into the stream what the spool found missing.
+func (a *Agent) recordLosses() {
+	for _, l := range a.spool.Losses() {
+		a.log.Error("events lost", "class", l.Class, "first", l.First, "last", l.Last,
+			"count", l.Count, "reason", l.Reason, "quarantine", l.Quarantine)
+		err := a.recordOwn(event.AgentLoss{
+			Priority: l.Class, FirstSequence: event.FormatSequence(l.First),
+			LastSequence: event.FormatSequence(l.Last), Count: l.Count,
+			Reason: l.Reason, Detail: l.Detail,
+		})
+		if err != nil {
+			// It stays unconfirmed, so the next start reports it again.
+			a.log.Error("loss not recorded", "err", err)
+			continue
+		}
+		a.spool.LossRecorded(l)
+	}
+}
+
+// record stamps an observation and returns when it is on disk. While the disk
+// refuses it waits and tries again: the instrument's bytes wait in its socket
+// meanwhile. It fails only at the agent's end, or for an observation that can't
+// be encoded.
+func (a *Agent) record(source string, o drivers.Observation) error {
+	now := time.Now()
+	if o.Time.IsZero() {
+		o.Time = now
+	}
+	sync, maxError := a.clock.quality(now)
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make an event id: %w", err)
+	}
+	h := event.Header{
+		ID: id.String(), Source: source, Agent: a.id.kept.Agent, Subject: o.Subject,
+		Time: event.At(o.Time), RecordedTime: event.At(now),
+		ClockSync: sync, ClockMaxErrorMs: maxError,
+	}
+	if !o.DeviceTime.IsZero() {
+		t := event.At(o.DeviceTime)
+		h.DeviceTime = &t
+	}
+	draft, err := event.NewDraft(h, o.Data)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", o.Data.Type(), err)
+	}
+	var line []byte
+	encode := func(seq uint64) ([]byte, error) {
+		line = draft.Encode(seq)
+		return line, nil
+	}
+	for {
+		_, err := a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		if err == nil {
+			a.setRefused("")
+			return a.print(line)
+		}
+		if errors.Is(err, spool.ErrTooLarge) {
+			return fmt.Errorf("record %s: %w", o.Data.Type(), err) // waiting would not help
+		}
+		if a.life.Err() != nil {
+			return fmt.Errorf("record %s: the agent has stopped: %w", o.Data.Type(), err)
+		}
+		a.setRefused(err.Error())
+		select {
+		case <-a.life.Done():
+		case <-time.After(recordRetry):
+		}
+	}
+}
+
+// recordOwn records an event of the agent itself.
+func (a *Agent) recordOwn(d event.Data) error {
+	return a.record(event.Source(a.site, event.AgentLane, a.id.kept.Agent), drivers.Observation{Data: d})
+}
+
+// try records an event of the agent itself where there is nobody to return an
+// error to.
+func (a *Agent) try(d event.Data) {
+	if err := a.recordOwn(d); err != nil {
+		a.log.Error("event not recorded", "type", d.Type(), "err", err)
+	}
+}
+
+// setRefused notes why the disk refuses events, logging only the change.
+func (a *Agent) setRefused(why string) {
+	a.mu.Lock()
+	was := a.refused
+	a.refused = why
+	a.mu.Unlock()
+	switch {
+	case why != "" && was == "":
+		a.log.Error("the disk does not take events; instruments wait", "err", why,
+			"hint", "free space on the disk of the spool directory, or replace the disk")
+	case why == "" && was != "":
+		a.log.Info("the disk takes events again")
+	default:
+		return
+	}
+	a.publishState()
+}
+
+// print writes one event to standard output, if that was asked for.
+func (a *Agent) print(line []byte) error {
+	if a.opts.Stdout == nil {
+		return nil
+	}
+	a.stdout.Lock()
+	defer a.stdout.Unlock()
+	if a.opts.Stdout == nil {
+		return nil
+	}
+	if _, err := a.opts.Stdout.Write(append(line, '\n')); err != nil {
+		// The events are safe in the spool; whoever read along has left.
+		a.log.Warn("standard output is gone; events are no longer printed", "err", err)
+		a.opts.Stdout = nil
+	}
+	return nil
+}
+
+// startDevice starts to supervise a device.
+func (a *Agent) startDevice(c config.Device) {
+	source := event.Source(a.site, c.Lane, c.ID)
+	log := a.log.With("lane", c.Lane, "device", c.ID)
+	ctx, stop := context.WithCancel(a.life)
+	d := &device{cfg: c, stop: stop, done: make(chan struct{})}
+	d.sup = supervise.New(supervise.Device{
+		Lane: c.Lane, ID: c.ID, Profile: c.Profile.Name,
+		Endpoint: c.Endpoint, Silence: c.Silence, New: c.New,
+	}, supervise.Hooks{
+		Emit:    func(o drivers.Observation) error { return a.record(source, o) },
+		Changed: func() { a.publishDevice(d) },
+		Log:     log,
+	})
+	a.mu.Lock()
+	a.devices[c.Lane+"/"+c.ID] = d
+	a.mu.Unlock()
+	a.publishDevice(d)
+	go func() {
+		defer close(d.done)
+		d.sup.Run(ctx)
+	}()
+}
+
+// stopDevices stops the chosen devices side by side and waits for them. A
+// device may still have an unfinished occupancy to record.
+func (a *Agent) stopDevices(choose func(*device) bool) {
+	a.mu.Lock()
+	var chosen []*device
+	for key, d := range a.devices {
+		if choose(d) {
+			chosen = append(chosen, d)
+			delete(a.devices, key)
+		}
+	}
+	a.mu.Unlock()
+	for _, d := range chosen {
+		d.stop()
+	}
+	for _, d := range chosen {
+		<-d.done
+	}
+}
+
+// deviceList is the running devices in the order of the configuration.
+func (a *Agent) deviceList() []*device {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	var list []*device
+	for _, c := range a.cfg.Devices() {
+		if d := a.devices[c.Lane+"/"+c.ID]; d != nil {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// reload reads the configuration again. Only devices that changed are
+// restarted; a file that does not validate changes nothing.
+func (a *Agent) reload() {
+	next, err := config.Load(a.opts.ConfigPath)
+	if err != nil {
+		a.log.Error("reload refused, the old configuration goes on", "err", err)
+		a.mu.Lock()
+		a.refusedConfig = []string{"the configuration file is not valid and was not loaded: " + err.Error()}
+		a.mu.Unlock()
+		a.try(event.AgentConfigChanged{
+			Applied: false, ConfigSHA256: a.cfg.SHA256, Problems: config.Lines(err),
+			Added: []string{}, Changed: []string{}, Removed: []string{},
+		})
+		a.publishState()
+		return
+	}
+	changed := event.AgentConfigChanged{
+		Applied: true, ConfigSHA256: next.SHA256, Problems: a.needsRestart(next),
+		Added: []string{}, Changed: []string{}, Removed: []string{},
+	}
+	old := map[string]config.Device{}
+	for _, d := range a.cfg.Devices() {
+		old[d.Lane+"/"+d.ID] = d
+	}
+	var start []config.Device
+	keep := map[string]bool{}
+	for _, d := range next.Devices() {
+		key := d.Lane + "/" + d.ID
+		before, known := old[key]
+		switch {
+		case !known:
+			changed.Added = append(changed.Added, key)
+			start = append(start, d)
+		case before.Fingerprint != d.Fingerprint:
+			changed.Changed = append(changed.Changed, key)
+			start = append(start, d)
+		default:
+			keep[key] = true
+		}
+		delete(old, key)
+	}
+	for key := range old {
+		changed.Removed = append(changed.Removed, key)
+	}
+	slices.Sort(changed.Removed)
+	a.log.Info("configuration reloaded", "added", changed.Added, "changed", changed.Changed,
+		"removed", changed.Removed, "restart_needed_for", changed.Problems)
+
+	a.stopDevices(func(d *device) bool { return !keep[d.cfg.Lane+"/"+d.cfg.ID] })
+	for _, key := range changed.Removed {
+		a.publishRemoved(key)
+	}
+	restartUplink := !next.MQTT.Equal(a.cfg.MQTT)
+	if restartUplink {
+		a.stopUplink()
+	}
+	a.mu.Lock()
+	// What needs a restart holds for the life of the process.
+	next.Site, next.SpoolDir, next.Log = a.cfg.Site, a.cfg.SpoolDir, a.cfg.Log
+	a.cfg = next
+	a.refusedConfig = changed.Problems
+	a.mu.Unlock()
+	if restartUplink {
+		if err := a.startUplink(); err != nil {
+			changed.Problems = append(changed.Problems, err.Error())
+			a.log.Error("uplink not started", "err", err)
+		}
+	}
+	for _, d := range start {
+		a.startDevice(d)
+	}
+	a.try(changed)
+	a.publishState()
+}
+
+// needsRestart lists what a reload can't change.
+func (a *Agent) needsRestart(next *config.Config) []string {
+	var list []string
+	if next.Site != a.cfg.Site {
+		list = append(list, fmt.Sprintf("site: %s takes effect at the next start; events still say %s", next.Site, a.cfg.Site))
+	}
+	if next.SpoolDir != a.cfg.SpoolDir {
+		list = append(list, fmt.Sprintf("spool.dir: %s takes effect at the next start", next.SpoolDir))
+	}
+	if next.Log != a.cfg.Log {
+		list = append(list, "log: takes effect at the next start")
+	}
+	return list
+}

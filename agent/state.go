@@ -1,0 +1,186 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lanepost/lanepost/agent/spool"
+	"github.com/lanepost/lanepost/agent/uplink"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// uplinkRun is a running uplink and the means to stop it.
+type uplinkRun struct {
+	*uplink.Uplink
+	stop context.CancelFunc
+	done chan struct{}
+}
+
+// startUplink starts to deliver, if there is a broker to deliver to.
+func (a *Agent) startUplink() error {
+	m := a.cfg.MQTT
+	if m == nil {
+		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.SpoolDir)
+		return nil
+	}
+	clientID := m.ClientID
+	if clientID == "" {
+		clientID = "lanepost-" + a.id.kept.Agent
+	}
+	options := uplink.Options{
+		Brokers: m.Brokers, ClientID: clientID,
+		Username: m.ReadUsername, Password: m.ReadPassword,
+		Window:  m.Window,
+		Session: a.id.nextSession,
+		State:   func(online bool) (string, []byte) { return a.encodeState(online, a.id.session()) },
+		Will:    func(session uint64) (string, []byte) { return a.encodeState(false, session) },
+		Retained: func() []uplink.Message {
+			var list []uplink.Message
+			for _, d := range a.deviceList() {
+				list = append(list, a.deviceMessage(d))
+			}
+			return list
+		},
+		Log: a.log.With("part", "uplink"),
+	}
+	if m.TLS() {
+		options.TLS = &uplink.TLSOptions{
+			CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName,
+		}
+	}
+	up, err := uplink.New(a.spool, options)
+	if err != nil {
+		return fmt.Errorf("start the uplink: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.WithoutCancel(a.life))
+	run := &uplinkRun{Uplink: up, stop: stop, done: make(chan struct{})}
+	a.mu.Lock()
+	a.uplink = run
+	a.mu.Unlock()
+	go func() {
+		defer close(run.done)
+		if err := up.Run(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("the uplink ended", "err", err)
+		}
+	}()
+	return nil
+}
+
+// stopUplink says goodbye to the broker and waits for it to be said.
+func (a *Agent) stopUplink() {
+	a.mu.Lock()
+	run := a.uplink
+	a.uplink = nil
+	a.mu.Unlock()
+	if run == nil {
+		return
+	}
+	run.stop()
+	<-run.done
+}
+
+func (a *Agent) currentUplink() *uplinkRun {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.uplink
+}
+
+// encodeState makes the retained state of the agent.
+func (a *Agent) encodeState(online bool, session uint64) (topic string, payload []byte) {
+	now := time.Now()
+	stats := a.spool.Stats()
+	s := event.AgentState{
+		State: "offline", Session: session, Since: event.At(now), Version: a.opts.Version,
+		Problems: []string{},
+	}
+	if online {
+		s.State = "online"
+		s.Since = event.At(a.began)
+		s.Problems = append(s.Problems, a.problems()...)
+	}
+	var oldest time.Time
+	for _, c := range []spool.ClassStats{stats.Urgent, stats.Routine} {
+		s.Backlog += c.Backlog
+		if !c.OldestUnacked.IsZero() && (oldest.IsZero() || c.OldestUnacked.Before(oldest)) {
+			oldest = c.OldestUnacked
+		}
+	}
+	s.UrgentHead, s.RoutineHead = stats.Urgent.Head, stats.Routine.Head
+	if !oldest.IsZero() {
+		t := event.At(oldest)
+		s.OldestUnsent = &t
+	}
+	return a.encodeSnapshot(event.AgentLane, a.id.kept.Agent, now, s)
+}
+
+// problems lists what is wrong now, in words.
+func (a *Agent) problems() []string {
+	var list []string
+	a.mu.Lock()
+	if a.refused != "" {
+		list = append(list, "the disk does not take events: "+a.refused)
+	}
+	list = append(list, a.refusedConfig...)
+	a.mu.Unlock()
+	for _, d := range a.deviceList() {
+		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
+			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
+		}
+	}
+	if sync, _ := a.clock.quality(time.Now()); sync == "no" {
+		list = append(list, "the clock of this box is not synchronised: check its time server")
+	}
+	return list
+}
+
+// encodeSnapshot makes a retained state document.
+func (a *Agent) encodeSnapshot(lane, dev string, now time.Time, d event.Data) (topic string, payload []byte) {
+	sync, maxError := a.clock.quality(now)
+	topic, payload, err := event.EncodeState(event.Header{
+		ID: uuid.NewString(), Source: event.Source(a.site, lane, dev), Agent: a.id.kept.Agent,
+		Time: event.At(now), RecordedTime: event.At(now), ClockSync: sync, ClockMaxErrorMs: maxError,
+	}, d)
+	if err != nil {
+		// Only a NaN could do this, and a state holds none.
+		a.log.Error("encode a state", "type", d.Type(), "err", err)
+	}
+	return topic, payload
+}
+
+func (a *Agent) deviceMessage(d *device) uplink.Message {
+	topic, payload := a.encodeSnapshot(d.cfg.Lane, d.cfg.ID, time.Now(), d.sup.State())
+	return uplink.Message{Topic: topic, Payload: payload}
+}
+
+// publishDevice sends the state of a device, if there is a broker now; the
+// uplink asks for all of them at each new session.
+func (a *Agent) publishDevice(d *device) {
+	if up := a.currentUplink(); up != nil {
+		up.PublishState(a.deviceMessage(d))
+	}
+}
+
+// publishRemoved tells that a device is no longer part of the configuration.
+func (a *Agent) publishRemoved(key string) {
+	up := a.currentUplink()
+	if up == nil {
+		return
+	}
+	lane, id, _ := strings.Cut(key, "/")
+	topic, payload := a.encodeSnapshot(lane, id, time.Now(), event.DeviceState{
+		State: "removed", Since: event.At(time.Now()), Detail: "no longer in the agent's configuration",
+	})
+	up.PublishState(uplink.Message{Topic: topic, Payload: payload})
+}
+
+// publishState sends the agent's own state.
+func (a *Agent) publishState() {
+	if up := a.currentUplink(); up != nil {
+		topic, payload := a.encodeState(true, a.id.session())
+		up.PublishState(uplink.Message{Topic: topic, Payload: payload})
+	}
+}

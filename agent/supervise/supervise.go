@@ -1,0 +1,481 @@
+// Package supervise keeps one device running: it opens the link, runs the
+// driver, watches for silence, contains panics, and connects again with
+// back-off. Drivers hold none of that, so it stands here once.
+package supervise
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// Bounds and times of a supervised device.
+const (
+	// openTimeout bounds one attempt to open a link.
+	openTimeout = 15 * time.Second
+	// backoffMin and backoffMax bound the pause between attempts, before
+	// jitter of plus or minus half.
+	backoffMin = time.Second
+	backoffMax = 20 * time.Second
+	// steadyAfter is how long a session must deliver valid data before the
+	// pauses start short again, so that a device which connects, says one
+	// thing and hangs up can't make the agent spin.
+	steadyAfter = 30 * time.Second
+	// stopGrace is how long a driver may take to come back after it was told
+	// to stop; then its link is closed under it.
+	stopGrace = 3 * time.Second
+	// unparsedEvery spaces device.unparsed events.
+	unparsedEvery = time.Minute
+	// unparsedSamples and unparsedBytes bound what one of them carries.
+	unparsedSamples = 5
+	unparsedBytes   = 512
+)
+
+// Device is what to run.
+type Device struct {
+	Lane, ID string
+	// Profile is the name of the firmware profile, for people.
+	Profile  string
+	Endpoint link.Endpoint
+	// Silence is how long the device may stay without a well-formed record
+	// before it counts as silent.
+	Silence time.Duration
+	// New makes the instrument anew: at the start and after a panic.
+	New func() (drivers.Instrument, error)
+}
+
+// Hooks are what the agent lends a supervisor.
+type Hooks struct {
+	// Emit makes an observation of this device durable. It returns an error
+	// only when the agent is at its end.
+	Emit func(drivers.Observation) error
+	// Changed is called, from any goroutine, when State would say something new.
+	Changed func()
+	Log     *slog.Logger
+}
+
+// Supervisor runs one device. Make it with New, run it once.
+type Supervisor struct {
+	dev   Device
+	hooks Hooks
+
+	mu        sync.Mutex
+	state     event.DeviceState
+	lastValid time.Time // with monotonic reading; zero if none yet
+	announced string    // the last state that went out as an event
+	emitting  int       // calls of Emit in progress
+	bytes     int64     // bytes since lastValid
+	unparsed  struct {
+		since   int64 // since the last event
+		samples []event.UnparsedSample
+		sent    time.Time
+	}
+}
+
+// New makes a supervisor; Run starts it.
+func New(d Device, h Hooks) *Supervisor {
+	s := &Supervisor{dev: d, hooks: h}
+	s.state = event.DeviceState{
+		State: "connecting", Since: event.At(time.Now()),
+		Profile: d.Profile, Connect: d.Endpoint.String(),
+	}
+	return s
+}
+
+// State is the device's state now.
+func (s *Supervisor) State() event.DeviceState {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state
+}
+
+// Run keeps the device running until ctx ends, and returns when its driver has
+// come to rest.
+func (s *Supervisor) Run(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(backoffMin),
+		backoff.WithMaxInterval(backoffMax),
+		backoff.WithMultiplier(2),
+		backoff.WithRandomizationFactor(0.5),
+		backoff.WithMaxElapsedTime(0), // a border does not close after a quarter of an hour
+	)
+	var instrument drivers.Instrument
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := s.session(ctx, &instrument)
+		s.flushUnparsed(true)
+		if ctx.Err() != nil {
+			return
+		}
+		s.down(err)
+		s.mu.Lock()
+		steady := s.lastValid.Sub(began) > steadyAfter
+		s.mu.Unlock()
+		if steady {
+			pause.Reset()
+		}
+		wait := time.NewTimer(pause.NextBackOff())
+		select {
+		case <-ctx.Done():
+			wait.Stop()
+		case <-wait.C:
+		}
+		s.mu.Lock()
+		s.state.Reconnects++
+		s.mu.Unlock()
+	}
+}
+
+// errSilent ends a session in which the device fell silent.
+var errSilent = errors.New("silent")
+
+// driverFailure is a fault of the driver, not of the device or its link.
+type driverFailure struct {
+	reason string
+	stack  []byte
+}
+
+func (f *driverFailure) Error() string { return f.reason }
+
+// session opens the link once and runs the driver on it to its end.
+func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument) error {
+	if *instrument == nil {
+		made, err := s.make()
+		if err != nil {
+			return err
+		}
+		*instrument = made
+	}
+	openCtx, cancel := context.WithTimeout(ctx, openTimeout)
+	conn, err := s.dev.Endpoint.Open(openCtx)
+	cancel()
+	if err != nil {
+		return err
+	}
+	watched := &watchedConn{Conn: conn, s: s}
+	opened := time.Now()
+	s.mu.Lock()
+	s.bytes = 0
+	s.mu.Unlock()
+
+	sessionCtx, end := context.WithCancelCause(ctx)
+	defer end(nil)
+	done := make(chan error, 1)
+	go func() {
+		done <- s.contain(func() error { return (*instrument).Run(sessionCtx, watched, host{s}) })
+	}()
+
+	tick := time.NewTicker(s.watchEvery())
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			closeErr := conn.Close()
+			var failed *driverFailure
+			if errors.As(err, &failed) {
+				*instrument = nil // its state can't be trusted
+				return err
+			}
+			if cause := context.Cause(sessionCtx); cause != nil {
+				err = cause
+			}
+			if err == nil {
+				err = &driverFailure{reason: "the driver ended without a reason"}
+			}
+			if closeErr != nil && !errors.Is(closeErr, link.ErrClosed) && !errors.Is(closeErr, link.ErrUnplugged) {
+				s.hooks.Log.Debug("closing the link", "err", closeErr)
+			}
+			return err
+		case <-tick.C:
+			s.flushUnparsed(false)
+			if s.isSilent(opened) {
+				s.silent()
+				end(errSilent)
+				if err := s.stop(watched, done); err != nil {
+					*instrument = nil
+					return err
+				}
+				return errSilent
+			}
+		case <-ctx.Done():
+			if err := s.stop(watched, done); err != nil {
+				*instrument = nil
+			}
+			return ctx.Err()
+		}
+	}
+}
+
+// stop wakes the driver, waits for it, and closes the link. It returns an error
+// when the driver did not come back or panicked: it must not be used again.
+func (s *Supervisor) stop(conn *watchedConn, done <-chan error) error {
+	conn.wake()
+	grace := time.NewTimer(stopGrace)
+	defer grace.Stop()
+	var err error
+	select {
+	case err = <-done:
+		_ = conn.Conn.Close() // the session is over; nothing depends on how the close went
+	case <-grace.C:
+		_ = conn.Conn.Close() // as above; this one is to make a deaf driver's read fail
+		grace.Reset(stopGrace)
+		select {
+		case err = <-done:
+		case <-grace.C:
+			return &driverFailure{reason: "the driver did not stop when told to"}
+		}
+	}
+	var failed *driverFailure
+	if errors.As(err, &failed) {
+		return failed
+	}
+	return nil
+}
+
+func (s *Supervisor) make() (i drivers.Instrument, err error) {
+	failed := s.contain(func() error {
+		i, err = s.dev.New()
+		return err
+	})
+	return i, failed
+}
+
+// contain turns a panic of a driver into an error, so that it harms no other
+// device.
+func (s *Supervisor) contain(f func() error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = &driverFailure{reason: fmt.Sprintf("the driver panicked: %v", r), stack: debug.Stack()}
+		}
+	}()
+	return f()
+}
+
+// watchEvery is how often silence is looked for.
+func (s *Supervisor) watchEvery() time.Duration {
+	return min(max(s.dev.Silence/10, 10*time.Millisecond), time.Second)
+}
+
+func (s *Supervisor) isSilent(opened time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.emitting > 0 {
+		return false // the disk is slow, not the device
+	}
+	from := opened
+	if s.lastValid.After(from) {
+		from = s.lastValid
+	}
+	return time.Since(from) > s.dev.Silence
+}
+
+func (s *Supervisor) silent() {
+	s.mu.Lock()
+	e := event.DeviceSilent{
+		Connect: s.state.Connect, LastValid: s.lastValidLocked(),
+		LimitS: s.dev.Silence.Seconds(), BytesSince: s.bytes,
+		Hint: "check that the instrument is switched on and its data cable is in",
+	}
+	if s.bytes > 0 {
+		e.Hint = fmt.Sprintf("%d bytes came, none of them a record: check baud rate, parity and profile", s.bytes)
+	}
+	s.setLocked("silent", fmt.Sprintf("no valid record for %s; %s", s.dev.Silence, e.Hint))
+	first := s.announced != "silent"
+	s.announced = "silent"
+	s.mu.Unlock()
+	s.hooks.Changed()
+	if first {
+		s.hooks.Log.Warn("device is silent", "limit", s.dev.Silence, "hint", e.Hint)
+		s.emit(e)
+	}
+}
+
+// down records why a session ended. Events go out on the edge only.
+func (s *Supervisor) down(err error) {
+	if errors.Is(err, errSilent) {
+		return // said already
+	}
+	var failed *driverFailure
+	if errors.As(err, &failed) {
+		const hint = "the agent starts the driver anew; please report this with the log"
+		s.mu.Lock()
+		s.setLocked("fault", failed.reason+"; "+hint)
+		s.announced = "fault"
+		s.mu.Unlock()
+		s.hooks.Changed()
+		s.hooks.Log.Error("driver failed", "reason", failed.reason, "stack", string(failed.stack))
+		s.emit(event.DeviceFault{Connect: s.dev.Endpoint.String(), Reason: failed.reason, Hint: hint})
+		return
+	}
+	hint := link.Hint(err)
+	s.mu.Lock()
+	// A device that was silent and then refuses the connection is told as
+	// offline too: the cause is another.
+	first := s.announced != "offline"
+	s.announced = "offline"
+	e := event.DeviceOffline{
+		Connect: s.state.Connect, LastValid: s.lastValidLocked(), Reason: err.Error(), Hint: hint,
+	}
+	detail := err.Error()
+	if hint != "" {
+		detail += "; " + hint
+	}
+	s.setLocked("offline", detail)
+	s.mu.Unlock()
+	s.hooks.Changed()
+	if first {
+		s.hooks.Log.Warn("device is offline", "err", err, "hint", hint)
+		s.emit(e)
+	}
+}
+
+// setLocked changes the state; Since moves only with State.
+func (s *Supervisor) setLocked(state, detail string) {
+	if s.state.State != state {
+		s.state.State = state
+		s.state.Since = event.At(time.Now())
+	}
+	s.state.Detail = detail
+}
+
+func (s *Supervisor) lastValidLocked() *event.Time {
+	if s.lastValid.IsZero() {
+		return nil
+	}
+	t := event.At(s.lastValid)
+	return &t
+}
+
+func (s *Supervisor) emit(d event.Data) {
+	if err := s.emitObservation(drivers.Observation{Data: d, Time: time.Now()}); err != nil {
+		s.hooks.Log.Error("event not recorded, the agent is stopping", "type", d.Type(), "err", err)
+	}
+}
+
+func (s *Supervisor) emitObservation(o drivers.Observation) error {
+	s.mu.Lock()
+	s.emitting++
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.emitting--
+		s.mu.Unlock()
+	}()
+	return s.hooks.Emit(o)
+}
+
+// flushUnparsed sends what could not be understood, if it is time.
+func (s *Supervisor) flushUnparsed(now bool) {
+	s.mu.Lock()
+	u := &s.unparsed
+	if u.since == 0 || (!now && !u.sent.IsZero() && time.Since(u.sent) < unparsedEvery) {
+		s.mu.Unlock()
+		return
+	}
+	e := event.DeviceUnparsed{Count: u.since, Total: s.state.Unparsed, Samples: u.samples}
+	u.since, u.samples, u.sent = 0, nil, time.Now()
+	s.mu.Unlock()
+	s.emit(e)
+}
+
+// host is the drivers.Host of one device.
+type host struct{ s *Supervisor }
+
+func (h host) Now() time.Time                     { return time.Now() }
+func (h host) Log() *slog.Logger                  { return h.s.hooks.Log }
+func (h host) Emit(o drivers.Observation) error   { return h.s.emitObservation(o) }
+func (h host) Valid()                             { h.s.valid() }
+func (h host) Unparsed(reason string, raw []byte) { h.s.addUnparsed(reason, raw) }
+
+func (s *Supervisor) valid() {
+	now := time.Now()
+	s.mu.Lock()
+	before := s.lastValid
+	s.lastValid = now
+	s.bytes = 0
+	s.state.Records++
+	s.state.LastValid = s.lastValidLocked()
+	if s.announced == "online" {
+		s.mu.Unlock()
+		return
+	}
+	s.announced = "online"
+	s.setLocked("online", "")
+	e := event.DeviceOnline{Connect: s.state.Connect, Profile: s.dev.Profile}
+	if !before.IsZero() {
+		absent := now.Sub(before).Round(time.Millisecond).Seconds()
+		e.AbsentS = &absent
+	}
+	s.mu.Unlock()
+	s.hooks.Changed()
+	s.hooks.Log.Info("device is online", "connect", e.Connect)
+	s.emit(e)
+}
+
+func (s *Supervisor) addUnparsed(reason string, raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.state.Unparsed++
+	s.unparsed.since++
+	if len(s.unparsed.samples) < unparsedSamples {
+		s.unparsed.samples = append(s.unparsed.samples, event.UnparsedSample{
+			Time: event.At(time.Now()), Reason: reason, Raw: sampleOf(raw),
+		})
+	}
+}
+
+// sampleOf is a Raw that tells size and hash of all of b and carries its head.
+func sampleOf(b []byte) event.Raw {
+	whole := event.RawOf(b)
+	if len(b) <= unparsedBytes {
+		return whole
+	}
+	head := event.RawOf(b[:unparsedBytes])
+	head.Size, head.SHA256, head.Truncated = whole.Size, whole.SHA256, true
+	return head
+}
+
+// watchedConn counts bytes, and once woken keeps its read deadline in the past,
+// so that a driver which is just about to set a later one can't sleep on.
+type watchedConn struct {
+	link.Conn
+	s *Supervisor
+
+	mu    sync.Mutex
+	woken bool
+}
+
+func (c *watchedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.s.mu.Lock()
+	c.s.bytes += int64(n)
+	c.s.mu.Unlock()
+	return n, err
+}
+
+func (c *watchedConn) SetReadDeadline(t time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.woken {
+		return nil
+	}
+	return c.Conn.SetReadDeadline(t)
+}
+
+func (c *watchedConn) wake() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.woken = true
+	// If this fails the link is broken, and the read returns for that reason.
+	_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
+}

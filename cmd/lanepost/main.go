@@ -1,0 +1,72 @@
+// Command lanepost is the edge agent for the lanes of a border crossing point:
+// it reads the lane's instruments, keeps every event safe on disk, and delivers
+// the events over MQTT.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lanepost/lanepost/cmd/internal/version"
+)
+
+// defaultConfig is where a package puts the configuration.
+const defaultConfig = "/etc/lanepost/lanepost.yaml"
+
+// Exit codes.
+const (
+	exitFailed = 1 // something that was asked for did not work
+	exitUsage  = 2 // the command line was wrong
+)
+
+func main() {
+	os.Exit(execute(context.Background(), os.Args[1:]))
+}
+
+// errReported ends a command that has said already what is wrong.
+var errReported = errors.New("reported")
+
+// usageError is a mistake in the command line.
+type usageError struct{ error }
+
+func execute(ctx context.Context, args []string) int {
+	root := &cobra.Command{
+		Use:   "lanepost",
+		Short: "The edge agent for the lanes of a border crossing point",
+		Long: "lanepost reads a lane's instruments, keeps every event safe on disk,\n" +
+			"and delivers the events over MQTT.",
+		Version:       version.String(),
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	root.SetVersionTemplate("lanepost {{.Version}}\n")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(runCommand(), checkCommand(), portsCommand())
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	if errors.Is(err, errReported) {
+		return exitFailed
+	}
+	fmt.Fprintln(os.Stderr, "lanepost:", err)
+	var usage usageError
+	if errors.As(err, &usage) || cmd == root {
+		fmt.Fprintf(os.Stderr, "Try: %s --help\n", cmd.CommandPath())
+		return exitUsage
+	}
+	return exitFailed
+}
+
+// noArgs refuses arguments to a command that takes none.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+	}
+	return nil
+}

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lanepost/lanepost/agent"
+	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/cmd/internal/version"
+)
+
+func runCommand() *cobra.Command {
+	var path string
+	var stdout bool
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent until it is told to stop",
+		Long: "run reads the configuration and runs the agent.\n\n" +
+			"SIGHUP reloads the configuration and restarts only the devices that changed;\n" +
+			"SIGINT and SIGTERM stop the agent in good order.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), path, stdout)
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	cmd.Flags().BoolVar(&stdout, "stdout", false, "print each event as one JSON line on standard output once it is on disk")
+	return cmd
+}
+
+func run(ctx context.Context, path string, stdout bool) error {
+	// Before anything else: a SIGHUP during a slow start must not kill.
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	// A reader of standard output that leaves must not take the agent along.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGINT, syscall.SIGTERM)
+	defer signal.Stop(end)
+	reload := make(chan struct{}, 1)
+	go func() {
+		for {
+			select {
+			case s := <-end:
+				stop(fmt.Errorf("signal: %s", s))
+				return
+			case <-hup:
+				select {
+				case reload <- struct{}{}:
+				default: // one is waiting already
+				}
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+
+	cfg, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	o := agent.Options{
+		ConfigPath: path,
+		Version:    version.Number(),
+		Reload:     reload,
+		Log:        newLogger(os.Stderr, cfg.Log),
+	}
+	if stdout {
+		o.Stdout = os.Stdout
+	}
+	return agent.Run(ctx, o)
+}
+
+// newLogger makes the logger that the configuration asks for.
+func newLogger(w io.Writer, c config.Log) *slog.Logger {
+	o := &slog.HandlerOptions{Level: c.SlogLevel()}
+	if c.Format == "json" {
+		return slog.New(slog.NewJSONHandler(w, o))
+	}
+	return slog.New(slog.NewTextHandler(w, o))
+}

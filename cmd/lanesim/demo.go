@@ -1,0 +1,322 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	broker "github.com/mochi-mqtt/server/v2"
+	"github.com/mochi-mqtt/server/v2/hooks/auth"
+	"github.com/mochi-mqtt/server/v2/listeners"
+	"github.com/spf13/cobra"
+
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/simulator"
+)
+
+// Times of the demo.
+const (
+	// agentStopGrace is how long the agent may take to stop.
+	agentStopGrace = 15 * time.Second
+	// lastEvents is how long the demo waits for what is still under way after
+	// the agent has stopped.
+	lastEvents = time.Second
+)
+
+type demoOptions struct {
+	scenario string
+	length   time.Duration
+	speed    speed
+	seed     uint64
+	mqtt     string
+	lanepost string
+	keep     bool
+}
+
+func demoCommand() *cobra.Command {
+	o := demoOptions{speed: 1}
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run a whole lane: simulated instruments, a broker, and the real agent",
+		Long: "demo starts the instruments of a scenario, an MQTT broker in this process, and\n" +
+			"lanepost with a configuration file, and shows what a subscriber of the broker\n" +
+			"receives. Ctrl-C ends it.",
+		Args: exactly(0, "no argument"),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return demo(cmd.Context(), cmd.OutOrStdout(), o)
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.scenario, "scenario", "demo", "scenario to play, a name from `lanesim list` or a file")
+	f.DurationVar(&o.length, "for", 0, "end after this time, for instance 30s (0: until Ctrl-C)")
+	f.Var(&o.speed, "speed", "how fast the instruments' time passes: 1x, 20x")
+	f.Uint64Var(&o.seed, "seed", 0, "play the scenario with another seed (0: its own)")
+	f.StringVar(&o.mqtt, "mqtt", "127.0.0.1:1883", "where the broker listens; another port is taken if this one is busy")
+	f.StringVar(&o.lanepost, "lanepost", "", "the lanepost program (default: beside lanesim, then in PATH)")
+	f.BoolVar(&o.keep, "keep", false, "keep the working directory with configuration, spool and log")
+	return cmd
+}
+
+func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
+	if o.speed == 0 {
+		return usageError{errors.New("the demo runs on the clock: want --speed 1x, 20x, ...")}
+	}
+	program, err := findLanepost(o.lanepost)
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "lanepost-demo-")
+	if err != nil {
+		return fmt.Errorf("make a working directory: %w", err)
+	}
+	defer func() {
+		if o.keep {
+			return
+		}
+		if rmErr := os.RemoveAll(dir); err == nil && rmErr != nil {
+			err = fmt.Errorf("remove the working directory: %w", rmErr)
+		}
+	}()
+
+	server, address, err := startBroker(o.mqtt)
+	if err != nil {
+		return err
+	}
+	defer server.Close() //nolint:errcheck // the process ends; nothing is kept in this broker
+
+	s := newScreen(out)
+	sim, err := startScenario(ctx, o, s)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, sim.Close()) }()
+
+	configPath := filepath.Join(dir, "lanepost.yaml")
+	if err := os.WriteFile(configPath, demoConfig(sim.Devices(), address, dir), 0o600); err != nil {
+		return fmt.Errorf("write the configuration: %w", err)
+	}
+	s.intro(o, sim.Devices(), address, configPath)
+
+	// The clock of --for starts when there is something to see.
+	if o.length > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, o.length)
+		defer cancel()
+	}
+	subscriber, err := subscribe(address, s)
+	if err != nil {
+		return err
+	}
+	defer subscriber.Disconnect(100)
+
+	a, err := startAgent(program, configPath, filepath.Join(dir, "lanepost.log"), s)
+	if err != nil {
+		return err
+	}
+	s.start()
+	select {
+	case <-ctx.Done():
+	case <-a.done:
+	}
+	stopErr := a.stop()
+	time.Sleep(lastEvents)
+	s.end()
+	return stopErr
+}
+
+// startScenario starts the instruments. The demo goes on until it is ended, so
+// the scenario does too.
+func startScenario(ctx context.Context, o demoOptions, s *screen) (*simulator.Simulation, error) {
+	scenario, err := load(o.scenario, o.seed)
+	if err != nil {
+		return nil, err
+	}
+	scenario.Duration = 0 // without end
+	// Ports of its own, so that a second demo, or a real portal's port forwarded
+	// to this machine, is not in the way.
+	listen := map[string]string{}
+	for _, lane := range scenario.Lanes {
+		for _, d := range lane.Devices {
+			if !strings.HasPrefix(d.Listen, "pty:") {
+				listen[lane.ID+"/"+d.ID] = "tcp://127.0.0.1:0"
+			}
+		}
+	}
+	sim, err := simulator.New(scenario, simulator.Options{
+		Speed: float64(o.speed), Wait: true, Listen: listen, Log: slog.New(slog.DiscardHandler),
+		OnTruth: func(e simulator.Entry) {
+			if _, vehicle := e.(*simulator.VehicleTruth); vehicle || e.EntryKind() == "fault" {
+				s.truth(e.String())
+			}
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sim, sim.Start(context.WithoutCancel(ctx))
+}
+
+// findLanepost looks for the agent's program.
+func findLanepost(given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	if self, err := os.Executable(); err == nil {
+		beside := filepath.Join(filepath.Dir(self), "lanepost")
+		if _, err := os.Stat(beside); err == nil {
+			return beside, nil
+		}
+	}
+	if path, err := exec.LookPath("lanepost"); err == nil {
+		return path, nil
+	}
+	return "", errors.New("the lanepost program is neither beside lanesim nor in PATH; " +
+		"it runs on Linux: build it with `make build`, or name it with --lanepost")
+}
+
+// startBroker starts an MQTT broker in this process, on a free port if the
+// wanted one is busy.
+func startBroker(wanted string) (*broker.Server, string, error) {
+	ln, err := net.Listen("tcp", wanted)
+	if err != nil {
+		host, _, splitErr := net.SplitHostPort(wanted)
+		if splitErr != nil {
+			return nil, "", usageError{fmt.Errorf("--mqtt %q: want host:port", wanted)}
+		}
+		if ln, err = net.Listen("tcp", net.JoinHostPort(host, "0")); err != nil {
+			return nil, "", fmt.Errorf("listen for MQTT: %w", err)
+		}
+	}
+	server := broker.New(&broker.Options{Logger: slog.New(slog.DiscardHandler)})
+	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
+		return nil, "", fmt.Errorf("start the broker: %w", err)
+	}
+	if err := server.AddListener(listeners.NewNet("demo", ln)); err != nil {
+		return nil, "", fmt.Errorf("start the broker: %w", err)
+	}
+	if err := server.Serve(); err != nil {
+		return nil, "", fmt.Errorf("start the broker: %w", err)
+	}
+	return server, ln.Addr().String(), nil
+}
+
+// profiles names the profile that fits each simulated link.
+func profileFor(e simulator.Endpoint) string {
+	if strings.HasPrefix(e.Connect, "serial:") {
+		return "rapiscan-tsa-serial"
+	}
+	return "rapiscan-tsa"
+}
+
+// demoConfig is a real configuration file for the simulated lane.
+func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# Written by `lanesim demo`.\nsite: demo\nlanes:\n")
+	lane := ""
+	for _, d := range devices {
+		if d.Lane != lane {
+			lane = d.Lane
+			fmt.Fprintf(&b, "  - id: %s\n    devices:\n", lane)
+		}
+		connect := d.Connect
+		if strings.HasPrefix(connect, "serial:") {
+			connect += "?baud=19200&parity=odd"
+		}
+		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, profileFor(d), connect)
+	}
+	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
+	return b.Bytes()
+}
+
+// subscribe feeds the screen with what any subscriber of the broker sees.
+func subscribe(address string, s *screen) (mqtt.Client, error) {
+	c := mqtt.NewClient(mqtt.NewClientOptions().
+		AddBroker("tcp://" + address).SetClientID("lanesim-demo").SetOrderMatters(true))
+	if t := c.Connect(); !t.WaitTimeout(5*time.Second) || t.Error() != nil {
+		return nil, fmt.Errorf("connect to the demo's own broker: %w", t.Error())
+	}
+	t := c.Subscribe(event.TopicRoot+"/#", 1, func(_ mqtt.Client, m mqtt.Message) { s.received(m.Payload()) })
+	if !t.WaitTimeout(5*time.Second) || t.Error() != nil {
+		return nil, fmt.Errorf("subscribe at the demo's own broker: %w", t.Error())
+	}
+	return c, nil
+}
+
+// agentProcess is the running lanepost.
+type agentProcess struct {
+	cmd  *exec.Cmd
+	log  string
+	done chan struct{}
+	err  error
+}
+
+func startAgent(program, configPath, logPath string, s *screen) (*agentProcess, error) {
+	logFile, err := os.Create(logPath)
+	if err != nil {
+		return nil, fmt.Errorf("write the agent's log: %w", err)
+	}
+	cmd := exec.Command(program, "run", "--config", configPath, "--stdout")
+	cmd.Stderr = logFile
+	detach(cmd)
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	if err := cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
+	a := &agentProcess{cmd: cmd, log: logPath, done: make(chan struct{})}
+	go func() {
+		defer close(a.done)
+		lines := bufio.NewReader(stdout)
+		for {
+			line, err := lines.ReadBytes('\n')
+			if err != nil {
+				break
+			}
+			s.recorded(line)
+		}
+		a.err = cmd.Wait()
+		_ = logFile.Close() // the agent wrote it; this side only held it open
+	}()
+	return a, nil
+}
+
+// stop ends the agent in good order. An agent that ended by itself is an error,
+// told with its last words.
+func (a *agentProcess) stop() error {
+	select {
+	case <-a.done:
+		words, err := os.ReadFile(a.log)
+		if err != nil {
+			return fmt.Errorf("the agent ended by itself: %w", a.err)
+		}
+		return fmt.Errorf("the agent ended by itself: %w\n%s", a.err, words)
+	default:
+	}
+	if err := interrupt(a.cmd.Process); err != nil {
+		return fmt.Errorf("stop the agent: %w", err)
+	}
+	select {
+	case <-a.done:
+		if a.err != nil {
+			return fmt.Errorf("the agent stopped badly: %w; its log was %s", a.err, a.log)
+		}
+		return nil
+	case <-time.After(agentStopGrace):
+		err := a.cmd.Process.Kill()
+		<-a.done
+		return errors.Join(errors.New("the agent did not stop and was killed"), err)
+	}
+}

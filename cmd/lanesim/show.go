@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// tone is how a line stands out.
+type tone int
+
+const (
+	plain tone = iota
+	quiet
+	good
+	warning
+	alarm
+)
+
+// paint wraps text in the colour of its tone for a terminal.
+func paint(t tone, text string) string {
+	const reset = "\x1b[0m"
+	code := map[tone]string{quiet: "\x1b[2m", good: "\x1b[32m", warning: "\x1b[33m", alarm: "\x1b[1;37;41m"}[t]
+	if code == "" {
+		return text
+	}
+	return code + text + reset
+}
+
+// describe says what an event says in one readable line, and how it should
+// stand out.
+func describe(d event.Data) (string, tone) {
+	switch e := d.(type) {
+	case *event.RadiationAlarm:
+		if e.Kind == "neutron" {
+			return fmt.Sprintf("NEUTRON ALARM  %d counts in one second%s", e.Sum, against(e.BgSumCPS)), alarm
+		}
+		return fmt.Sprintf("GAMMA ALARM  %d counts/s%s%s", e.Sum, sigma(e.NSigma), against(e.BgSumCPS)), alarm
+	case *event.RadiationOccupancy:
+		return describeOccupancy(e)
+	case *event.RadiationBackground:
+		var sum float64
+		for _, c := range e.GammaCPS {
+			sum += c
+		}
+		return fmt.Sprintf("background  %.0f counts/s gamma over %d detectors", sum, len(e.GammaCPS)), quiet
+	case *event.RadiationFault:
+		if e.State == "cleared" {
+			return "fault cleared  " + strings.ReplaceAll(e.Kind, "_", " "), good
+		}
+		return "FAULT  " + strings.ReplaceAll(e.Kind, "_", " ") + " background", warning
+	case *event.RadiationTamper:
+		if e.State == "on" {
+			return "TAMPER  the portal's cabinet contact is open", alarm
+		}
+		return "tamper cleared", good
+	case *event.RadiationSetupChanged:
+		var parts []string
+		for _, c := range e.Changes {
+			parts = append(parts, fmt.Sprintf("%s %s -> %s", c.Name, c.Before, c.After))
+		}
+		if len(parts) == 0 {
+			return "setup reported, as expected", quiet
+		}
+		return "setup changed  " + strings.Join(parts, ", "), warning
+	case *event.RadiationDiagnostic:
+		return strings.ReplaceAll(e.Kind, "_", " ") + "  " + e.Detail, warning
+	case *event.DeviceOnline:
+		return "online  " + e.Connect, good
+	case *event.DeviceOffline:
+		return "OFFLINE  " + e.Reason, warning
+	case *event.DeviceSilent:
+		return "SILENT  " + e.Hint, warning
+	case *event.DeviceFault:
+		return "FAULT  " + e.Reason, warning
+	case *event.DeviceUnparsed:
+		why := ""
+		if len(e.Samples) > 0 {
+			why = ": " + e.Samples[0].Reason
+		}
+		return fmt.Sprintf("%d unreadable%s", e.Count, why), warning
+	case *event.AgentStarted:
+		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
+	case *event.AgentStopped:
+		return "agent stopped  " + e.Reason, plain
+	case *event.AgentLoss:
+		return fmt.Sprintf("LOSS  %d %s events: %s", e.Count, e.Priority, e.Detail), alarm
+	}
+	return d.Type(), plain
+}
+
+func describeOccupancy(e *event.RadiationOccupancy) (string, tone) {
+	var b strings.Builder
+	t := plain
+	switch e.Outcome {
+	case event.OutcomeAlarm:
+		t = alarm
+		var kinds []string
+		if e.GammaAlarm {
+			kinds = append(kinds, "gamma")
+		}
+		if e.NeutronAlarm {
+			kinds = append(kinds, "neutron")
+		}
+		fmt.Fprintf(&b, "occupancy ALARM (%s)", strings.Join(kinds, " and "))
+	case event.OutcomeIncomplete:
+		t = warning
+		fmt.Fprintf(&b, "occupancy INCOMPLETE (%s)", strings.ReplaceAll(e.End, "_", " "))
+	default:
+		b.WriteString("occupancy, no alarm")
+	}
+	fmt.Fprintf(&b, "  %.1f s", float64(e.GammaSamples)*0.2)
+	if e.SpeedKPH != nil {
+		fmt.Fprintf(&b, ", %.0f km/h", *e.SpeedKPH)
+	}
+	if e.GammaMax5SampleSum != nil {
+		fmt.Fprintf(&b, ", max %d counts/s", *e.GammaMax5SampleSum)
+	}
+	b.WriteString(sigma(e.GammaMaxNSigma))
+	if e.Baseline != nil && e.Baseline.BackgroundDepressed {
+		b.WriteString(", background depressed")
+		if e.Baseline.MaxNSigma != nil {
+			fmt.Fprintf(&b, " (%.1f sigma against the half-hour baseline)", *e.Baseline.MaxNSigma)
+		}
+	}
+	return b.String(), t
+}
+
+func sigma(n *float64) string {
+	if n == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %.1f sigma", *n)
+}
+
+func against(bg *float64) string {
+	if bg == nil {
+		return ", background unknown"
+	}
+	return fmt.Sprintf(", background %.0f", *bg)
+}
