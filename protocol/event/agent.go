@@ -61,7 +61,8 @@ type AgentLoss struct {
 	// FirstSequence and LastSequence bound the lost range, both included.
 	FirstSequence string `json:"first_sequence" jsonschema:"pattern=^[0-9]{20}$"`
 	LastSequence  string `json:"last_sequence" jsonschema:"pattern=^[0-9]{20}$"`
-	// Count is how many sequences of the range are lost.
+	// Count is how many sequences of the range are lost. After a crash that
+	// damaged the end of a log it is an upper bound.
 	Count uint64 `json:"count"`
 	// Reason is "damaged" (the disk does not give them back), "evicted" (deleted
 	// to make room) or "refused" (the broker will never take them).

@@ -47,8 +47,8 @@ func gamma(at float64, alarm bool, counts ...int) Sample {
 
 func examples() map[string]Example {
 	list := []Example{
-		{byPortal("019ceb6f-5e82-7a02-b7c1-84d2e05f9b13", "08:21:07.412", "08:21:10.402", exampleOccupancy), 1184, exampleSummary()},
-		{byPortal("019ceb6f-56bd-7d6b-8c35-e61f09a2477d", "08:21:08.412", "08:21:08.413", exampleOccupancy), 1183, RadiationAlarm{
+		{byPortal("019ceb6f-5f42-7a02-b7c1-84d2e05f9b13", "08:21:10.592", "08:21:10.594", exampleOccupancy), 1184, exampleSummary()},
+		{byPortal("019ceb6f-5785-7d6b-8c35-e61f09a2477d", "08:21:08.612", "08:21:08.613", exampleOccupancy), 1183, RadiationAlarm{
 			OccupancyID: exampleOccupancy, Kind: "gamma", Counts: []int{70, 73, 231, 220}, Detectors: exampleLabels,
 			Sum: 1884, BgSumCPS: pointer(1677.0), NSigma: pointer(5.055),
 			Raw: RawOf([]byte("GA,000070,000073,000231,000220\r\n")),
@@ -69,17 +69,29 @@ func examples() map[string]Example {
 		}},
 		{byPortal("019cea69-84ab-7e83-8b02-6c94d7f015e9", "03:35:09.738", "03:35:09.739", ""), 1107, RadiationSetupChanged{
 			First:   false,
-			Changes: []SetupChange{{Name: "gamma_nsigma", Before: "5.0", After: "6.0"}},
+			Changes: []SetupChange{{Name: "n_sigma", Before: "06.0", After: "05.0"}},
 			Setup: map[string]string{
-				"gamma_high_cps": "2000", "gamma_low_cps": "68", "gamma_intervals": "5",
-				"occupancy_holdin": "10", "gamma_nsigma": "6.0",
+				"gamma_high_limit_cps": "002000", "gamma_low_limit_cps": "000070", "alarm_intervals": "05",
+				"hold_in_intervals": "10", "n_sigma": "05.0", "sg1_placeholder": "P",
+				"detectors_on_line": "1111", "master_lower_level_v": "0.071", "master_upper_level_v": "0.452",
+				"relay_mode": "01", "algorithm": "1010", "software": "A",
+				"slave_lower_level_v": "0.073", "slave_upper_level_v": "0.449", "gamma_background_s": "020",
+				"background_sigma": "000", "firmware": "1.10.2",
+				"neutron_high_limit_cps": "000040", "neutron_max_intervals": "03", "neutron_alpha": "0004",
+				"neutron_z_max": "1200", "neutron_sequential_intervals": "01", "neutron_background_s": "120",
+				"neutron_master_lower_level_v": "0.510", "neutron_master_upper_level_v": "5.020",
+				"neutron_slave_lower_level_v": "0.512", "neutron_slave_upper_level_v": "5.018", "sn2_placeholder": "PP",
 			},
-			Raw: RawOf([]byte("SG1,002000,000068,05,10,06.0,P\r\n")),
+			Raw: RawOf([]byte("SG1,002000,000070,05,10,05.0,P\r\n" +
+				"SG2,1111,0.071,0.452,01,1010,A\r\n" +
+				"SG3,0.073,0.449,020,000,1.10.2\r\n" +
+				"SN1,000040,03,0004,1200,01,120\r\n" +
+				"SN2,0.510,5.020,0.512,5.018,PP\r\n")),
 		}},
 		{byPortal("019ceb74-077c-71d9-a6ab-20c5e17f9d36", "08:26:15.804", "08:26:15.804", ""), 58219, RadiationDiagnostic{
 			Kind:   DiagGXCounterJump,
-			Detail: "the portal's counter went from 412 to 415: 2 occupancies passed that the agent did not see",
-			Values: map[string]float64{"before": 412, "after": 415},
+			Detail: "the portal's occupancy counter went from 412 to 415: 2 occupancies were not observed",
+			Values: map[string]float64{"before": 412, "after": 415, "missed": 2},
 			Raw:    RawOf([]byte("GX,000415,002350,000000,000000\r\n")),
 		}},
 
@@ -93,7 +105,7 @@ func examples() map[string]Example {
 		{byPortal("019ceb7f-2545-7b1c-8e5f-c7063da94b10", "08:38:24.324", "08:38:24.325", ""), 1187, DeviceOffline{
 			Connect: exampleConnect, LastValid: pointer(clockOf("08:38:01.186")),
 			Reason: "dial tcp 10.0.3.21:1600: connect: no route to host",
-			Hint:   "check the network cable and the portal's address",
+			Hint:   "nothing answers at 10.0.3.21:1600: check the instrument's power, its network cable and its address",
 		}},
 		{byPortal("019ceba1-70e2-7d03-a1c8-4e92f5670bd3", "09:15:51.906", "09:15:51.906", ""), 1195, DeviceFault{
 			Connect: exampleConnect, Reason: "the driver panicked: index out of range [4] with length 4",
@@ -102,7 +114,7 @@ func examples() map[string]Example {
 		{byPortal("019ceb80-3b93-7442-8f7d-b80c1e2a69f5", "08:39:35.571", "08:39:35.571", ""), 58226, DeviceUnparsed{
 			Count: 1, Total: 3,
 			Samples: []UnparsedSample{{
-				Time: clockOf("08:39:35.571"), Reason: "field 1 of GB is not a number",
+				Time: clockOf("08:39:35.571"), Reason: `GB: field 1 is "0004\x00\xa2", want six digits`,
 				Raw: RawOf([]byte("GB,0004\x00\xa2,000411,000436,000428\r\n")),
 			}},
 		}},
@@ -123,7 +135,8 @@ func examples() map[string]Example {
 		}},
 		{byAgent("019ceaff-93ee-7091-82fb-d4370ce65a18", "06:19:04.046", "06:19:04.046"), 1172, AgentLoss{
 			Priority: Routine, FirstSequence: FormatSequence(57630), LastSequence: FormatSequence(57633), Count: 4,
-			Reason: "damaged", Detail: "4 records in routine/00000000000000057200-00000000.seg can't be read; a copy is in quarantine",
+			Reason: "damaged", Detail: "sequences 57630 to 57633 of the routine log can't be read: " +
+				"damage in segment 00000000000000057200-0000000001.seg, bytes 143360 to 147456",
 		}},
 		{byAgent("8e0b52f7-3d1c-4b6a-9f84-27c1d9e0a635", "08:40:00.511", "08:40:00.511"), 0, AgentState{
 			State: "online", Session: 31, Since: clockOf("06:19:03.988"), Version: "0.1.0",
@@ -148,9 +161,9 @@ func exampleSummary() RadiationOccupancy {
 	return RadiationOccupancy{
 		OccupancyID: exampleOccupancy, Outcome: OutcomeAlarm, End: EndGX, Gamma: HasData, Neutron: HasData,
 		GXCounter: pointer(412), NeutronBgCPS: pointer(2.341),
-		StartTS: clockOf("08:21:07.412"), EndTS: clockOf("08:21:10.392"), FirstSampleTS: clockOf("08:21:06.412"),
-		DurationS: 2.98, GammaAlarm: true, NeutronAlarm: false,
-		GammaSamples: 20, GammaAlarmSamples: 8, NeutronSamples: 3, NeutronAlarmSamples: 0, NeutronCounts: 7,
+		StartTS: clockOf("08:21:07.412"), EndTS: clockOf("08:21:10.592"), FirstSampleTS: clockOf("08:21:06.412"),
+		DurationS: 3.18, GammaAlarm: true, NeutronAlarm: false,
+		GammaSamples: 20, GammaAlarmSamples: 8, NeutronSamples: 4, NeutronAlarmSamples: 0, NeutronCounts: 8,
 		GammaBgSumCPS: pointer(1677), GammaMax5SampleSum: pointer(2910), GammaMaxNSigma: pointer(30.109),
 		SpeedRecords: 2, SpeedsKPH: []float64{14.71, 160.93}, SpeedKPH: pointer(14.71),
 		Recomputed: &Recomputed{
@@ -173,7 +186,8 @@ func exampleSummary() RadiationOccupancy {
 			gamma(2.6, false, 77, 79, 83, 82), gamma(2.8, false, 80, 82, 86, 85),
 		},
 		NeutronSeries: []Sample{
-			{OffsetS: 0, Counts: []int{1, 0, 1, 0}}, {OffsetS: 1, Counts: []int{0, 1, 0, 2}}, {OffsetS: 2, Counts: []int{1, 0, 0, 1}},
+			{OffsetS: -1, Counts: []int{1, 0, 1, 0}}, {OffsetS: 0, Counts: []int{0, 1, 0, 2}},
+			{OffsetS: 1, Counts: []int{1, 0, 0, 1}}, {OffsetS: 2, Counts: []int{0, 0, 1, 0}},
 		},
 		Raw: RawOf([]byte("NS,000001,000000,000001,000000\r\n" +
 			"GS,000083,000080,000088,000084\r\n" +
@@ -200,6 +214,7 @@ func exampleSummary() RadiationOccupancy {
 			"GA,000070,000069,000076,000077\r\n" +
 			"GS,000077,000079,000083,000082\r\n" +
 			"GS,000080,000082,000086,000085\r\n" +
+			"NS,000000,000000,000001,000000\r\n" +
 			"GX,000412,002341,000000,000000\r\n")),
 	}
 }

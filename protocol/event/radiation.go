@@ -25,8 +25,8 @@ const (
 	// OutcomeAlarm: the portal alarmed, even if the rest was not observed.
 	OutcomeAlarm Outcome = "alarm"
 	// OutcomeNoAlarm: no alarm, and the occupancy was observed from its
-	// beginning to its end, with every fitted detector kind delivering and none
-	// in fault.
+	// beginning to its end, with a background to judge by, every fitted detector
+	// kind delivering, none in fault, and no record of it unreadable.
 	OutcomeNoAlarm Outcome = "no_alarm"
 	// OutcomeIncomplete: no alarm was seen, and not all was observed.
 	OutcomeIncomplete Outcome = "incomplete"
@@ -71,8 +71,9 @@ type RadiationOccupancy struct {
 	StartTS Time `json:"start_ts"`
 	// EndTS is when GX arrived, or when the agent gave the occupancy up.
 	EndTS Time `json:"end_ts"`
-	// FirstSampleTS is when the first sample was measured. It lies before
-	// StartTS: the portal sends samples from before the beam was cut.
+	// FirstSampleTS is when the measurement of the first gamma sample began. It
+	// lies before StartTS, because the portal sends samples from before the beam
+	// was cut; the same as StartTS when there is no gamma sample.
 	FirstSampleTS Time `json:"first_sample_ts"`
 	// DurationS is from StartTS to EndTS in seconds, by the monotonic clock.
 	DurationS float64 `json:"duration_s"`
@@ -123,8 +124,8 @@ type RadiationOccupancy struct {
 
 // Sample is one sample of all detectors.
 type Sample struct {
-	// OffsetS is when the sample was measured, in seconds after the occupancy's
-	// start; negative for the samples from before the beam was cut.
+	// OffsetS is when the measurement of the sample began, in seconds after the
+	// occupancy's start; negative for the samples from before the beam was cut.
 	OffsetS float64 `json:"t"`
 	// Counts holds the counts of each detector: in 200 ms for gamma, in 1 s for
 	// neutrons.
@@ -209,7 +210,7 @@ type RadiationAlarm struct {
 	// BgSumCPS is the frozen background in counts per second; null if unknown.
 	BgSumCPS *float64 `json:"bg_sum_cps"`
 	// NSigma is the sum's distance from the background, for gamma; null if
-	// unknown.
+	// unknown, and with fewer than five samples.
 	NSigma *float64 `json:"nsigma"`
 	// Raw is the record that alarmed.
 	Raw Raw `json:"raw"`
@@ -222,15 +223,17 @@ type RadiationBackground struct {
 	IntervalS float64 `json:"interval_s"`
 	// Records counts the gamma background records in the interval.
 	Records int `json:"records"`
-	// GammaCPS is the mean gamma background per detector in counts per second.
+	// GammaCPS is the mean gamma background per detector in counts per second;
+	// empty when there was no record.
 	GammaCPS []float64 `json:"gamma_cps"`
 	// GammaSumMinCPS and GammaSumMaxCPS bound the sum over all detectors, in
-	// counts per second.
+	// counts per second. Both are zero when there was no record.
 	GammaSumMinCPS int `json:"gamma_sum_min_cps"`
 	GammaSumMaxCPS int `json:"gamma_sum_max_cps"`
 	// NeutronCPS is the mean neutron background per detector in counts per
-	// second. The classic record cuts it to whole numbers, so zero is healthy;
-	// NeutronExact is true when the portal sends the uncut record.
+	// second; empty when there was no record. The classic record cuts it to whole
+	// numbers, so zero is healthy; NeutronExact is true when the portal sends the
+	// uncut record.
 	NeutronCPS   []float64 `json:"neutron_cps"`
 	NeutronExact bool      `json:"neutron_exact"`
 	// BaselineCPS is the slow baseline over all detectors, in counts per second;

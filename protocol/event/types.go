@@ -74,8 +74,8 @@ var kinds = [...]Kind{
 	{
 		Type: RadiationOccupancy{}.Type(), Zero: RadiationOccupancy{}, Classes: Classes[:], Subject: "the occupancy id",
 		Summary: "The summary of one occupancy of a portal: one vehicle, or a part of one.",
-		When: "When an occupancy ends, however it ends. It is routine when its outcome is no_alarm, " +
-			"and urgent otherwise.",
+		When: "When an occupancy ends, however it ends; that is its time. It is routine when its outcome is " +
+			"`no_alarm`, and urgent otherwise.",
 	},
 	{
 		Type: RadiationAlarm{}.Type(), Zero: RadiationAlarm{}, Classes: urgent, Subject: "the occupancy id",
@@ -86,7 +86,8 @@ var kinds = [...]Kind{
 	{
 		Type: RadiationBackground{}.Type(), Zero: RadiationBackground{}, Classes: routine,
 		Summary: "The background of a free portal over an interval.",
-		When:    "Once per interval of the portal's settings, while background records come.",
+		When: "Once per interval of the portal's settings while background records come, and for the first time as soon " +
+			"as there is something to tell.",
 	},
 	{
 		Type: RadiationFault{}.Type(), Zero: RadiationFault{}, Classes: urgent,
@@ -162,7 +163,8 @@ var kinds = [...]Kind{
 	{
 		Type: AgentState{}.Type(), Zero: AgentState{}, Retained: true,
 		Summary: "The state of an agent: birth, heartbeat and last will.",
-		When:    "At each connection to the broker and at each change; the broker publishes the offline form when the agent vanishes.",
+		When: "At each connection to the broker, at short intervals as a heartbeat, and at each change. The broker " +
+			"publishes the offline form when the agent vanishes.",
 	},
 	{
 		Type: DeviceState{}.Type(), Zero: DeviceState{}, Retained: true,

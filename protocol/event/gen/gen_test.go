@@ -184,7 +184,7 @@ func TestBrokenExamplesFail(t *testing.T) {
 		{occupancy, `"group":"vertical-1"`, `"group":"vertical"`, "/data/recomputed"},
 		{occupancy, `{"t":-1,`, `{`, "/data/gamma_series/0"},
 		{occupancy, `"counts":[83,80,88,84]`, `"counts":[83,80,88,-84]`, "/data/gamma_series/0/counts/3"},
-		{occupancy, `"size":832`, `"size":"832"`, "/data/raw/size"},
+		{occupancy, `"size":864`, `"size":"864"`, "/data/raw/size"},
 		{occupancy, `"sha256":"`, `"sha256":"F`, "/data/raw/sha256"},
 		{background, `"baseline_cps":1684`, `"baseline_cps":"1684"`, "/data/baseline_cps"},
 		{diagnostic, `"before":412`, `"before":null`, "/data/values/before"},
