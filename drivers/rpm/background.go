@@ -253,7 +253,11 @@ func (b *baseline) add(now time.Time, sum int) {
 }
 
 func (b *baseline) expire(now time.Time) {
-	b.records = slices.DeleteFunc(b.records, func(r baselineRecord) bool { return now.Sub(r.at) > b.window })
+	old := 0
+	for old < len(b.records) && now.Sub(b.records[old].at) > b.window {
+		old++
+	}
+	b.records = slices.Delete(b.records, 0, old)
 }
 
 // median gives the baseline in counts per second and how many seconds of

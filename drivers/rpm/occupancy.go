@@ -66,10 +66,10 @@ func (s *series) add(counts []int, span time.Duration, alarm bool, limit int) (k
 
 // held is a record from before the occupancy that it may belong to.
 type held struct {
-	wire  []byte
-	at    time.Time
-	speed bool
-	kph   float64
+	wire       []byte
+	at, column time.Time
+	speed      bool
+	kph        float64
 	// gamma and neutron count the backgrounds that came since.
 	gamma, neutron int
 	// damaged: it was not understood, and may have been a sample.
@@ -101,23 +101,24 @@ func (s *session) forgetPrelude() {
 // dropSpeeds gives up the speed records for which it is too late.
 func (s *session) dropSpeeds(late func(held) bool) error {
 	var raw []byte
-	n, kph := 0, 0.0
+	var given []held
 	s.held = slices.DeleteFunc(s.held, func(h held) bool {
 		if !h.speed || !late(h) {
 			return false
 		}
-		n, kph, raw = n+1, h.kph, append(raw, h.wire...)
+		given, raw = append(given, h), append(raw, h.wire...)
 		return true
 	})
+	n := len(given)
 	if n == 0 {
 		return nil
 	}
-	return s.emit(event.RadiationDiagnostic{
+	return s.emitAt(event.RadiationDiagnostic{
 		Kind: event.DiagSpeedOrphan, Raw: event.RawOf(raw),
 		Detail: fmt.Sprintf("%d speed records came and no occupancy followed; one now and then is normal, "+
 			"many mean that something disturbs the speed sensors", n),
-		Values: map[string]float64{"records": float64(n), "last_kph": kph},
-	}, "")
+		Values: map[string]float64{"records": float64(n), "last_kph": given[n-1].kph},
+	}, "", given[0].at, given[0].column)
 }
 
 // speed attaches a speed record to the occupancy, or keeps it for the next one.
@@ -132,7 +133,7 @@ func (s *session) speed(rec tsa.Record) error {
 			return err
 		}
 	}
-	s.held = append(s.held, held{wire: bytes.Clone(s.wire), at: s.now, speed: true, kph: rec.Speed.KPH})
+	s.held = append(s.held, held{wire: bytes.Clone(s.wire), at: s.now, column: s.column, speed: true, kph: rec.Speed.KPH})
 	return nil
 }
 

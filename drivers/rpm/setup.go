@@ -46,6 +46,7 @@ func (s Settings) asSetup() map[string]string {
 // burst is a setup report that is coming in.
 type burst struct {
 	began   time.Time
+	column  time.Time // of the first record
 	records []tsa.Record
 	wire    []byte
 }
@@ -61,7 +62,7 @@ func (s *session) setup(rec tsa.Record) error {
 		}
 	}
 	if s.burst == nil {
-		s.burst = &burst{began: s.now}
+		s.burst = &burst{began: s.now, column: s.column}
 	}
 	b := s.burst
 	rec.Fields = slices.Clone(rec.Fields) // they outlive the line
@@ -99,7 +100,7 @@ func (s *session) endBurst() error {
 	if !first && len(e.Changes) == 0 {
 		return nil
 	}
-	return s.emit(e, "")
+	return s.emitAt(e, "", b.began, b.column)
 }
 
 // adopt takes over the settings that this driver works by. Values that can't be

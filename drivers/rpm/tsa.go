@@ -359,8 +359,14 @@ func (s *session) tamper(to string) error {
 	return s.emit(event.RadiationTamper{State: to, Raw: event.RawOf(s.wire)}, "")
 }
 
+// emit records what the line in hand tells.
 func (s *session) emit(d event.Data, subject string) error {
-	err := s.host.Emit(drivers.Observation{Data: d, Time: s.now, DeviceTime: s.column, Subject: subject})
+	return s.emitAt(d, subject, s.now, s.column)
+}
+
+// emitAt records what was told at another time.
+func (s *session) emitAt(d event.Data, subject string, at, column time.Time) error {
+	err := s.host.Emit(drivers.Observation{Data: d, Time: at, DeviceTime: column, Subject: subject})
 	if err != nil {
 		return fmt.Errorf("record %s: %w", d.Type(), err)
 	}
