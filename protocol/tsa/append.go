@@ -65,10 +65,15 @@ func (r Record) AppendTo(dst []byte) ([]byte, error) {
 			break
 		}
 		for _, v := range r.NeutronRates {
-			if !(v >= 0 && v <= maxRate) {
+			if !(v >= 0 && v <= maxRate) || math.Signbit(v) {
 				err = fmt.Errorf("a rate of %v, want 0 to %d", v, maxRate)
 			}
 			b = strconv.AppendFloat(append(b, ','), v, 'f', 8, 64)
+		}
+	case formSetup:
+		if b, err = appendFields(b, r.Fields); err == nil {
+			// What the portal could not have sent is not written either.
+			_, err = parseSetup(r.Tag, b[len(b)-len(r.Fields)-1-len(r.Tag):], r.Fields)
 		}
 	default:
 		b, err = appendFields(b, r.Fields)
@@ -76,15 +81,38 @@ func (r Record) AppendTo(dst []byte) ([]byte, error) {
 	if err != nil {
 		return dst, fmt.Errorf("encode %s: %w", r.Tag, err)
 	}
-	switch r.Time.Form {
-	case FormDaily:
-		b = r.Time.At.AppendFormat(append(b, ','), dailyLayout)
-	case FormFull:
-		b = r.Time.At.AppendFormat(append(b, ','), fullLayouts[0])
+	if r.Guarded && r.Time.Form == FormNone && b[len(b)-1] == '#' {
+		return dst, fmt.Errorf("encode %s: %w", r.Tag, errGuard)
+	}
+	if b, err = appendTime(b, r.Time); err != nil {
+		return dst, fmt.Errorf("encode %s: %w", r.Tag, err)
+	}
+	if n := len(b) - len(dst); n > MaxLine {
+		return dst, fmt.Errorf("encode %s: %d characters, want at most %d", r.Tag, n, MaxLine)
 	}
 	b = append(b, '\r', '\n')
 	if r.Guarded {
 		b = append(b, '#')
+	}
+	return b, nil
+}
+
+// appendTime writes the time column. A zone with minutes is written with them,
+// since the short form would tell another instant.
+func appendTime(b []byte, c TimeColumn) ([]byte, error) {
+	switch c.Form {
+	case FormDaily:
+		return c.At.AppendFormat(append(b, ','), dailyLayout), nil
+	case FormFull:
+		_, offset := c.At.Zone()
+		if y := c.At.Year(); y < 0 || y > 9999 || offset%60 != 0 || offset <= -day || offset >= day {
+			return b, fmt.Errorf("the time %v has a year or a zone that the column can't hold", c.At)
+		}
+		layout := fullLayouts[0]
+		if offset%3600 != 0 {
+			layout = fullLayouts[2]
+		}
+		return c.At.AppendFormat(append(b, ','), layout), nil
 	}
 	return b, nil
 }
@@ -112,7 +140,7 @@ func appendSpeed(b []byte, s Speed) ([]byte, error) {
 		{"mph", s.MPH, MaxMPH, 3},
 		{"km/h", s.KPH, MaxKPH, 2},
 	} {
-		if !(f.v >= 0 && f.v <= f.limit) || math.IsNaN(f.v) {
+		if !(f.v >= 0 && f.v <= f.limit) || math.Signbit(f.v) {
 			return b, fmt.Errorf("%v %s, want 0 to %v", f.v, f.name, f.limit)
 		}
 		b = fmt.Appendf(b, ",%06.*f", f.decimals, f.v)

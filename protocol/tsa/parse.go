@@ -42,6 +42,7 @@ var layout = [...]struct {
 // Errors of Parse that are not about a field.
 var (
 	errNoComma = errors.New("no comma after the tag")
+	errGuard   = errors.New("a guarded record ends in more than one #")
 	errTag     = errors.New("the tag is not two to four capital letters and digits")
 )
 
@@ -61,6 +62,9 @@ func Parse(line []byte) (Record, error) {
 	if len(line) > 0 && line[0] == '!' {
 		r.Guarded = true
 		line = bytes.TrimSuffix(line[1:], []byte{'#'})
+		if bytes.HasSuffix(line, []byte{'#'}) {
+			return Record{}, errGuard
+		}
 	}
 	comma := bytes.IndexByte(line, ',')
 	if comma < 0 {
@@ -205,8 +209,10 @@ func parseRates(fields []byte) (v [Detectors]float64, err error) {
 			}
 			field, rest = rest[:i], rest[i+1:]
 		}
+		// ParseFloat alone would take 0x1p4 and 1_0 as well.
+		_, ok := decimal(field)
 		f, err := strconv.ParseFloat(string(field), 64)
-		if err != nil || !(f >= 0 && f <= maxRate) {
+		if !ok || err != nil || f > maxRate {
 			return v, fmt.Errorf("field %d is %q, want a rate from 0 to %d", d+1, field, maxRate)
 		}
 		v[d] = f
@@ -237,6 +243,9 @@ var fullLayouts = [...]string{
 	"2006-01-02 15:04:05.000 -07:00",
 }
 
+// day bounds the offset of a zone, in seconds; the time package takes larger ones.
+const day = 24 * 60 * 60
+
 // cutTime takes a time column off the end of a line.
 func cutTime(line []byte) (body []byte, c TimeColumn) {
 	i := bytes.LastIndexByte(line, ',')
@@ -249,9 +258,14 @@ func cutTime(line []byte) (body []byte, c TimeColumn) {
 		if t, err := time.Parse(dailyLayout, string(last)); err == nil {
 			return line[:i], TimeColumn{FormDaily, time.Date(1, 1, 1, t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)}
 		}
-	case len(last) >= len("2006-01-02 15:04:05.000 -07") && last[4] == '-' && last[10] == ' ':
+	case len(last) >= len(fullLayouts[0]) && last[4] == '-' && last[10] == ' ' && last[13] == ':':
 		for _, layout := range fullLayouts {
-			if t, err := time.Parse(layout, string(last)); err == nil {
+			// In UTC, so that the result does not depend on the machine's zone.
+			t, err := time.ParseInLocation(layout, string(last), time.UTC)
+			if err != nil {
+				continue
+			}
+			if _, offset := t.Zone(); offset > -day && offset < day {
 				return line[:i], TimeColumn{FormFull, t}
 			}
 		}

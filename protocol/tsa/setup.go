@@ -8,7 +8,7 @@ import (
 )
 
 // Setup is the content of one setup record. Which fields hold something
-// depends on the record's tag; what is not understood is in Fields only.
+// depends on the record's tag; placeholders are in Fields only.
 // Meanings: OSCAR's driver and Rapiscan's daily file reader.
 type Setup struct {
 	// SG1.
@@ -28,6 +28,11 @@ type Setup struct {
 
 	// DetectorsOnLine tells which detectors are in use.
 	DetectorsOnLine [Detectors]bool
+	// MasterLowerLevel and MasterUpperLevel are the gamma discriminators of the
+	// master pillar, in volts.
+	MasterLowerLevel, MasterUpperLevel float64
+	// RelayMode is 0 for off, 1 for on, 3 for automatic.
+	RelayMode int
 	// Algorithm tells which groups of detectors are tested.
 	Algorithm Algorithm
 	// Software is A for vehicles, T for trains.
@@ -35,6 +40,11 @@ type Setup struct {
 
 	// SG3.
 
+	// SlaveLowerLevel and SlaveUpperLevel are the gamma discriminators of the
+	// slave pillar, in volts.
+	SlaveLowerLevel, SlaveUpperLevel float64
+	// BackgroundSigma is the background sigma, or throw-through, as it came.
+	BackgroundSigma float64
 	// GammaBackgroundSeconds is over how long the gamma background is averaged.
 	GammaBackgroundSeconds int
 	// Firmware is the firmware's version.
@@ -44,9 +54,20 @@ type Setup struct {
 
 	// NeutronHighLimit bounds a healthy neutron background, in counts per second.
 	NeutronHighLimit int
+	// NeutronMaxIntervals, Alpha, ZMax and NeutronSequentialIntervals are set
+	// for the neutron alarm test, which is not public: the numbers as they came,
+	// of unknown scale.
+	NeutronMaxIntervals        int
+	Alpha, ZMax                float64
+	NeutronSequentialIntervals int
 	// NeutronBackgroundSeconds is over how long the neutron background is
 	// averaged.
 	NeutronBackgroundSeconds int
+
+	// SN2: the neutron discriminators of the two pillars, in volts.
+
+	NeutronMasterLowerLevel, NeutronMasterUpperLevel float64
+	NeutronSlaveLowerLevel, NeutronSlaveUpperLevel   float64
 }
 
 // Algorithm is the set of detector groups that the gamma alarm test covers:
@@ -83,8 +104,8 @@ func (r Record) SetupFields() []Field {
 	return list
 }
 
-// parseSetup reads a setup record. Other widths than the known ones are
-// tolerated, since firmware differs, but the count of fields is not.
+// parseSetup reads a setup record: the count of fields and the width of the
+// whole are the portal's, the width of a single field may differ.
 func parseSetup(tag Tag, body, fields []byte) (*Setup, error) {
 	if err := printable(fields); err != nil {
 		return nil, err
@@ -101,8 +122,15 @@ func parseSetup(tag Tag, body, fields []byte) (*Setup, error) {
 	var err error
 	number := func(i int) int {
 		n, e := strconv.Atoi(v[i])
-		if e != nil || n < 0 {
+		if e != nil || strings.Trim(v[i], "0123456789") != "" {
 			err = fmt.Errorf("%s is %q, want a whole number", names[i], v[i])
+		}
+		return n
+	}
+	fraction := func(i int) float64 {
+		n, ok := decimal([]byte(v[i]))
+		if !ok {
+			err = fmt.Errorf("%s is %q, want a number", names[i], v[i])
 		}
 		return n
 	}
@@ -120,21 +148,25 @@ func parseSetup(tag Tag, body, fields []byte) (*Setup, error) {
 	case SG1:
 		s.GammaHighLimit, s.GammaLowLimit = number(0), number(1)
 		s.Intervals, s.HoldIn = number(2), number(3)
-		n, ok := decimal([]byte(v[4]))
-		if !ok {
-			err = fmt.Errorf("%s is %q, want a number", names[4], v[4])
-		}
-		s.NSigma = n
+		s.NSigma = fraction(4)
 	case SG2:
 		s.DetectorsOnLine = bits(0)
+		s.MasterLowerLevel, s.MasterUpperLevel = fraction(1), fraction(2)
+		s.RelayMode = number(3)
 		a := bits(4)
 		s.Algorithm = Algorithm{Sum: a[0], Horizontal: a[1], Vertical: a[2], Single: a[3]}
 		s.Software = v[5]
 	case SG3:
-		s.GammaBackgroundSeconds = number(2)
+		s.SlaveLowerLevel, s.SlaveUpperLevel = fraction(0), fraction(1)
+		s.GammaBackgroundSeconds, s.BackgroundSigma = number(2), fraction(3)
 		s.Firmware = v[4]
 	case SN1:
-		s.NeutronHighLimit, s.NeutronBackgroundSeconds = number(0), number(5)
+		s.NeutronHighLimit, s.NeutronMaxIntervals = number(0), number(1)
+		s.Alpha, s.ZMax = fraction(2), fraction(3)
+		s.NeutronSequentialIntervals, s.NeutronBackgroundSeconds = number(4), number(5)
+	case SN2:
+		s.NeutronMasterLowerLevel, s.NeutronMasterUpperLevel = fraction(0), fraction(1)
+		s.NeutronSlaveLowerLevel, s.NeutronSlaveUpperLevel = fraction(2), fraction(3)
 	}
 	if err != nil {
 		return nil, err

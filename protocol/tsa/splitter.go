@@ -9,6 +9,9 @@ import (
 // 55 characters; with the longest time column it stays below 100.
 const MaxLine = 256
 
+// maxWhole is the longest line with its guard '#' in front and the '\r' behind.
+const maxWhole = MaxLine + 2
+
 // maxRun is how many bytes without a line end make one report; a stream that
 // never ends a line is reported again and again, and not only at its end.
 const maxRun = 16 * MaxLine
@@ -16,14 +19,16 @@ const maxRun = 16 * MaxLine
 // headKept is how much of an over-long line is kept to show.
 const headKept = 64
 
-// Splitter cuts a stream of bytes into lines. Its memory is bounded by MaxLine
-// and the size of a Write. The zero value is ready to use; Reset it for a new
+// Splitter cuts a stream of bytes into lines, the same ones however the stream
+// is cut into Writes. Call Next until it gives none after each Write: memory is
+// then bounded by MaxLine and the size of one Write. The zero value is ready to use; Reset it for a new
 // connection, because the first line after joining may be the tail of a record.
 type Splitter struct {
 	buf     []byte // bytes that are not yet given out
 	at      int    // how far they are
 	long    bool   // inside of a line that is too long
 	skipped int    // how much of it is not yet reported
+	cr      bool   // its last byte so far is '\r', which may belong to the line end
 	head    []byte // its first bytes
 	started bool   // a line end has been seen since Reset
 	wire    []byte // the last line with its end
@@ -62,55 +67,54 @@ func (s *Splitter) Write(p []byte) (int, error) {
 func (s *Splitter) Next() (Line, bool) {
 	for {
 		rest := s.buf[s.at:]
-		end := bytes.IndexByte(rest, '\n')
-		if end < 0 {
-			// The '\r' of a line end, and a guard, may still come.
-			if len(rest) > MaxLine+2 {
-				s.long = true
-				s.skip(rest)
-				s.buf, s.at = s.buf[:0], 0
-				if s.skipped >= maxRun {
-					return s.tooLong(), true
-				}
+		if s.long {
+			if l, ok := s.skip(rest); ok {
+				return l, true
 			}
+			if s.long {
+				return Line{}, false
+			}
+			continue
+		}
+		end := bytes.IndexByte(rest, '\n')
+		if end > maxWhole || end < 0 && len(rest) > maxWhole {
+			s.long = true
+			s.at += guard(rest)
+			continue
+		}
+		if end < 0 {
 			return Line{}, false
 		}
-		s.at += end + 1
-		line := rest[:end]
-		s.wire = rest[:end+1]
-		if s.long {
-			s.skip(line)
-			s.long = false
-			if s.skipped == 0 {
-				continue // reported already
-			}
-			return s.tooLong(), true
-		}
-		first := !s.started
-		s.started = true
-		line = bytes.TrimRight(line, "\r")
+		line := bytes.TrimRight(rest[:end], "\r")
 		// The guard '#' comes behind the line end of its record, and so stands
 		// before the next one.
-		line = bytes.TrimPrefix(line, []byte{'#'})
+		line = line[guard(line):]
+		if len(line) > MaxLine {
+			s.long = true
+			s.at += guard(rest)
+			continue
+		}
+		s.at += end + 1
+		s.wire = rest[:end+1]
+		first := !s.started
+		s.started = true
 		if len(line) == 0 {
 			continue
 		}
 		l := Line{Bytes: line, First: first}
-		switch {
-		case len(line) > MaxLine:
-			l.Problem = fmt.Sprintf("%d bytes in one line, want at most %d", len(line), MaxLine)
-			l.Bytes = line[:headKept]
-			s.wire = l.Bytes
-		default:
-			for i, c := range line {
-				if c < 0x20 || c > 0x7e {
-					l.Problem = fmt.Sprintf("byte 0x%02x at position %d is not printable ASCII", c, i)
-					break
-				}
-			}
+		if err := printable(line); err != nil {
+			l.Problem = err.Error()
 		}
 		return l, true
 	}
+}
+
+// guard is how many bytes the '#' before a line takes.
+func guard(line []byte) int {
+	if len(line) > 0 && line[0] == '#' {
+		return 1
+	}
+	return 0
 }
 
 // Wire is the line that Next gave last byte for byte, with its end. A '#' at its
@@ -130,13 +134,41 @@ func (s *Splitter) tooLong() Line {
 	return l
 }
 
-// skip counts bytes of a line that is too long, and keeps its head.
-func (s *Splitter) skip(p []byte) {
+// skip passes over a line that is too long, up to its end or to what makes one
+// report, keeps the first bytes, and gives the report if there is one.
+func (s *Splitter) skip(rest []byte) (Line, bool) {
 	if s.skipped == 0 {
 		s.head = s.head[:0]
 	}
+	end := bytes.IndexByte(rest, '\n')
+	p := rest
+	if end >= 0 {
+		p = rest[:end]
+	}
+	p = p[:min(len(p), maxRun-s.skipped)]
 	if room := headKept - len(s.head); room > 0 {
 		s.head = append(s.head, p[:min(room, len(p))]...)
 	}
+	if len(p) > 0 {
+		s.cr = p[len(p)-1] == '\r'
+	}
 	s.skipped += len(p)
+	s.at += len(p)
+	switch {
+	case s.skipped == maxRun:
+		return s.tooLong(), true
+	case end < 0:
+		return Line{}, false
+	}
+	s.at++
+	s.long = false
+	if s.cr && s.skipped > 0 {
+		s.skipped--
+		s.head = s.head[:min(len(s.head), s.skipped)]
+	}
+	s.cr = false
+	if s.skipped == 0 {
+		return Line{}, false // reported already
+	}
+	return s.tooLong(), true
 }
