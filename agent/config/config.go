@@ -572,7 +572,7 @@ func (r *reader) checkBroker(n ast.Node, s string, secure *bool) bool {
 		return false
 	}
 	if err != nil || u.Host == "" || u.Hostname() == "" {
-		r.At(n, fmt.Sprintf("the broker %q is not a URL", s), "for instance tls://mqtt.example:8883")
+		r.At(n, "the broker is not a URL", "for instance tls://mqtt.example:8883")
 		return false
 	}
 	guarded, known := brokerSchemes[u.Scheme]

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -214,7 +215,7 @@ func (d *Document) add(line, column int, text, hint string) {
 func (d *Document) problem(line, column int, text, hint string) Problem {
 	p := Problem{File: d.file, Line: line, Column: column, Text: text, Hint: hint}
 	if line > 0 && line <= len(d.lines) {
-		s := strings.TrimRight(strings.ReplaceAll(d.lines[line-1], "\t", " "), " \r")
+		s := strings.TrimRight(strings.ReplaceAll(redact(d.lines[line-1]), "\t", " "), " \r")
 		if r := []rune(s); len(r) > maxSnippet {
 			s = string(r[:maxSnippet]) + " ..."
 		}
@@ -229,6 +230,25 @@ func (d *Document) problem(line, column int, text, hint string) Problem {
 		}
 	}
 	return p
+}
+
+// What a line may hold that must not stand in a log: the value of a key that
+// speaks of a password, even a misspelt one, and a login in a URL.
+var (
+	secretValue = regexp.MustCompile(`(?i)([\w-]*(?:pas|secret|token|credential)[\w-]*\s*:\s*)([^,}]+)`)
+	urlLogin    = regexp.MustCompile(`[^\s"'/\[,]+@`)
+)
+
+func redact(line string) string {
+	line = secretValue.ReplaceAllStringFunc(line, func(m string) string {
+		parts := secretValue.FindStringSubmatch(m)
+		key := strings.TrimRight(parts[1], " :\t")
+		if strings.HasSuffix(key, "_file") || strings.HasSuffix(key, "_env") {
+			return m // names the place of a secret, and is none
+		}
+		return parts[1] + "***"
+	})
+	return urlLogin.ReplaceAllString(line, "***@")
 }
 
 // place is where a node begins. A mapping begins at its first key.
@@ -266,13 +286,40 @@ func (d *Document) fromLibrary(err error, line, column int) {
 	}
 	hint := ""
 	var duplicate *yaml.DuplicateKeyError
+	var wrong *yaml.TypeError
+	var overflow *yaml.OverflowError
 	switch {
 	case errors.As(err, &duplicate), strings.Contains(text, "already defined"):
 		hint = "each key once; take one of them out"
-	case strings.Contains(text, "non-map value"), strings.Contains(text, "unexpected key name"):
+	case errors.As(err, &wrong):
+		text = "want " + wanted(wrong.DstType)
+	case errors.As(err, &overflow):
+		text = "the number is too large"
+	case strings.Contains(text, "non-map value"), strings.Contains(text, "unexpected key name"), strings.Contains(text, "not allowed in this context"):
 		hint = "look for a missing colon, or for a line that is indented more or less than its neighbours"
 	}
 	d.add(line, column, text, hint)
+}
+
+// wanted says in a person's words what a Go type takes.
+func wanted(t reflect.Type) string {
+	if t == reflect.TypeFor[time.Duration]() {
+		return "a time with its unit, for instance 12s or 2m"
+	}
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return "a whole number"
+	case reflect.Float32, reflect.Float64:
+		return "a number"
+	case reflect.Slice, reflect.Array:
+		return "a list"
+	case reflect.Map, reflect.Struct:
+		return "a set of keys with values"
+	}
+	return "text"
 }
 
 // Key is one key that a mapping may have.
