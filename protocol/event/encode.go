@@ -204,10 +204,10 @@ func (h Header) check() error {
 	return nil
 }
 
-// ValidName reports whether s can name a site, a lane, a device or an agent in
+// validName reports whether s can name a site, a lane, a device or an agent in
 // sources and topics: letters, digits, and '-', '_', '.', '~' between. These
 // need no escape in a URI and mean nothing to MQTT.
-func ValidName(s string) bool {
+func validName(s string) bool {
 	for _, c := range []byte(s) {
 		switch {
 		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9':
@@ -223,7 +223,7 @@ func checkSource(s string) error {
 	rest, ok := strings.CutPrefix(s, "/")
 	if names := strings.Split(rest, "/"); ok && len(names) == 3 {
 		for _, n := range names {
-			ok = ok && ValidName(n)
+			ok = ok && validName(n)
 		}
 		if ok {
 			return nil

@@ -144,10 +144,10 @@ func TestRawGivesTheBytesBack(t *testing.T) {
 
 func TestValidName(t *testing.T) {
 	for _, s := range []string{"medyka", "entry-3", "RPM_1", "a.b~c", "7"} {
-		require.True(t, ValidName(s), s)
+		require.True(t, validName(s), s)
 	}
 	for _, s := range []string{"", "a/b", "a b", "+", "#", "$SYS", "é", "a\x00", "a\n", "%20", `"`, "a:b"} {
-		require.False(t, ValidName(s), "%q", s)
+		require.False(t, validName(s), "%q", s)
 	}
 }
 

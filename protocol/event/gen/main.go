@@ -37,7 +37,6 @@ func run() error {
 		if err := os.Remove(filepath.Join(root, p)); err != nil {
 			return err
 		}
-		fmt.Println("removed", p)
 	}
 	for _, p := range slices.Sorted(maps.Keys(files)) {
 		path := filepath.Join(root, p)
@@ -50,7 +49,6 @@ func run() error {
 		if err := os.WriteFile(path, files[p], 0o644); err != nil {
 			return err
 		}
-		fmt.Println("wrote", p)
 	}
 	return nil
 }
