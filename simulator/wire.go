@@ -94,6 +94,7 @@ func (w *wire) next() (item, bool) {
 			for _, last := range w.device.end(w.length) {
 				w.push(last)
 			}
+			w.push(item{at: w.length}) // a scenario lasts as long as it says
 		default:
 			w.take(it)
 		}
@@ -175,6 +176,7 @@ func (w *wire) lineFaults(now time.Duration) {
 		if now < w.downUntil {
 			continue // there is no connection that it could happen to
 		}
+		now := max(s.next, w.last, w.downUntil)
 		truth := w.truth(s, now)
 		truth.UntilS = seconds(now + s.For)
 		truth.Occupancy = w.occ
