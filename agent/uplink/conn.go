@@ -41,6 +41,8 @@ const (
 //   - A write is given up when the line takes nothing for a while, and not when
 //     a large message takes long on a slow line.
 //   - Whatever ends the connection closes dead at once and is kept as the cause.
+//   - paho learns of the end by Read only, and never while a Publish is under way
+//     (see unlessClosing): it would wait for a goroutine that has left.
 //   - Frames from the broker are checked before paho decodes them (inbound).
 type conn struct {
 	net.Conn
@@ -53,6 +55,9 @@ type conn struct {
 	began time.Time
 	heard atomic.Int64 // when something was read, in ns since began
 	moved atomic.Int64 // when the kernel took data, in ns since began
+
+	gate    sync.Mutex
+	closing bool // paho knows of the end, or is about to
 
 	dead  chan struct{} // closed when the connection has ended
 	wake  chan struct{}
@@ -143,24 +148,38 @@ func (c *conn) Read(p []byte) (int, error) {
 	}
 	if err != nil {
 		c.end(err)
+		c.gate.Lock()
+		c.closing = true
+		c.gate.Unlock()
 		return 0, c.reason()
 	}
 	return n, nil
 }
 
+// unlessClosing calls publish unless paho knows that the connection has ended.
+func (c *conn) unlessClosing(publish func()) bool {
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if c.closing {
+		return false
+	}
+	publish()
+	return true
+}
+
 // Write queues p. Only after a DISCONNECT it waits until all is on the line,
-// because paho closes the connection then.
+// because paho closes the connection then. When the connection has ended it
+// does nothing, and Read tells.
 func (c *conn) Write(p []byte) (int, error) {
 	c.mu.Lock()
 	if c.cause != nil {
 		c.mu.Unlock()
-		return 0, c.cause
+		return len(p), nil
 	}
 	if len(c.queue)+len(p) > c.limit {
 		c.mu.Unlock()
-		err := fmt.Errorf("more than %d bytes wait to be written", c.limit)
-		c.end(err)
-		return 0, err
+		c.end(fmt.Errorf("more than %d bytes wait to be written", c.limit))
+		return len(p), nil
 	}
 	c.queue = append(c.queue, p...)
 	var drained chan struct{}
@@ -281,6 +300,9 @@ func (f *inbound) check(p []byte) error {
 		switch f.state {
 		case inHeader:
 			f.kind, f.length, f.shift, f.done = p[0]>>4, 0, 0, 0
+			if f.kind == packets.Disconnect {
+				return io.EOF // MQTT 5 only, but some brokers say so before they close
+			}
 			if _, known := inboundLengths[f.kind]; !known {
 				return fmt.Errorf("%w: a packet of type %d", errProtocol, f.kind)
 			}

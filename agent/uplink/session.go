@@ -17,9 +17,8 @@ import (
 
 // Bounds of a session.
 const (
-	// handOver bounds paho's Publish. Our conn never blocks, so it is reached
-	// only when the session ends in the very moment of the call.
-	handOver = time.Second
+	// handOver bounds paho's Publish, which does not block over our conn.
+	handOver = 5 * time.Second
 	// downTimeout bounds the wait for paho's goroutines.
 	downTimeout = 10 * time.Second
 	// watchEvery is how often a session is looked after.
@@ -43,6 +42,8 @@ type session struct {
 	count, bytes int       // on their way
 	progress     time.Time // when something was last confirmed, or the window began to fill
 	acked        int       // events confirmed in this session
+	online       time.Time // since when
+	healthy      bool      // an event was confirmed, or it has lasted
 }
 
 // stream is one class of events.
@@ -55,7 +56,8 @@ type stream struct {
 	retry  time.Time      // do not read the spool before, after a failure
 }
 
-// flight is a message on its way.
+// flight is a message on its way: handed to paho and not yet taken off the
+// window.
 type flight struct {
 	token    mqtt.Token
 	bytes    int
@@ -79,7 +81,6 @@ func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, er
 	if err != nil {
 		return false, err
 	}
-	began := time.Now()
 	err = s.run(ctx)
 	if err == nil {
 		s.goodbye()
@@ -93,7 +94,7 @@ func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, er
 	if err != nil {
 		err = explain(running, err, broker, u.o.ClientID)
 	}
-	return s.acked > 0 || time.Since(began) > healthyAfter, err
+	return s.healthy, err
 }
 
 // open connects and logs in.
@@ -214,7 +215,7 @@ func (s *session) run(ctx context.Context) error {
 	u := s.u
 	if u.o.State != nil {
 		topic, payload := u.o.State(true)
-		err := s.publishNow(ctx, Message{topic, payload}, u.o.AckTimeout)
+		err := s.sendAndWait(ctx, Message{topic, payload}, true, u.o.AckTimeout)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -236,6 +237,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	u.mu.Unlock()
+	s.online = time.Now()
 	u.setState(Online, nil)
 	u.log.Info("online", "broker", broker, "session", u.number)
 	for _, st := range s.streams {
@@ -333,10 +335,13 @@ func (s *session) fill() error {
 			break
 		}
 		f, err := s.publish(m, true)
-		s.states = append(s.states, f)
 		if err != nil {
+			u.mu.Lock()
+			u.pending.putOlder(m)
+			u.mu.Unlock()
 			return err
 		}
+		s.states = append(s.states, f)
 	}
 	var sent uint64
 	defer func() {
@@ -354,18 +359,20 @@ func (s *session) fill() error {
 			return nil
 		}
 		r := st.ready[0]
-		if !s.room(len(r.Topic) + len(r.Payload) + packetSlack) {
+		m := Message{r.Topic, r.Payload}
+		if !s.room(size(m)) {
 			return nil
 		}
-		f, err := s.publish(Message{r.Topic, r.Payload}, false)
-		f.sequence = r.Sequence
-		f.message.Payload = nil // paho holds it; the spool has it
-		st.flying = append(st.flying, f)
-		st.ready = st.ready[1:]
-		sent++
+		f, err := s.publish(m, false)
 		if err != nil {
 			return err
 		}
+		f.sequence = r.Sequence
+		f.message.Payload = nil // the spool has it
+		st.flying = append(st.flying, f)
+		st.ready[0] = spool.Record{}
+		st.ready = st.ready[1:]
+		sent++
 	}
 }
 
@@ -411,20 +418,54 @@ func (u *Uplink) spoolProblem(st *stream, err error) {
 	}
 }
 
-// publish hands a message to paho. The flight stands even with an error.
+// publish hands a message to paho. With an error it is not on its way.
 func (s *session) publish(m Message, retained bool) (flight, error) {
-	f := flight{message: m, bytes: len(m.Topic) + len(m.Payload) + packetSlack}
+	token, err := s.send(m, retained)
+	if err != nil {
+		return flight{}, err
+	}
+	f := flight{token: token, message: m, bytes: size(m)}
 	if s.count == 0 {
 		s.progress = time.Now()
 	}
 	s.count++
 	s.bytes += f.bytes
-	f.token = s.client.Publish(m.Topic, qos, retained, m.Payload)
+	return f, nil
+}
+
+// size is what a message takes in the window.
+func size(m Message) int { return len(m.Topic) + len(m.Payload) + packetSlack }
+
+// send hands a message to paho, whose token then tells of the PUBACK.
+func (s *session) send(m Message, retained bool) (token mqtt.Token, err error) {
+	alive := s.conn.unlessClosing(func() { token = s.client.Publish(m.Topic, qos, retained, m.Payload) })
+	if !alive {
+		return nil, s.conn.reason()
+	}
 	select {
-	case <-f.token.Done():
-		return f, f.token.Error()
+	case <-token.Done():
+		err = token.Error() // nil if the PUBACK is here already
 	default:
-		return f, nil
+	}
+	return token, err
+}
+
+// sendAndWait sends a message and waits until it is confirmed.
+func (s *session) sendAndWait(ctx context.Context, m Message, retained bool, timeout time.Duration) error {
+	token, err := s.send(m, retained)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-token.Done():
+		return token.Error()
+	case <-s.conn.dead:
+		return s.conn.reason()
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(timeout):
+		s.conn.end(errNoAck)
+		return errNoAck
 	}
 }
 
@@ -447,6 +488,7 @@ func (s *session) reap() error {
 		s.acked += n.count
 		ackErr := st.reader.Ack(n.sequence)
 		s.u.confirmed(st.class, n.count, ackErr)
+		s.good()
 	}
 	if landed.count > 0 {
 		s.progress = time.Now()
@@ -491,7 +533,6 @@ func (u *Uplink) confirmed(class event.Class, n int, ackErr error) {
 	u.mu.Lock()
 	u.status.Acked += uint64(n)
 	u.status.LastAck = time.Now()
-	u.status.LastError, u.status.Hint = "", ""
 	wasStuck := u.heads[class].Sessions >= stuckAfter
 	delete(u.heads, class)
 	if ackErr != nil {
@@ -507,9 +548,25 @@ func (u *Uplink) confirmed(class event.Class, n int, ackErr error) {
 	}
 }
 
+// good notes that the broker is of use.
+func (s *session) good() {
+	if s.healthy {
+		return
+	}
+	s.healthy = true
+	u := s.u
+	u.logged = ""
+	u.mu.Lock()
+	u.status.LastError, u.status.Hint, u.status.LastErrorAt = "", "", time.Time{}
+	u.mu.Unlock()
+}
+
 // watch tells whether the session is dead though nothing has said so.
 func (s *session) watch(now time.Time) error {
 	o := &s.u.o
+	if now.Sub(s.online) > healthyAfter {
+		s.good()
+	}
 	last := s.conn.lastMoved()
 	if s.count > 0 {
 		since := last
@@ -535,22 +592,6 @@ var (
 	errSilent = errors.New("the line is dead")
 )
 
-// publishNow publishes one retained message and waits until it is confirmed.
-func (s *session) publishNow(ctx context.Context, m Message, timeout time.Duration) error {
-	token := s.client.Publish(m.Topic, qos, true, m.Payload)
-	select {
-	case <-token.Done():
-		return token.Error()
-	case <-s.conn.dead:
-		return s.conn.reason()
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-time.After(timeout):
-		s.conn.end(errNoAck)
-		return errNoAck
-	}
-}
-
 // goodbye ends the session in good order: what waits is delivered if that does
 // not take long, then the offline state, then DISCONNECT. If the offline state
 // is not confirmed, the connection is cut, so that the last will says it.
@@ -566,7 +607,7 @@ func (s *session) goodbye() {
 	}
 	if u.o.State != nil {
 		topic, payload := u.o.State(false)
-		if err := s.publishNow(context.Background(), Message{topic, payload}, u.o.StopTimeout/2); err != nil {
+		if err := s.sendAndWait(context.Background(), Message{topic, payload}, true, u.o.StopTimeout/2); err != nil {
 			u.log.Warn("the broker did not confirm the offline state; its last will says it", "err", err)
 			s.conn.end(err)
 			return
@@ -636,15 +677,8 @@ func Probe(ctx context.Context, o Options, site string) error {
 	}
 	defer s.down()
 	topic := event.Topic(event.Source(site, event.AgentLane, o.ClientID), "lanepost.agent.probe.v1")
-	token := s.client.Publish(topic, qos, false, []byte(`{"probe":"lanepost check"}`))
-	select {
-	case <-token.Done():
-		err = token.Error()
-	case <-s.conn.dead:
-		err = s.conn.reason()
-	case <-time.After(o.AckTimeout):
-		err = errNoAck
-	case <-ctx.Done():
+	err = s.sendAndWait(ctx, Message{topic, []byte(`{"probe":"lanepost check"}`)}, false, o.AckTimeout)
+	if err != nil && ctx.Err() != nil {
 		err = errNoAck
 	}
 	if cause := s.conn.reason(); err != nil && cause != nil {

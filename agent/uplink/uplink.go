@@ -37,7 +37,7 @@ const (
 	defaultWindow      = 64
 	maxWindow          = 1024
 	defaultWindowBytes = 4 << 20
-	defaultKeepAlive   = 15 * time.Second
+	defaultKeepAlive   = 20 * time.Second
 	maxKeepAlive       = 5 * time.Minute
 	defaultConnect     = 10 * time.Second
 	defaultAck         = 30 * time.Second
@@ -84,8 +84,9 @@ type Options struct {
 	// goes out alone.
 	WindowBytes int
 
-	// KeepAlive is MQTT's, in whole seconds, 15 s if zero. A line on which
-	// nothing moves for twice as long is given up.
+	// KeepAlive is MQTT's, in whole seconds, 20 s if zero. The broker fires the
+	// last will after one and a half of it; a line on which nothing moves for
+	// twice as long is given up.
 	KeepAlive time.Duration
 	// ConnectTimeout bounds the dialling with the TLS handshake, and once more
 	// the broker's answer to the login; 10 s if zero.
