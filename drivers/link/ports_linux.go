@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -91,7 +92,7 @@ func (m machine) links(folder string) map[string]string {
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(folder, target)
 		}
-		// by-path has two names for one socket of late; the first will do.
+		// udev may give one device several names; the first will do.
 		if _, ok := links[target]; !ok {
 			links[target] = link
 		}
@@ -134,7 +135,7 @@ func attribute(path string) string {
 	if err != nil {
 		return ""
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }() // only read from
 	text, err := io.ReadAll(io.LimitReader(f, maxAttribute))
 	if err != nil {
 		return ""
@@ -168,7 +169,7 @@ func notAllowed(name string) string {
 		who = "user " + u.Username
 	}
 	if st, err := os.Stat(name); err == nil {
-		if sys, ok := st.Sys().(*unix.Stat_t); ok && sys.Gid != 0 {
+		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Gid != 0 {
 			if g, err := user.LookupGroupId(strconv.Itoa(int(sys.Gid))); err == nil {
 				group = g.Name
 			}

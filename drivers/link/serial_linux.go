@@ -25,8 +25,8 @@ const (
 	// freeEvery is how often a write that waits in the kernel is freed again
 	// until it comes back.
 	freeEvery = 10 * time.Millisecond
-	// emptyReads is how often a port may say that it has bytes and give none
-	// before it counts as unplugged.
+	// emptyReads is how often a port may be readable and give nothing before it
+	// counts as unplugged. Once can be chance: somebody flushed it just then.
 	emptyReads = 3
 	// goserialTimeout is the shortest read timeout that goserial has. Only a
 	// read that finds less than the port promised ever waits for it.
@@ -275,18 +275,15 @@ type serialConn struct {
 	closing      chan struct{} // closed when Close begins
 }
 
-const broken = unix.POLLHUP | unix.POLLERR | unix.POLLNVAL
-
-// ready asks, without waiting, which of events and of the broken states the port
-// is in.
-func ready(fd int, events int16) (int16, error) {
-	fds := []unix.PollFd{{Fd: int32(fd), Events: events}}
+// ready asks, without waiting, whether the port is in the state of events, or
+// unplugged: then the backend is called too, to find it out.
+func ready(fd int, events int16) (bool, error) {
 	for {
-		_, err := unix.Poll(fds, 0)
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: events}}, 0)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
-		return fds[0].Revents, err
+		return n > 0, err
 	}
 }
 
@@ -309,24 +306,21 @@ func (c *serialConn) Read(p []byte) (int, error) {
 // readReady reads what is there; 0, nil means nothing.
 func (c *serialConn) readReady(fd int, p []byte) (int, error) {
 	for range emptyReads {
-		state, err := ready(fd, unix.POLLIN)
-		if state == 0 || err != nil {
+		ok, err := ready(fd, unix.POLLIN)
+		if !ok || err != nil {
 			return 0, err
 		}
 		n, err := c.port.Read(p)
 		if n > 0 {
 			return n, nil
 		}
-		// The port's state says more than the backend's error: a timeout and an
-		// unplugged adapter can give the same.
-		if state&broken != 0 {
-			return 0, ErrUnplugged
-		}
+		// A timeout is (0, nil) or EOF, an unplugged adapter is EOF or PortClosed.
 		if err != nil && !errors.Is(err, io.EOF) && !isPortClosed(err) {
 			return 0, err
 		}
 	}
-	return 0, fmt.Errorf("%w: the port is ready but gives nothing", ErrUnplugged)
+	// Readable and empty: so it stays when the adapter is gone.
+	return 0, ErrUnplugged
 }
 
 func isPortClosed(err error) bool {
@@ -358,18 +352,11 @@ func (c *serialConn) writePiece(p []byte) (int, error) {
 	var n int
 	var err error
 	wait := c.raw.Write(func(fd uintptr) bool {
-		var state int16
-		state, err = ready(int(fd), unix.POLLOUT)
-		switch {
-		case err != nil:
-		case state&broken != 0:
-			err = ErrUnplugged
-		case state == 0:
-			return false
-		default:
+		var ok bool
+		if ok, err = ready(int(fd), unix.POLLOUT); ok && err == nil {
 			n, err = c.writeReady(int(fd), p)
 		}
-		return true
+		return ok || err != nil
 	})
 	if errors.Is(wait, os.ErrDeadlineExceeded) {
 		// A descriptor that was closed meanwhile has nothing left to drop.
