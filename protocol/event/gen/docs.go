@@ -96,7 +96,7 @@ func (s *source) typeComment(k event.Kind) string {
 	if k.Retained {
 		subject = "This state"
 	}
-	return outward(subject+strings.TrimPrefix(s.types[of.Name()], of.Name()), of)
+	return s.outward(subject+strings.TrimPrefix(s.types[of.Name()], of.Name()), of)
 }
 
 // rows lists the fields of a struct, those of structs in it included. Raw is

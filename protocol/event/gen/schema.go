@@ -56,7 +56,7 @@ func (s *source) schema(t reflect.Type, typ string, strict bool) *jsonschema.Sch
 				if t.Kind() != reflect.Struct {
 					return ""
 				}
-				return outward(s.types[t.Name()], t)
+				return s.outward(s.types[t.Name()], t)
 			}
 			return s.fieldComment(t, field)
 		},
@@ -135,7 +135,7 @@ func orNull(p *jsonschema.Schema) *jsonschema.Schema {
 // by the schema of its type.
 func (s *source) envelopeSchema(strict bool) *jsonschema.Schema {
 	schema := s.schema(reflect.TypeFor[event.Event](), envelope, strict)
-	schema.Description = outward(s.types["Event"], reflect.TypeFor[event.Event]())
+	schema.Description = s.outward(s.types["Event"], reflect.TypeFor[event.Event]())
 	set := func(name string, change func(*jsonschema.Schema)) {
 		p, ok := schema.Properties.Get(name)
 		if !ok {

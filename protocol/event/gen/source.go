@@ -6,6 +6,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -24,6 +25,8 @@ type source struct {
 	// values lists the constants of each named string type in their order, the
 	// untyped ones under "".
 	values map[string][]value
+	// events names the event of each Go type that is one's data.
+	events map[string]string
 }
 
 // value is one value that a string can have.
@@ -38,7 +41,13 @@ func readSource(dir string) (*source, error) {
 	if len(paths) == 0 {
 		return nil, fmt.Errorf("no Go source in %s", dir)
 	}
-	s := &source{types: map[string]string{}, fields: map[string]map[string]string{}, values: map[string][]value{}}
+	s := &source{
+		types: map[string]string{}, fields: map[string]map[string]string{}, values: map[string][]value{},
+		events: map[string]string{},
+	}
+	for _, k := range event.Types() {
+		s.events[reflect.TypeOf(k.Zero).Name()] = k.Type
+	}
 	for _, p := range paths {
 		if strings.HasSuffix(p, "_test.go") {
 			continue
@@ -127,11 +136,8 @@ var goWord = regexp.MustCompile(`\b[A-Z]\w*\b`)
 // outward rewrites a comment for readers who do not see the Go source: names of
 // the struct's fields become those in JSON, names of types become types of
 // events, in backquotes.
-func outward(comment string, of reflect.Type) string {
-	names := map[string]string{}
-	for _, k := range event.Types() {
-		names[reflect.TypeOf(k.Zero).Name()] = k.Type
-	}
+func (s *source) outward(comment string, of reflect.Type) string {
+	names := maps.Clone(s.events)
 	for i := range of.NumField() {
 		names[of.Field(i).Name], _ = jsonName(of.Field(i))
 	}
@@ -157,11 +163,11 @@ func (s *source) fieldComment(of reflect.Type, field string) string {
 	}
 	for _, verb := range []string{" is ", " are "} {
 		if rest, ok := strings.CutPrefix(c, field+verb); ok && shared == 1 {
-			c = outward(rest, of)
+			c = s.outward(rest, of)
 			return strings.ToUpper(c[:1]) + c[1:]
 		}
 	}
-	return outward(c, of)
+	return s.outward(c, of)
 }
 
 // fieldValues lists the values that a field of strings can have; none when it
