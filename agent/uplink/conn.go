@@ -53,8 +53,7 @@ type conn struct {
 	limit int
 
 	began time.Time
-	heard atomic.Int64 // when something was read, in ns since began
-	moved atomic.Int64 // when the kernel took data, in ns since began
+	heard atomic.Int64 // when something was last read, in ns since began
 
 	gate    sync.Mutex
 	closing bool // paho knows of the end, or is about to
@@ -66,6 +65,7 @@ type conn struct {
 	mu      sync.Mutex
 	cause   error // why it ended
 	queue   []byte
+	writing bool
 	drained chan struct{} // closed when the queue is written, if not nil
 }
 
@@ -210,6 +210,7 @@ func (c *conn) writer() {
 		c.mu.Lock()
 		batch := c.queue
 		c.queue = spare[:0]
+		c.writing = len(batch) > 0
 		if len(batch) == 0 && c.drained != nil {
 			close(c.drained)
 			c.drained = nil
@@ -236,8 +237,6 @@ func (c *conn) writer() {
 
 // push writes a batch in chunks, each with a deadline of its own.
 func (c *conn) push(batch []byte) error {
-	// A PINGREQ alone is no sign that data moves.
-	data := len(batch) > 2
 	for len(batch) > 0 {
 		n := min(len(batch), writeChunk)
 		if err := c.Conn.SetWriteDeadline(time.Now().Add(c.stall)); err != nil {
@@ -245,9 +244,6 @@ func (c *conn) push(batch []byte) error {
 		}
 		if _, err := c.Conn.Write(batch[:n]); err != nil {
 			return err
-		}
-		if data {
-			c.moved.Store(int64(time.Since(c.began)))
 		}
 		batch = batch[n:]
 	}
@@ -260,10 +256,15 @@ func (c *conn) SetDeadline(t time.Time) error { return c.Conn.SetReadDeadline(t)
 // SetWriteDeadline does nothing: see push.
 func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
-// lastHeard and lastMoved are when something was last read, and when the line
-// last took data.
+// lastHeard is when something was last read.
 func (c *conn) lastHeard() time.Time { return c.began.Add(time.Duration(c.heard.Load())) }
-func (c *conn) lastMoved() time.Time { return c.began.Add(time.Duration(c.moved.Load())) }
+
+// busy tells whether data waits for the line.
+func (c *conn) busy() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.writing || len(c.queue) > 0
+}
 
 // inbound checks what a broker sends, frame by frame: only what may come to a
 // publisher passes, with the length that it must have. Nothing else reaches

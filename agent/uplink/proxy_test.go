@@ -141,6 +141,7 @@ func (p *proxy) copy(to io.Writer, from io.Reader, see func(bool, []byte), fromC
 	if fromClient && p.rate > 0 {
 		buf = buf[:max(p.rate/100, 1)]
 	}
+	clock := time.Now() // when the slow line will have taken what has passed
 	for {
 		n, err := from.Read(buf)
 		part := buf[:n]
@@ -162,7 +163,11 @@ func (p *proxy) copy(to io.Writer, from io.Reader, see func(bool, []byte), fromC
 			return false
 		}
 		if fromClient && p.rate > 0 {
-			time.Sleep(time.Duration(n) * time.Second / time.Duration(p.rate)) // this is the line's speed
+			if now := time.Now(); clock.Before(now.Add(-100 * time.Millisecond)) {
+				clock = now // it was idle
+			}
+			clock = clock.Add(time.Duration(n) * time.Second / time.Duration(p.rate))
+			time.Sleep(time.Until(clock)) // this is the line's speed
 		}
 	}
 }

@@ -37,13 +37,12 @@ type session struct {
 
 	streams [len(event.Classes)]*stream
 	// states are the retained messages on their way.
-	states []flight
+	states flights
 
 	count, bytes int       // on their way
-	progress     time.Time // when something was last confirmed, or the window began to fill
-	acked        int       // events confirmed in this session
 	online       time.Time // since when
 	healthy      bool      // an event was confirmed, or it has lasted
+	busy         time.Time // when data last waited for the line
 }
 
 // stream is one class of events.
@@ -52,7 +51,7 @@ type stream struct {
 	reader *spool.Reader
 	window int
 	ready  []spool.Record // read and not yet sent
-	flying []flight       // sent and not yet confirmed, in sequence
+	flying flights        // sent and not yet confirmed, in sequence
 	retry  time.Time      // do not read the spool before, after a failure
 }
 
@@ -65,13 +64,51 @@ type flight struct {
 	message  Message // a state's; of an event only the topic
 }
 
-// done is the channel that closes when the first of the flights is decided; nil
-// if there is none.
-func done(flights []flight) <-chan struct{} {
-	if len(flights) == 0 {
+// flights are messages on their way in the order in which they were sent. They
+// are taken off from the front only: what is confirmed out of order waits for
+// what is before it, and takes its slot of the window until then.
+type flights struct {
+	list  []flight
+	since time.Time // when the first of them became the first
+}
+
+func (f *flights) add(fl flight) {
+	if len(f.list) == 0 {
+		f.since = time.Now()
+	}
+	f.list = append(f.list, fl)
+}
+
+// decided is the channel that closes when the first of them is confirmed or has
+// failed; nil if there is none.
+func (f *flights) decided() <-chan struct{} {
+	if len(f.list) == 0 {
 		return nil
 	}
-	return flights[0].token.Done()
+	return f.list[0].token.Done()
+}
+
+// land takes the confirmed ones off the front, up to the first that is not
+// confirmed, and returns its error if it has failed.
+func (f *flights) land(each func(flight)) error {
+	for len(f.list) > 0 {
+		first := f.list[0]
+		select {
+		case <-first.token.Done():
+		default:
+			return nil
+		}
+		// Here, and only here, an event counts as delivered: with the way paho is
+		// set up, no error means PUBACK.
+		if err := first.token.Error(); err != nil {
+			return err
+		}
+		f.list[0] = flight{}
+		f.list = f.list[1:]
+		f.since = time.Now()
+		each(first)
+	}
+	return nil
 }
 
 // session runs one session with a broker to its end, which is never without an
@@ -154,10 +191,9 @@ func (s *session) connect(ctx context.Context, broker *url.URL, o *Options, will
 		s.conn.end(ctx.Err())
 		<-login.Done() // it was reading from the connection
 	}
-	if login.Error() == nil && ctx.Err() == nil {
+	if err = login.Error(); err == nil {
 		return nil
 	}
-	err = login.Error()
 	if cause := s.conn.reason(); cause != nil && !errors.Is(cause, errEnded) {
 		err = cause
 	}
@@ -299,9 +335,9 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 			return nil
 		case <-s.conn.dead:
 			return s.conn.reason()
-		case <-done(s.streams[0].flying):
-		case <-done(s.streams[1].flying):
-		case <-done(s.states):
+		case <-s.streams[0].flying.decided():
+		case <-s.streams[1].flying.decided():
+		case <-s.states.decided():
 		case <-changed:
 		case <-u.states:
 		case <-heartbeat.C:
@@ -320,7 +356,7 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 
 // room tells whether one more message fits into the window.
 func (s *session) room(bytes int) bool {
-	return s.count == 0 || s.count < s.u.o.Window && s.bytes+bytes < s.u.o.WindowBytes
+	return s.count == 0 || s.count < s.u.o.Window && s.bytes+bytes <= s.u.o.WindowBytes
 }
 
 // fill publishes as much as the window takes: at each slot first a state, then
@@ -341,7 +377,7 @@ func (s *session) fill() error {
 			u.mu.Unlock()
 			return err
 		}
-		s.states = append(s.states, f)
+		s.states.add(f)
 	}
 	var sent uint64
 	defer func() {
@@ -369,7 +405,7 @@ func (s *session) fill() error {
 		}
 		f.sequence = r.Sequence
 		f.message.Payload = nil // the spool has it
-		st.flying = append(st.flying, f)
+		st.flying.add(f)
 		st.ready[0] = spool.Record{}
 		st.ready = st.ready[1:]
 		sent++
@@ -380,7 +416,7 @@ func (s *session) fill() error {
 // if there is none.
 func (s *session) next() (*stream, error) {
 	for _, st := range s.streams {
-		if len(st.flying) >= st.window {
+		if len(st.flying.list) >= st.window {
 			continue
 		}
 		if len(st.ready) == 0 && !time.Now().Before(st.retry) {
@@ -425,9 +461,6 @@ func (s *session) publish(m Message, retained bool) (flight, error) {
 		return flight{}, err
 	}
 	f := flight{token: token, message: m, bytes: size(m)}
-	if s.count == 0 {
-		s.progress = time.Now()
-	}
 	s.count++
 	s.bytes += f.bytes
 	return f, nil
@@ -472,79 +505,44 @@ func (s *session) sendAndWait(ctx context.Context, m Message, retained bool, tim
 // reap takes the confirmed messages off the window and moves the cursors over
 // the contiguous part. It returns the error of the first message that failed.
 func (s *session) reap() error {
-	landed, err := s.land(&s.states)
+	gone := func(f flight) {
+		s.count--
+		s.bytes -= f.bytes
+	}
+	err := s.states.land(gone)
 	for _, st := range s.streams {
 		if st == nil {
 			continue
 		}
-		n, landErr := s.land(&st.flying)
-		if err == nil {
-			err = landErr
-		}
-		if n.count == 0 {
+		var n int
+		var last uint64
+		err = errors.Join(err, st.flying.land(func(f flight) {
+			gone(f)
+			n++
+			last = f.sequence
+		}))
+		if n == 0 {
 			continue
 		}
-		landed.count += n.count
-		s.acked += n.count
-		ackErr := st.reader.Ack(n.sequence)
-		s.u.confirmed(st.class, n.count, ackErr)
+		s.u.confirmed(st.class, n)
 		s.good()
-	}
-	if landed.count > 0 {
-		s.progress = time.Now()
+		if ackErr := st.reader.Ack(last); ackErr != nil {
+			err = errors.Join(err, fmt.Errorf("move the %s cursor: %w", st.class, ackErr))
+		}
 	}
 	return err
 }
 
-// landed is what land took off.
-type landed struct {
-	count    int
-	sequence uint64 // of the last one
-}
-
-// land takes the confirmed flights off the front.
-func (s *session) land(flights *[]flight) (n landed, err error) {
-	list := *flights
-	for len(list) > 0 {
-		f := list[0]
-		select {
-		case <-f.token.Done():
-			err = f.token.Error()
-		default:
-			*flights = list
-			return n, nil
-		}
-		if err != nil {
-			break
-		}
-		s.count--
-		s.bytes -= f.bytes
-		n.count++
-		n.sequence = f.sequence
-		list[0] = flight{}
-		list = list[1:]
-	}
-	*flights = list
-	return n, err
-}
-
 // confirmed notes that the broker has confirmed the next n events of a class.
-func (u *Uplink) confirmed(class event.Class, n int, ackErr error) {
+func (u *Uplink) confirmed(class event.Class, n int) {
 	u.mu.Lock()
 	u.status.Acked += uint64(n)
 	u.status.LastAck = time.Now()
 	wasStuck := u.heads[class].Sessions >= stuckAfter
 	delete(u.heads, class)
-	if ackErr != nil {
-		u.status.SpoolError = fmt.Sprintf("the %s cursor can't be moved: %v", class, ackErr)
-	}
 	u.mu.Unlock()
 	if wasStuck {
 		u.log.Info("the event that seemed stuck is delivered", "class", class)
-	}
-	if ackErr != nil {
-		// The events are delivered; at worst they are delivered again.
-		u.log.Error("the cursor can't be moved; events will be sent again", "class", class, "err", ackErr)
 	}
 }
 
@@ -567,24 +565,28 @@ func (s *session) watch(now time.Time) error {
 	if now.Sub(s.online) > healthyAfter {
 		s.good()
 	}
-	last := s.conn.lastMoved()
-	if s.count > 0 {
-		since := last
-		if s.progress.After(since) {
-			since = s.progress
-		}
-		if now.Sub(since) > o.AckTimeout {
+	// While data waits for the line, the line is slow at the worst: that it takes
+	// nothing at all is conn's to find out.
+	if s.conn.busy() {
+		s.busy = now
+	}
+	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying} {
+		if len(f.list) > 0 && now.Sub(later(f.since, s.busy)) > o.AckTimeout {
 			return errNoAck
 		}
 	}
-	if heard := s.conn.lastHeard(); heard.After(last) {
-		last = heard
-	}
 	// paho sends its ping a quarter late at most.
-	if now.Sub(last) > 2*o.KeepAlive {
+	if now.Sub(later(s.conn.lastHeard(), s.busy)) > 2*o.KeepAlive {
 		return errSilent
 	}
 	return nil
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
 }
 
 var (
@@ -635,17 +637,17 @@ func (s *session) settle(err error) {
 	u := s.u
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for _, f := range s.states {
+	for _, f := range s.states.list {
 		u.pending.putOlder(f.message)
 	}
 	if err == nil {
 		return
 	}
 	for _, st := range s.streams {
-		if st == nil || len(st.flying) == 0 {
+		if st == nil || len(st.flying.list) == 0 {
 			continue
 		}
-		head := st.flying[0]
+		head := st.flying.list[0]
 		h := u.heads[st.class]
 		if h.Sequence != head.sequence {
 			h = Stuck{

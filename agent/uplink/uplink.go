@@ -91,8 +91,9 @@ type Options struct {
 	// ConnectTimeout bounds the dialling with the TLS handshake, and once more
 	// the broker's answer to the login; 10 s if zero.
 	ConnectTimeout time.Duration
-	// AckTimeout is how long the broker may confirm nothing, and the line take
-	// nothing, while messages are on their way; 30 s if zero.
+	// AckTimeout is how long a message may go unconfirmed when it is the first in
+	// its queue and the line has taken it, and how long the line may take
+	// nothing; 30 s if zero.
 	AckTimeout time.Duration
 	// StopTimeout bounds the orderly end; 5 s if zero. Half of it is for events
 	// that still wait.
@@ -166,7 +167,7 @@ type Status struct {
 	Reconnects uint64
 	// Stuck lists events that seem to end the sessions in which they are sent.
 	Stuck []Stuck
-	// SpoolError says why the spool could not be read or its cursor moved.
+	// SpoolError says why the spool can't be read now; empty if it can.
 	SpoolError string
 }
 
@@ -308,7 +309,8 @@ func parseBroker(s string) (*url.URL, error) {
 // Run delivers until ctx ends. Then it delivers what still waits for half of
 // StopTimeout, publishes the offline state, disconnects, and returns nil.
 // Before that it returns only if the spool is closed under it. No goroutine is
-// left.
+// left. While a websocket is being opened, Run can't be interrupted, so it may
+// return up to ConnectTimeout later.
 func (u *Uplink) Run(ctx context.Context) error {
 	u.mu.Lock()
 	if u.running {
@@ -374,8 +376,8 @@ func (u *Uplink) round(ctx context.Context) (healthy bool, err error) {
 // PublishState publishes a retained state at the next opportunity and never
 // waits. Of several messages for one topic the last one counts.
 func (u *Uplink) PublishState(m Message) {
-	if m.Topic == "" || len(m.Topic) > spool.MaxTopic || strings.ContainsAny(m.Topic, "+#\x00") {
-		u.log.Error("a state has a topic that no broker takes", "topic", m.Topic)
+	if m.Topic == "" || len(m.Topic) > spool.MaxTopic || strings.ContainsAny(m.Topic, "+#\x00") || len(m.Payload) > spool.MaxRecord {
+		u.log.Error("a state can't be published: its topic is wrong or it is too large", "topic", m.Topic, "bytes", len(m.Payload))
 		return
 	}
 	u.mu.Lock()

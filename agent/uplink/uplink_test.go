@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -164,6 +165,39 @@ func TestBrokerNeverAcks(t *testing.T) {
 	eventually(t, func() bool { return backlog(s) == 0 })
 	require.Empty(t, u.Status().Stuck)
 	require.Empty(t, u.Status().LastError)
+}
+
+// TestHeadNeverAcked: it does not help a broker that it takes, and even
+// confirms, what comes after the event that it does not confirm.
+func TestHeadNeverAcked(t *testing.T) {
+	t.Parallel()
+	b := newRawBroker(t)
+	s := newSpool(t)
+	record(t, s, event.Routine, 1, 100)
+	o := (&agent{}).options(t, "tcp://"+b.addr)
+	o.AckTimeout, o.Window = 500*time.Millisecond, 1024
+	u, _ := start(t, s, o)
+	c := b.welcome()
+	c.events(1)
+	began := time.Now()
+	for ended := false; !ended; {
+		record(t, s, event.Urgent, 1, 100)
+		record(t, s, event.Routine, 1, 100)
+		for range 2 {
+			p, err := c.read()
+			if ended = err != nil; ended {
+				break
+			}
+			if strings.HasPrefix(p.payload, "urgent") {
+				c.puback(p.id)
+			}
+		}
+		require.Less(t, time.Since(began), patience)
+	}
+	require.Greater(t, time.Since(began), o.AckTimeout/2)
+	eventuallyStatus(t, u, func(s Status) bool { return s.LastError == "the broker took messages and confirms none" })
+	require.Zero(t, s.Stats().Routine.Acked)
+	require.NotZero(t, s.Stats().Urgent.Acked)
 }
 
 func TestAcksOutOfOrder(t *testing.T) {
@@ -516,12 +550,12 @@ func TestSlowLine(t *testing.T) {
 	t.Parallel()
 	b := embed(t, "127.0.0.1:0", nil, nil)
 	p := newProxy(t, b.addr)
-	p.rate = 500_000
+	p.rate = 400_000
 	p.serve()
 	s := newSpool(t)
 	record(t, s, event.Routine, 1, 1_000_000)
 	o := (&agent{}).options(t, "tcp://"+p.addr)
-	o.AckTimeout = time.Second
+	o.AckTimeout = 1500 * time.Millisecond
 	u, _ := start(t, s, o)
 	began := time.Now()
 	eventually(t, func() bool { return backlog(s) == 0 })
