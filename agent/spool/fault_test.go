@@ -3,6 +3,7 @@ package spool
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -296,8 +297,51 @@ func TestRefusedRecordStaysAway(t *testing.T) {
 			l.check(t, m, false)
 			s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
 			require.Len(t, drain2(t, s), 3)
+			seen := map[uint64]bool{}
+			for _, path := range m.segments() {
+				g, _ := parseSegmentName(filepath.Base(path))
+				require.False(t, seen[g.first], "what was refused is out of the way")
+				seen[g.first] = true
+			}
 		}
 	}
+}
+
+// The same when the record before it is damaged, so that the reader comes upon
+// the refused one in its search.
+func TestRefusedRecordBehindDamage(t *testing.T) {
+	m := newMemFS(7)
+	s := open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
+	l := newLedger()
+	require.NoError(t, l.append(s, 0, 10))
+	require.NoError(t, l.append(s, 0, 10))
+	m.hook = func(op, path string) error {
+		if strings.HasSuffix(path, ".seg") && (op == "truncate" || op == "sync" && strings.HasSuffix(path, "-0000000001.seg")) {
+			return syscall.EIO
+		}
+		return nil
+	}
+	require.NoError(t, l.append(s, 0, 10), "in a new segment")
+	m.hook = nil
+	require.NoError(t, s.Close())
+	m = m.clone()
+	old := m.names[m.segments()[0]]
+	at := frames(t, old.mem)
+	ghost := appendFrame(nil, 1, 4, day, "t", []byte("4 ghost")) // as if four had been refused
+	old.mem = append(append(old.mem[:at[2]], ghost...), make([]byte, 100)...)
+	old.mem[at[1]+45] ^= 1
+	s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
+	require.NoError(t, l.append(s, 0, 10))
+	require.Contains(t, l.stored[0], uint64(4))
+	var seqs []uint64
+	for _, rec := range drain2(t, s) {
+		require.NotContains(t, string(rec.Payload), "ghost")
+		seqs = append(seqs, rec.Sequence)
+	}
+	require.Equal(t, []uint64{1, 3, 4}, seqs)
+	losses := s.Losses()
+	require.Len(t, losses, 1)
+	require.Equal(t, []uint64{2, 2}, []uint64{losses[0].First, losses[0].Last})
 }
 
 // Refused, and then an orderly stop: it does not come back at all.
@@ -402,6 +446,9 @@ func fillUp2(t *testing.T, s *Spool, l *ledger) {
 		require.ErrorIs(t, err, ErrFull)
 		require.ErrorIs(t, err, syscall.ENOSPC)
 		require.ErrorIs(t, l.append(s, 0, 500), ErrFull)
+		if m, ok := s.fs.(*memFS); ok {
+			require.Len(t, m.segments(), len(s.logs[0].segments), "what failed is gone")
+		}
 		r := s.Reader(event.Urgent)
 		var records []Record
 		for {

@@ -23,6 +23,7 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,6 +98,8 @@ type Options struct {
 	// FS is where the files are, the operating system's if nil. Tests put one
 	// that fails here.
 	FS FS
+
+	cursorEvery time.Duration // for tests; the constant if zero
 }
 
 // Stats is a snapshot of the spool.
@@ -128,6 +131,7 @@ type Spool struct {
 	id           spoolID
 	segmentBytes int64
 	maxBatch     int
+	cursorEvery  time.Duration
 	lock         File
 	logs         [len(event.Classes)]*classLog
 	readers      [len(event.Classes)]*Reader
@@ -168,6 +172,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		log:          o.Log,
 		segmentBytes: o.SegmentBytes,
 		maxBatch:     o.MaxBatch,
+		cursorEvery:  cmp.Or(o.cursorEvery, cursorEvery),
 		wake:         make(chan struct{}, 1),
 		done:         make(chan struct{}),
 		changed:      make(chan struct{}),
@@ -396,7 +401,7 @@ func (s *Spool) signal() {
 // run is the committing goroutine: it alone writes to the segments and cursors.
 func (s *Spool) run() {
 	defer close(s.done)
-	timer := time.NewTimer(cursorEvery) // Open may have failed to write a cursor
+	timer := time.NewTimer(s.cursorEvery) // Open may have failed to write a cursor
 	armed := true
 	for {
 		select {
@@ -417,7 +422,7 @@ func (s *Spool) run() {
 			runtime.Gosched()
 		}
 		if !armed && s.untidy() {
-			timer.Reset(cursorEvery)
+			timer.Reset(s.cursorEvery)
 			armed = true
 		}
 		s.mu.Lock()
