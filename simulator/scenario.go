@@ -318,14 +318,14 @@ func Parse(name string, data []byte) (*Scenario, error) {
 	}
 	file, err := parser.ParseBytes(data, 0)
 	if err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, nil, err)
 	}
 	if len(file.Docs) > 1 {
 		return nil, fmt.Errorf("%s: %d documents in one file, want one", name, len(file.Docs))
 	}
 	var s Scenario
 	if err := yaml.UnmarshalWithOptions(data, &s, yaml.Strict()); err != nil {
-		return nil, syntaxError(name, err)
+		return nil, syntaxError(name, file, err)
 	}
 	problems := s.check()
 	for i := range problems {
@@ -344,13 +344,41 @@ func Parse(name string, data []byte) (*Scenario, error) {
 	return &s, nil
 }
 
-func syntaxError(name string, err error) error {
+// badDuration is how package time complains.
+var badDuration = regexp.MustCompile(`^time: (.* duration) "(.*)"$`)
+
+func syntaxError(name string, file *ast.File, err error) error {
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil && at.GetToken().Position != nil {
 		pos := at.GetToken().Position
 		return fmt.Errorf("%s:%d:%d: %s", name, pos.Line, pos.Column, at.GetMessage())
 	}
+	// The decoder does not say where a bad duration stands.
+	if m := badDuration.FindStringSubmatch(err.Error()); m != nil && file != nil {
+		f := &finder{value: m[2]}
+		for _, doc := range file.Docs {
+			ast.Walk(f, doc)
+		}
+		if f.found != nil {
+			pos := f.found.GetToken().Position
+			return fmt.Errorf("%s:%d:%d: %q: %s; want a number with a unit, for instance 30s, 5m or 200ms", name, pos.Line, pos.Column, m[2], m[1])
+		}
+	}
 	return fmt.Errorf("%s: %s", name, yaml.FormatError(err, false, false))
+}
+
+// finder looks for the first scalar with a value.
+type finder struct {
+	value string
+	found ast.Node
+}
+
+// Visit implements ast.Visitor.
+func (f *finder) Visit(n ast.Node) ast.Visitor {
+	if f.found == nil && n.Type() == ast.StringType && n.GetToken().Value == f.value {
+		f.found = n
+	}
+	return f
 }
 
 // position is the line and column of the node at the path, or of the nearest
@@ -498,11 +526,16 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 	if r := l.Traffic.Random; r != nil {
 		p := path + ".traffic.random"
 		c.number(p+".per_hour", r.PerHour, 0.001, 3600, " vehicles in an hour")
+		total := 0.0
 		for kind, weight := range r.Mix {
+			total += weight
 			if _, ok := vehicleKinds[kind]; !ok {
 				c.add(p+".mix."+kind, "no such kind of vehicle; want one of %s", kindNames())
 			}
 			c.number(p+".mix."+kind, weight, 0, 1e6, "")
+		}
+		if len(r.Mix) > 0 && total == 0 {
+			c.add(p+".mix", "no kind of vehicle has any weight")
 		}
 		for name, v := range map[string]float64{"gamma": r.Gamma, "norm": r.Norm, "neutron": r.Neutron, "stop_and_go": r.StopAndGo} {
 			c.number(p+"."+name, v, 0, 1, "")

@@ -323,7 +323,7 @@ func (t *traffic) kind(mix map[string]float64) string {
 // nominalOf is when the vehicle is to arrive, never before the one ahead.
 func (t *traffic) nominalOf(v Vehicle) float64 {
 	if v.Follows > 0 {
-		return t.nominal
+		return max(t.nominal, t.clear+v.Follows.Seconds())
 	}
 	return max(t.nominal, v.Arrive.Seconds())
 }
@@ -344,7 +344,7 @@ func (t *traffic) make(s Vehicle, faults []*FaultTruth) *vehicle {
 		v.neutron = newSource(*s.Neutron, s.Length)
 	}
 	v.drive(s)
-	arrive := s.Arrive.Seconds()
+	arrive := t.nominal
 	if s.Follows > 0 {
 		arrive = t.clear + s.Follows.Seconds() - v.beam[0].from
 	}
