@@ -5,7 +5,8 @@
 // and what goes wrong. Instruments are generators on simulated time: a scenario
 // and its seed give a sequence of bytes with the time of each, and the ground
 // truth (what really happened) beside it. The same seed gives the same bytes
-// and the same truth, however fast they are played and whoever listens.
+// and the same truth, however fast they are played and whoever listens; between
+// processor architectures a rounding may differ.
 //
 //	Generate    gives all bytes and the truth at once, on simulated time
 //	New         makes a Simulation: plays the bytes on TCP or a pseudo-terminal

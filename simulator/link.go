@@ -82,6 +82,9 @@ func (s *server) accept() {
 	defer s.running.Done()
 	for {
 		conn, err := s.listener.Accept()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
 			select {
 			case <-s.ended:

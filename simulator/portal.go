@@ -17,6 +17,10 @@ const (
 	places = tsa.Detectors
 	// tick is the time of one gamma sample.
 	tick = 200 * time.Millisecond
+	// mostInRecord is what six digits hold, mostInTick what a detector counts at
+	// most in a tick, so that a second of it still fits.
+	mostInRecord = 999_999
+	mostInTick   = mostInRecord / int(time.Second/tick)
 	// presamples is how many samples from before the beam was cut come first.
 	presamples = 5
 	// neutronTicks is how many ticks make a neutron sample.
@@ -301,7 +305,7 @@ func (p *portal) speedsOf(v *vehicle) {
 		}
 		p.speeds = append(p.speeds, s)
 	}
-	slices.SortFunc(p.speeds, func(a, b speedDue) int { return int(math.Copysign(1, a.at-b.at)) })
+	slices.SortStableFunc(p.speeds, func(a, b speedDue) int { return cmp.Compare(a.at, b.at) })
 }
 
 func (p *portal) sendSpeeds(until time.Duration) {
@@ -315,16 +319,18 @@ func (p *portal) sendSpeeds(until time.Duration) {
 func (p *portal) sendSpeed(at time.Duration, kph float64, early bool) {
 	speed := tsa.SpeedOf(round(0.3048/(kph/3.6), 4))
 	sent := round(speed.KPH, 2)
-	p.send(at, tsa.Record{Tag: tsa.SP, Speed: speed})
+	occ := 0
 	switch {
 	case p.occ != nil:
 		p.occ.truth.SpeedsKPH = append(p.occ.truth.SpeedsKPH, sent)
+		occ = p.occupancies
 	case early:
 		p.early = append(p.early, sent)
-		p.out[len(p.out)-1].occ = p.occupancies + 1
+		occ = p.occupancies + 1
 	default:
-		p.stray = p.last
+		p.stray = at
 	}
+	p.sendFor(occ, at, tsa.Record{Tag: tsa.SP, Speed: speed})
 }
 
 // count draws what the detectors count in a tick.
@@ -357,8 +363,8 @@ func (p *portal) count(from, to time.Duration) (gamma, neutron [places]int) {
 				}
 			}
 		}
-		gamma[i] = poisson(p.phys, g*tick.Seconds())
-		neutron[i] = poisson(p.phys, n*tick.Seconds())
+		gamma[i] = min(poisson(p.phys, g*tick.Seconds()), mostInTick)
+		neutron[i] = min(poisson(p.phys, n*tick.Seconds()), mostInTick)
 	}
 	return gamma, neutron
 }
@@ -584,7 +590,7 @@ func (p *portal) alarms() bool {
 
 func (p *portal) sendGX(at time.Duration) {
 	p.counter++
-	if p.counter > 999_999 {
+	if p.counter > mostInRecord {
 		p.counter = 1
 	}
 	sum := 0.0
@@ -592,7 +598,7 @@ func (p *portal) sendGX(at time.Duration) {
 		sum += cps
 	}
 	// The small addend keeps a sum of 1/120ths from falling short of itself.
-	milli := int(1000*sum + 1e-6)
+	milli := min(int(1000*sum+1e-6), mostInRecord)
 	p.occ.truth.GXCounter = p.counter
 	p.occ.truth.NeutronBgCPS = round(float64(milli)/1000, 3)
 	p.send(at, tsa.Record{Tag: tsa.GX, Counter: p.counter, NeutronBackground: milli})
@@ -706,8 +712,17 @@ func (p *portal) lag() time.Duration {
 	return time.Duration(p.habit.Int64N(int64(most/time.Millisecond))) * time.Millisecond
 }
 
-// send encodes a record and queues it, never before the one ahead.
+// send sends a record of the occupancy that goes on, or of none.
 func (p *portal) send(at time.Duration, r tsa.Record) {
+	occ := 0
+	if p.occ != nil {
+		occ = p.occupancies
+	}
+	p.sendFor(occ, at, r)
+}
+
+// sendFor encodes a record and queues it, never before the one ahead.
+func (p *portal) sendFor(occ int, at time.Duration, r tsa.Record) {
 	b, err := p.encode.record(r)
 	if err != nil {
 		p.err = fmt.Errorf("encode %s of %s/%s: %w", r.Tag, p.lane, p.id, err)
@@ -718,11 +733,7 @@ func (p *portal) send(at time.Duration, r tsa.Record) {
 		at = p.last + burstGap
 	}
 	p.last = at
-	it := item{at: at, bytes: b, tag: r.Tag}
-	if p.occ != nil {
-		it.occ = p.occupancies
-	}
-	p.out = append(p.out, it)
+	p.out = append(p.out, item{at: at, bytes: b, tag: r.Tag, occ: occ})
 }
 
 func (p *portal) tell(at time.Duration, e Entry) {

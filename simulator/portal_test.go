@@ -825,3 +825,20 @@ func TestPowerCycle(t *testing.T) {
 	}
 	require.Equal(t, []string{"power off", "power on"}, states)
 }
+
+// TestNothingOverflows: sources beyond all reason still give six digits.
+func TestNothingOverflows(t *testing.T) {
+	chunks, truth := generated(t, strings.Replace(plain, "model: tsa-portal",
+		"model: tsa-portal\n        settings: {gamma_background: [100000, 0, 0, 100000], neutron_background: [100000, 1, 1, 100000], gamma_high: 999999}", 1)+`
+    traffic:
+      vehicles: [{kind: truck, arrive: 20s, speed: 4, gamma: {cps: 1000000}, neutron: {cps: 1000000}}]
+    faults: [{kind: gamma-high, at: 2m, detectors: [1], cps: 1000000}]
+`)
+	most := 0
+	for _, l := range linesOf(t, chunks) {
+		require.Len(t, l.text, 30)
+		most = max(most, slices.Max(l.v[:]))
+	}
+	require.Equal(t, 999_999, most)
+	require.Equal(t, 999.999, truth.Occupancies[0].NeutronBgCPS)
+}

@@ -200,3 +200,19 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// TestReadme: its scenario loads, and its list of faults is complete.
+func TestReadme(t *testing.T) {
+	data, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(data), "```yaml\n")
+	require.True(t, ok)
+	yaml, _, ok := strings.Cut(rest, "```")
+	require.True(t, ok)
+	_, truth, err := Generate(MustParse(t, yaml))
+	require.NoError(t, err)
+	require.NotEmpty(t, truth.Occupancies)
+	for _, kind := range FaultKinds() {
+		require.Contains(t, string(data), "`"+kind+"`")
+	}
+}
