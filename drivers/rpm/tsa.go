@@ -282,13 +282,13 @@ func (s *session) line(l tsa.Line) error {
 	} else {
 		err = errors.New(l.Problem)
 	}
-	if l.First && (err != nil || !rec.Known()) {
-		return nil // the tail of a record that joining cut
-	}
 	if err != nil {
-		s.host.Unparsed(err.Error(), bytes.Clone(s.wire))
-		s.prelude(mayBeSample(l.Bytes))
-		return nil
+		var done bool
+		if rec, done = s.broken(l, err); done {
+			return nil
+		}
+	} else if l.First && !rec.Known() {
+		return nil // the tail of a record that joining cut
 	}
 	s.heard = s.now
 	if rec.Time.Form == tsa.FormFull { // the other form has no date
@@ -304,6 +304,29 @@ func (s *session) line(l tsa.Line) error {
 		s.host.Unparsed(fmt.Sprintf("unknown tag %s", rec.Tag), bytes.Clone(s.wire))
 	}
 	return s.record(rec)
+}
+
+// broken handles a line that is no record. An alarm must not be lost with the
+// noise before it, so a whole record at the line's end is taken; done is true
+// if there is none.
+func (s *session) broken(l tsa.Line, why error) (rec tsa.Record, done bool) {
+	rec, at, ok := tsa.Rescue(l.Bytes)
+	// Of a line that is too long, only the beginning is in hand.
+	if !ok || !bytes.HasSuffix(bytes.TrimRight(s.wire, "\r\n"), l.Bytes[at:]) {
+		if l.First && l.Problem == "" {
+			return rec, true // the tail of a record that joining cut
+		}
+		s.host.Unparsed(why.Error(), bytes.Clone(s.wire))
+		s.prelude(mayBeSample(l.Bytes))
+		return rec, true
+	}
+	whole := s.wire
+	begins := bytes.LastIndex(whole, l.Bytes[at:])
+	s.wire = whole[:begins]
+	s.host.Unparsed(why.Error()+"; the record at its end was read", bytes.Clone(whole))
+	s.prelude(mayBeSample(l.Bytes[:at]))
+	s.wire = whole[begins:]
+	return rec, false
 }
 
 // record is the portal's state machine.

@@ -119,6 +119,23 @@ func Parse(line []byte) (Record, error) {
 	return r, nil
 }
 
+// Rescue finds a whole record at the end of a line that does not parse, and
+// tells where it begins: behind noise, or behind a record that lost its end and
+// so shares a line with the next one. Only records of the classic shape are
+// found, since nothing else is as sure a mark as a known tag and four groups of
+// six right before a line end.
+func Rescue(line []byte) (r Record, at int, ok bool) {
+	at = len(line) - classicWidth
+	if at <= 0 {
+		return Record{}, 0, false
+	}
+	r, err := Parse(line[at:])
+	if err != nil || !r.Known() || r.Fields != nil || r.Guarded {
+		return Record{}, 0, false
+	}
+	return r, at, true
+}
+
 // isTag reports two to four capital letters and digits, a letter first.
 func isTag(b []byte) bool {
 	if len(b) < 2 || len(b) > 4 || b[0] < 'A' || b[0] > 'Z' {

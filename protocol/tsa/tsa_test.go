@@ -604,3 +604,31 @@ func BenchmarkAppend(b *testing.B) {
 		}
 	}
 }
+
+func TestRescue(t *testing.T) {
+	const ga = "GA,000071,000061,000065,000080"
+	for _, c := range []struct {
+		name, line string
+		at         int // -1: nothing to rescue
+	}{
+		{"behind noise", "\xb9\x00\x80" + ga, 3},
+		{"behind a cut record", "GS,000063,0000" + ga, 14},
+		{"behind a cut record and a guard", "!GS,000063,0000!" + ga, 16},
+		{"behind a whole one", ga + ga, 30},
+		{"by itself", ga, -1},
+		{"too short", "000061,000065,000080", -1},
+		{"cut itself", "GS,000063" + ga[:29], -1},
+		{"not a number", "GS,000063" + "GA,000071,000061,00006x,000080", -1},
+		{"unknown tag", "GS,000063" + "XY,000071,000061,000065,000080", -1},
+		{"text of the same length", "GS,000063" + "AA,000001,000001,000001,11111A", -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, at, ok := Rescue([]byte(c.line))
+			require.Equal(t, c.at >= 0, ok)
+			if ok {
+				require.Equal(t, c.at, at)
+				require.Equal(t, Record{Tag: GA, Counts: [4]int{71, 61, 65, 80}}, r)
+			}
+		})
+	}
+}
