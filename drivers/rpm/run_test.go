@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"os"
 	"runtime"
@@ -20,6 +21,7 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/tsa"
 )
 
 const (
@@ -232,6 +234,20 @@ func TestLongOccupancy(t *testing.T) {
 	whole := event.RawOf(append(bytes.Repeat(second, seconds), gx...))
 	require.Equal(t, whole.SHA256, o.Raw.SHA256)
 	require.Equal(t, whole.Text, o.Raw.Text)
+}
+
+// TestCountsSaturate: on a 32-bit box the neutron counts of an endless occupancy
+// stop at the highest number instead of turning negative.
+func TestCountsSaturate(t *testing.T) {
+	s := &session{p: newPortalWith(defaultSettings()), host: &recorder{}, state: idle}
+	rec, err := tsa.Parse([]byte(strings.TrimSuffix(ns, "\r\n")))
+	require.NoError(t, err)
+	require.NoError(t, s.sample(rec))
+	require.Equal(t, 1, s.occ.counts)
+	s.occ.counts = math.MaxInt - 1
+	require.NoError(t, s.sample(rec))
+	require.NoError(t, s.sample(rec))
+	require.Equal(t, math.MaxInt, s.occ.counts)
 }
 
 // TestBaselineIsBounded plays a day of background in no time: what the

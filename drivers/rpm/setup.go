@@ -51,10 +51,8 @@ type burst struct {
 	wire    []byte
 }
 
-// setupRecords is how many records a whole burst has.
-const setupRecords = 5
-
-// setup handles SG1 to SN2. The records of one burst make one event.
+// setup handles SG1 to SN2. The records of one burst make one event: they come
+// within 31 ms with nothing between them, so another record ends it, or a pause.
 func (s *session) setup(rec tsa.Record) error {
 	if s.burst != nil && slices.ContainsFunc(s.burst.records, func(r tsa.Record) bool { return r.Tag == rec.Tag }) {
 		if err := s.endBurst(); err != nil {
@@ -68,9 +66,6 @@ func (s *session) setup(rec tsa.Record) error {
 	rec.Fields = slices.Clone(rec.Fields) // they outlive the line
 	b.records = append(b.records, rec)
 	b.wire = append(b.wire, s.wire...)
-	if len(b.records) == setupRecords {
-		return s.endBurst()
-	}
 	return nil
 }
 

@@ -56,8 +56,7 @@ const (
 	minNSigma    = 0.1
 	maxNSigma    = 100
 	maxIntervals = 50
-	// burstLimit ends a setup burst of which a part is missing. A whole one
-	// takes 31 ms.
+	// burstLimit ends a setup burst after which nothing comes.
 	burstLimit = time.Second
 	// grace is how long a read must find nothing before a time limit that has
 	// passed is believed: bytes may be waiting after a slow disk.
@@ -302,6 +301,12 @@ func (s *session) line(l tsa.Line) error {
 	} else {
 		// A tag of two to four characters, so the reasons are not many.
 		s.host.Unparsed(fmt.Sprintf("unknown tag %s", rec.Tag), bytes.Clone(s.wire))
+		if rec.Tag[0] == 'G' || rec.Tag[0] == 'N' {
+			// As likely as a record of new firmware it is what a sample that lost
+			// its end made of the next record's tag.
+			s.prelude(true)
+			return nil
+		}
 	}
 	return s.record(rec)
 }
@@ -311,8 +316,8 @@ func (s *session) line(l tsa.Line) error {
 // if there is none.
 func (s *session) broken(l tsa.Line, why error) (rec tsa.Record, done bool) {
 	rec, at, ok := tsa.Rescue(l.Bytes)
-	// Of a line that is too long, only the beginning is in hand.
-	if !ok || !bytes.HasSuffix(bytes.TrimRight(s.wire, "\r\n"), l.Bytes[at:]) {
+	// Of a line that is too long only the beginning is in hand, without an end.
+	if !ok || !bytes.HasSuffix(s.wire, []byte{'\n'}) {
 		if l.First && l.Problem == "" {
 			return rec, true // the tail of a record that joining cut
 		}

@@ -176,6 +176,7 @@ func asMaps(t testing.TB, list []drivers.Observation) (kinds []string, maps []ma
 		if o.Subject != "" {
 			m["subject"] = name(o.Subject)
 		}
+		m["device_time"] = nil
 		if !o.DeviceTime.IsZero() {
 			m["device_time"] = o.DeviceTime.Format(time.RFC3339Nano)
 		}
