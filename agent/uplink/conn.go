@@ -54,6 +54,7 @@ type conn struct {
 
 	began time.Time
 	heard atomic.Int64 // when something was last read, in ns since began
+	idle  atomic.Int64 // when nothing was left to write the last time, likewise
 
 	gate    sync.Mutex
 	closing bool // paho knows of the end, or is about to
@@ -221,6 +222,7 @@ func (c *conn) writer() {
 			spare = batch
 		}
 		if len(batch) == 0 {
+			c.idle.Store(int64(time.Since(c.began)))
 			select {
 			case <-c.wake:
 				continue
@@ -258,6 +260,9 @@ func (c *conn) SetWriteDeadline(time.Time) error { return nil }
 
 // lastHeard is when something was last read.
 func (c *conn) lastHeard() time.Time { return c.began.Add(time.Duration(c.heard.Load())) }
+
+// lastIdle is when nothing was left to write the last time.
+func (c *conn) lastIdle() time.Time { return c.began.Add(time.Duration(c.idle.Load())) }
 
 // busy tells whether data waits for the line.
 func (c *conn) busy() bool {

@@ -236,7 +236,7 @@ func TestMosquittoSizeLimit(t *testing.T) {
 // what counts is what went over its line.
 func TestMosquittoKilled(t *testing.T) {
 	t.Parallel()
-	const events, size, kills = 20_000, 600, 3
+	const events, size, kills = 10_000, 600, 3
 	m := startMosquitto(t, "allow_anonymous true")
 	p := newProxy(t, m.addr)
 	line := &tap{confirmed: map[uint64]bool{}}

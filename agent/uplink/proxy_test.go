@@ -32,8 +32,6 @@ type proxy struct {
 	hole atomic.Bool
 	shut atomic.Bool
 	cuts atomic.Int64
-	live atomic.Int64
-	most atomic.Int64 // connections at a time
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -62,11 +60,7 @@ func (p *proxy) serve() *proxy {
 			if err != nil {
 				return
 			}
-			p.most.Store(max(p.most.Load(), p.live.Add(1)))
-			p.group.Go(func() {
-				p.forward(c.(*net.TCPConn))
-				p.live.Add(-1)
-			})
+			p.group.Go(func() { p.forward(c.(*net.TCPConn)) })
 		}
 	})
 	return p

@@ -59,6 +59,7 @@ type stream struct {
 // window.
 type flight struct {
 	token    mqtt.Token
+	sent     time.Time
 	bytes    int
 	sequence uint64  // of an event
 	message  Message // a state's; of an event only the topic
@@ -68,15 +69,31 @@ type flight struct {
 // are taken off from the front only: what is confirmed out of order waits for
 // what is before it, and takes its slot of the window until then.
 type flights struct {
-	list  []flight
-	since time.Time // when the first of them became the first
+	list []flight
+	// since is when the first of them became the first, or when it was last seen
+	// to wait for the line.
+	since time.Time
+	taken bool // the line has taken the first of them
 }
 
 func (f *flights) add(fl flight) {
 	if len(f.list) == 0 {
-		f.since = time.Now()
+		f.since, f.taken = fl.sent, false
 	}
 	f.list = append(f.list, fl)
+}
+
+// overdue tells whether the first of them is unconfirmed for too long. idle is
+// when the line had last taken everything.
+func (f *flights) overdue(now, idle time.Time, timeout time.Duration) bool {
+	if len(f.list) == 0 {
+		return false
+	}
+	if !f.taken {
+		f.taken = idle.After(f.list[0].sent)
+		f.since = now
+	}
+	return now.Sub(f.since) > timeout
 }
 
 // decided is the channel that closes when the first of them is confirmed or has
@@ -105,7 +122,7 @@ func (f *flights) land(each func(flight)) error {
 		}
 		f.list[0] = flight{}
 		f.list = f.list[1:]
-		f.since = time.Now()
+		f.since, f.taken = time.Now(), false
 		each(first)
 	}
 	return nil
@@ -456,11 +473,11 @@ func (u *Uplink) spoolProblem(st *stream, err error) {
 
 // publish hands a message to paho. With an error it is not on its way.
 func (s *session) publish(m Message, retained bool) (flight, error) {
-	token, err := s.send(m, retained)
-	if err != nil {
+	f := flight{sent: time.Now(), message: m, bytes: size(m)}
+	var err error
+	if f.token, err = s.send(m, retained); err != nil {
 		return flight{}, err
 	}
-	f := flight{token: token, message: m, bytes: size(m)}
 	s.count++
 	s.bytes += f.bytes
 	return f, nil
@@ -565,15 +582,16 @@ func (s *session) watch(now time.Time) error {
 	if now.Sub(s.online) > healthyAfter {
 		s.good()
 	}
+	idle := s.conn.lastIdle()
+	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying} {
+		if f.overdue(now, idle, o.AckTimeout) {
+			return errNoAck
+		}
+	}
 	// While data waits for the line, the line is slow at the worst: that it takes
 	// nothing at all is conn's to find out.
 	if s.conn.busy() {
 		s.busy = now
-	}
-	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying} {
-		if len(f.list) > 0 && now.Sub(later(f.since, s.busy)) > o.AckTimeout {
-			return errNoAck
-		}
 	}
 	// paho sends its ping a quarter late at most.
 	if now.Sub(later(s.conn.lastHeard(), s.busy)) > 2*o.KeepAlive {
