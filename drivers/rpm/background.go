@@ -116,6 +116,9 @@ func (s *session) neutronBackground() *float64 {
 	return &sum
 }
 
+// gammaModality counts detectors that the portal itself says are not in use as a
+// fault, if the settings say that they are fitted. Which ones does not matter,
+// as the order of the report's bits is not sure.
 func (p *portal) gammaModality(data bool) event.Modality {
 	switch {
 	case p.faults[gammaHigh], p.faults[gammaLow], p.onLine < len(p.places):
