@@ -59,17 +59,17 @@ func (a *account) passed(it item, lost bool) {
 	isGamma := it.tag == tsa.GB || it.tag == tsa.GH || it.tag == tsa.GL
 	isNeutron := it.tag == tsa.NB || it.tag == tsa.NH
 	isSetup := slices.Contains(setupTags[:], it.tag)
+	if isSetup && !slices.ContainsFunc(faults, func(f string) bool { return !late(f) }) && !slices.Contains(a.setupSeen, it.tag) {
+		if a.setupSeen = append(a.setupSeen, it.tag); len(a.setupSeen) == len(setupTags) {
+			a.setup, a.setupSeen = nil, nil
+		}
+	}
 	if len(faults) == 0 {
 		if isGamma {
 			a.background = nil
 		}
 		if isGamma || isNeutron {
 			a.end = nil // a receiver knows now that the occupancy is over
-		}
-		if isSetup && !slices.Contains(a.setupSeen, it.tag) {
-			if a.setupSeen = append(a.setupSeen, it.tag); len(a.setupSeen) == len(setupTags) {
-				a.setup, a.setupSeen = nil, nil
-			}
 		}
 		return
 	}
@@ -79,11 +79,15 @@ func (a *account) passed(it item, lost bool) {
 		if isGamma {
 			a.background = append(a.background, t)
 		}
-		if isSetup {
+		if isSetup && !late(f) {
 			a.setup, a.setupSeen = append(a.setup, t), nil
 		}
 	}
 }
+
+// late tells whether a fault only holds records back; a setup is good whenever
+// it comes.
+func late(fault string) bool { return fault == "stall" || fault == "slow" }
 
 // broken notes that the connection broke. A receiver may give up an occupancy
 // that goes on, and forget the background, even if no record is lost.

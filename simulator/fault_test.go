@@ -124,6 +124,7 @@ func TestStall(t *testing.T) {
 		}
 	}
 	require.Greater(t, held, 15, "what was held back comes at once")
+	require.InDelta(t, held*3/4, len(truth.Occupancies[0].Touched), 5, "all but those of the last second")
 }
 
 func TestSlow(t *testing.T) {
@@ -366,5 +367,30 @@ func TestAFaultLeavesTheRestAlone(t *testing.T) {
 	for i := range clean.Occupancies {
 		require.Equal(t, clean.Occupancies[i].NeutronCounts, truth.Occupancies[i].NeutronCounts)
 		require.Equal(t, clean.Occupancies[i].GammaMax5SampleSum, truth.Occupancies[i].GammaMax5SampleSum)
+	}
+}
+
+// TestTouchedSetup: a burst that is not whole counts until the next whole one.
+func TestTouchedSetup(t *testing.T) {
+	_, truth := generated(t, hour(lively)+`
+    faults:
+      - {kind: setup, at: 5m}
+      - {kind: drop, tag: SG2, at: 5m}
+      - {kind: setup, at: 20m}
+      - {kind: setup, at: 30m}
+      - {kind: stall, at: 30m, for: 20s}
+      - {kind: setup, at: 40m}
+      - {kind: cut, tag: SN2, at: 40m}
+`)
+	var reported []float64
+	for _, s := range truth.States {
+		if s.Subject == "setup" {
+			reported = append(reported, s.AtS)
+		}
+	}
+	require.Len(t, reported, 4)
+	for _, o := range truth.Occupancies {
+		bad := o.StartS > reported[0] && o.StartS < reported[1] || o.StartS > reported[3]
+		require.Equal(t, bad, len(o.TouchedSetup) > 0, "%+v", o)
 	}
 }

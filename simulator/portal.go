@@ -80,7 +80,6 @@ type portal struct {
 	err   error
 
 	coming   []*vehicle
-	nominal  float64 // of the last vehicle that was made
 	noMore   bool
 	speeds   []speedDue
 	active   []detectorFault

@@ -285,7 +285,7 @@ func Load(nameOrPath string) (*Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the scenario: %w", err)
 	}
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	data, err := readBounded(f, maxScenarioBytes)
 	if err != nil {
 		return nil, fmt.Errorf("read the scenario %s: %w", nameOrPath, err)

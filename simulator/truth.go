@@ -120,7 +120,8 @@ func (o *OccupancyTruth) Intact() bool {
 	return o.End == "gx" && len(o.Touched)+len(o.TouchedBackground)+len(o.TouchedSetup)+len(o.TouchedEnd) == 0
 }
 
-// Touch says that a fault changed or lost a record.
+// Touch says that a fault changed a record, lost it, or held it back for more
+// than a second.
 type Touch struct {
 	// Fault is the kind of the fault; "no-client" means that nobody was
 	// connected.

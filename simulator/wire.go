@@ -14,6 +14,7 @@ import (
 // to the link, or a line of the truth.
 type item struct {
 	at    time.Duration
+	due   time.Duration // when the device sent the record; 0 for other items
 	bytes []byte
 	tag   tsa.Tag
 	// occ is the device's occupancy that the record belongs to, 0 for none.
@@ -44,8 +45,12 @@ const (
 // middle of it; every record is longer.
 const maxSkip = 20
 
+// unnoticed is how late a record may come without a receiver having reason to
+// take it otherwise.
+const unnoticed = time.Second
+
 // slowGap parts the bytes of a record while the wire is slow.
-const slowGap = 4 * time.Millisecond
+const slowGap = 2 * time.Millisecond
 
 // wire applies faults to the bytes of a device's stream.
 type wire struct {
@@ -58,7 +63,7 @@ type wire struct {
 	ended    bool
 
 	stallUntil, slowUntil, downUntil time.Duration
-	downFault                        string
+	downFault, lateFault             string
 	occ                              int // the occupancy that goes on, 0 if none
 	// spoilt is the fault that makes the next record unreadable too, because
 	// the end of the one before is missing.
@@ -111,6 +116,9 @@ func (w *wire) push(it item) {
 	if it.truth == nil {
 		w.last = it.at // what is told must not delay what is sent
 	}
+	if it.due > 0 && it.at-it.due > unnoticed {
+		it.touched = append(slices.Clone(it.touched), w.lateFault)
+	}
 	w.out = append(w.out, it)
 }
 
@@ -139,6 +147,7 @@ func (w *wire) take(it item) {
 		it.touched = append(it.touched, w.spoilt)
 		w.spoilt = ""
 	}
+	it.due = it.at
 	if it.at < w.stallUntil {
 		it.at = w.stallUntil
 	}
@@ -183,9 +192,9 @@ func (w *wire) lineFaults(now time.Duration) {
 		w.push(item{at: now, truth: truth})
 		switch s.Kind {
 		case "stall":
-			w.stallUntil = now + s.For
+			w.stallUntil, w.lateFault = now+s.For, s.Kind
 		case "slow":
-			w.slowUntil = now + s.For
+			w.slowUntil, w.lateFault = now+s.For, s.Kind
 		case "join-mid-record":
 			w.breakLink(now, s.Kind, 0, 1+w.rng.IntN(maxSkip))
 		default: // disconnect and second-client
