@@ -122,16 +122,14 @@ func TestCapture(t *testing.T) {
 				defer f.Close()
 				ctx, cancel := context.WithTimeout(t.Context(), 2*patience)
 				defer cancel()
-				r, err := simulator.NewReplay(l.listen, f, simulator.ReplayOptions{})
+				r, err := simulator.ReplayListen(ctx, f, l.listen, simulator.ReplayOptions{Speed: 0})
 				require.NoError(t, err)
-				played := make(chan error, 1)
-				go func() { played <- r.Run(ctx) }()
-				connect := r.Connect()
-				if l.query != "" {
-					connect += l.query
-				}
+				defer r.Close()
+				connect := r.Connect + l.query
 				p := start(t, writeConfig(t, deviceYAML("rpm-1", l.profile, connect, "settings: {nsigma: 4.0, groups: [sum, vertical]}")))
-				require.NoError(t, <-played)
+				done, err := r.Wait()
+				require.NoError(t, err)
+				require.Zero(t, done.LostLines)
 				p.waitFor("lanepost.device.offline.v1", 1)
 				requireOccupancies(t, want, p.stop())
 			})

@@ -103,12 +103,12 @@ func TestKilledUnderLoad(t *testing.T) {
 	mosquitto(t, port, "max_queued_messages 0", "max_inflight_messages 0")
 	sub := subscribeTo(t, port)
 
-	scenario, err := simulator.Load("busy")
-	require.NoError(t, err)
-	lane := simulator.Start(t, scenario, simulator.Options{Speed: 200, Loop: true})
+	scenario := simulator.MustLoad(t, "busy")
+	scenario.Duration = 0 // without end
+	lane := simulator.Start(t, scenario, simulator.Options{Speed: 2000})
 	var devices string
-	for _, d := range lane.Devices() {
-		devices += deviceYAML(d.ID, "rapiscan-tsa", d.Connect)
+	for i, d := range lane.Devices() {
+		devices += deviceYAML(fmt.Sprintf("rpm-%d", i+1), "rapiscan-tsa", d.Connect)
 	}
 	config := writeConfig(t, devices, fmt.Sprintf("mqtt:\n  brokers: [tcp://127.0.0.1:%d]\n", port))
 
@@ -137,7 +137,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		if random.IntN(5) > 0 {
 			p.waitFor("lanepost.agent.started.v1", 1)
 		}
-		time.Sleep(time.Duration(random.IntN(250)) * time.Millisecond) // the moment of the kill is what is random here
+		time.Sleep(time.Duration(random.IntN(400)) * time.Millisecond) // the moment of the kill is what is random here
 		require.NoError(t, p.cmd.Process.Kill())
 		<-p.done
 		note(p)

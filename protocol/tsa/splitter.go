@@ -37,14 +37,15 @@ type Splitter struct {
 // Line is one line of the stream.
 type Line struct {
 	// Bytes is the line without its end, and without the '#' that ends a
-	// guarded frame. It is valid until the next Write or Reset. Of an over-long
-	// line it is the first bytes only.
+	// guarded frame. It is valid until the next Write or Reset.
 	Bytes []byte
 	// Problem says why the line can't be a record; empty if it may be one.
 	Problem string
 	// First is true for the first line since Reset. It may be the tail of a
 	// record that was cut by joining; if it does not parse, that is no fault.
 	First bool
+	// Long is true for an over-long line, of which Bytes is the first bytes only.
+	Long bool
 }
 
 // Reset forgets what is buffered, for a new connection.
@@ -127,6 +128,7 @@ func (s *Splitter) tooLong() Line {
 	l := Line{
 		Bytes: s.head, First: !s.started,
 		Problem: fmt.Sprintf("%d bytes without a line end, want at most %d", s.skipped, MaxLine),
+		Long:    true,
 	}
 	s.wire = s.head
 	s.started = true

@@ -247,20 +247,20 @@ func TestSplitter(t *testing.T) {
 		name, in string
 		want     []Line
 	}{
-		{"CR LF", gb + "\r\n" + ns + "\r\n", []Line{{[]byte(gb), "", true}, {[]byte(ns), "", false}}},
-		{"LF", gb + "\n" + ns + "\n", []Line{{[]byte(gb), "", true}, {[]byte(ns), "", false}}},
-		{"empty lines", "\r\n\n" + gb + "\r\n\r\n", []Line{{[]byte(gb), "", false}}},
+		{"CR LF", gb + "\r\n" + ns + "\r\n", []Line{{[]byte(gb), "", true, false}, {[]byte(ns), "", false, false}}},
+		{"LF", gb + "\n" + ns + "\n", []Line{{[]byte(gb), "", true, false}, {[]byte(ns), "", false, false}}},
+		{"empty lines", "\r\n\n" + gb + "\r\n\r\n", []Line{{[]byte(gb), "", false, false}}},
 		{"unfinished", gb, nil},
-		{"joined in mid-record", "406,000436,000436\r\n" + gb + "\r\n", []Line{{[]byte("406,000436,000436"), "", true}, {[]byte(gb), "", false}}},
+		{"joined in mid-record", "406,000436,000436\r\n" + gb + "\r\n", []Line{{[]byte("406,000436,000436"), "", true, false}, {[]byte(gb), "", false, false}}},
 		{
 			"guards, with and without", "!" + gb + "\r\n#!" + ns + "\r\n#" + gb + "\r\n",
-			[]Line{{[]byte("!" + gb), "", true}, {[]byte("!" + ns), "", false}, {[]byte(gb), "", false}},
+			[]Line{{[]byte("!" + gb), "", true, false}, {[]byte("!" + ns), "", false, false}, {[]byte(gb), "", false, false}},
 		},
-		{"NUL", "GB,0004\x0001\r\n", []Line{{[]byte("GB,0004\x0001"), "byte 0x00 at position 7 is not printable ASCII", true}}},
-		{"8 bit", "\xffB\r\n", []Line{{[]byte("\xffB"), "byte 0xff at position 0 is not printable ASCII", true}}},
+		{"NUL", "GB,0004\x0001\r\n", []Line{{[]byte("GB,0004\x0001"), "byte 0x00 at position 7 is not printable ASCII", true, false}}},
+		{"8 bit", "\xffB\r\n", []Line{{[]byte("\xffB"), "byte 0xff at position 0 is not printable ASCII", true, false}}},
 		{
 			"over-long", strings.Repeat("x", 300) + "\r\n" + gb + "\r\n",
-			[]Line{{bytes.Repeat([]byte("x"), headKept), "300 bytes without a line end, want at most 256", true}, {[]byte(gb), "", false}},
+			[]Line{{bytes.Repeat([]byte("x"), headKept), "300 bytes without a line end, want at most 256", true, true}, {[]byte(gb), "", false, false}},
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
