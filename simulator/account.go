@@ -58,29 +58,26 @@ func (a *account) passed(it item, lost bool) {
 	a.partLost, a.partFaults = false, nil
 	isGamma := it.tag == tsa.GB || it.tag == tsa.GH || it.tag == tsa.GL
 	isNeutron := it.tag == tsa.NB || it.tag == tsa.NH
-	isSetup := slices.Contains(setupTags[:], it.tag)
-	if isSetup && !slices.ContainsFunc(faults, func(f string) bool { return !late(f) }) && !slices.Contains(a.setupSeen, it.tag) {
-		if a.setupSeen = append(a.setupSeen, it.tag); len(a.setupSeen) == len(setupTags) {
-			a.setup, a.setupSeen = nil, nil
-		}
+	if len(faults) == 0 && isGamma {
+		a.background = nil
 	}
-	if len(faults) == 0 {
-		if isGamma {
-			a.background = nil
-		}
-		if isGamma || isNeutron {
-			a.end = nil // a receiver knows now that the occupancy is over
-		}
-		return
+	if len(faults) == 0 && (isGamma || isNeutron) {
+		a.end = nil // a receiver knows now that the occupancy is over
 	}
+	whole := true
 	for _, f := range faults {
 		t := Touch{Fault: f, Tag: string(it.tag), AtS: seconds(it.at)}
 		a.touch(it.occ, t)
 		if isGamma {
 			a.background = append(a.background, t)
 		}
-		if isSetup && !late(f) {
-			a.setup, a.setupSeen = append(a.setup, t), nil
+		if slices.Contains(setupTags[:], it.tag) && !late(f) {
+			a.setup, a.setupSeen, whole = append(a.setup, t), nil, false
+		}
+	}
+	if whole && slices.Contains(setupTags[:], it.tag) && !slices.Contains(a.setupSeen, it.tag) {
+		if a.setupSeen = append(a.setupSeen, it.tag); len(a.setupSeen) == len(setupTags) {
+			a.setup, a.setupSeen = nil, nil
 		}
 	}
 }
