@@ -136,14 +136,18 @@ func parseCursor(b []byte, class byte) (c cursorState, ok bool) {
 	c.head = binary.LittleEndian.Uint64(b[48:])
 	c.gen = binary.LittleEndian.Uint64(b[56:])
 	for at := cursorHeader; at < end; at += lossBytes {
-		c.losses = append(c.losses, knownLoss{
+		k := knownLoss{
 			first:    binary.LittleEndian.Uint64(b[at:]),
 			last:     binary.LittleEndian.Uint64(b[at+8:]),
 			count:    binary.LittleEndian.Uint64(b[at+16:]),
 			recorded: b[at+24]&1 != 0,
-		})
+		}
+		if k.first > k.last || k.last > c.head || k.count > k.last-k.first+1 {
+			return c, false
+		}
+		c.losses = append(c.losses, k)
 	}
-	return c, c.acked <= c.head && c.head <= maxSequence
+	return c, c.acked <= c.head && c.head <= maxEvidence
 }
 
 // cursorFile writes the slots.

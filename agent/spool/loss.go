@@ -220,6 +220,9 @@ func (l *classLog) quarantineCopy(k knownLoss, g *gap) (string, error) {
 	if err == nil {
 		err = l.s.fs.SyncDir(dir)
 	}
+	if err == nil {
+		err = l.s.fs.SyncDir(l.s.dir)
+	}
 	if err != nil {
 		_ = l.s.fs.Remove(name) // half a copy is none
 		return "", err

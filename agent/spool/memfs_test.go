@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -61,6 +62,9 @@ func (m *memFS) powerCut() *memFS {
 	n := newMemFS(m.rnd.Uint64())
 	n.capacity, n.noAlloc = m.capacity, m.noAlloc
 	for name, f := range m.durable {
+		if m.missingDir(name) {
+			continue
+		}
 		if m.rnd.IntN(2) == 0 {
 			f.resizeDisk(len(f.mem))
 		}
@@ -96,6 +100,16 @@ func (m *memFS) clone() *memFS {
 		n.names[name], n.durable[name] = file, file
 	}
 	return n
+}
+
+// missingDir reports whether a directory above the name did not survive.
+func (m *memFS) missingDir(name string) bool {
+	for dir := filepath.Dir(name); dir != "/"; dir = filepath.Dir(dir) {
+		if m.names[dir+"/"] != nil && m.durable[dir+"/"] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func (f *memFile) resizeDisk(n int) {
@@ -160,7 +174,14 @@ func (m *memFS) used() (n int64) {
 
 func (m *memFS) MkdirAll(dir string) error {
 	defer m.mu.Unlock()
-	return m.step("mkdir", dir)
+	if err := m.step("mkdir", dir); err != nil {
+		return err
+	}
+	for ; dir != "/" && m.names[dir+"/"] == nil; dir = filepath.Dir(dir) {
+		name, d := dir+"/", &memFile{dirty: map[int64]bool{}}
+		m.change([2]string{filepath.Dir(dir)}, func(names map[string]*memFile) { names[name] = d })
+	}
+	return nil
 }
 
 func (m *memFS) OpenFile(name string, flag int) (File, error) {
@@ -190,7 +211,7 @@ func (m *memFS) ReadDir(dir string) ([]FileInfo, error) {
 	}
 	var files []FileInfo
 	for name, f := range m.names {
-		if filepath.Dir(name) == dir {
+		if filepath.Dir(name) == dir && !strings.HasSuffix(name, "/") {
 			files = append(files, FileInfo{filepath.Base(name), int64(len(f.mem))})
 		}
 	}

@@ -249,6 +249,7 @@ func TestCursorFollowsInBoundedTime(t *testing.T) {
 		require.LessOrEqual(t, m.syncCount()-syncs, 2)
 		time.Sleep(syncEvery + 2*cursorEvery)
 		synctest.Wait()
+		require.Empty(t, m.names["/spool/urgent/cursor"].dirty)
 		require.Equal(t, uint64(22), acked(t, m.powerCut()), "a power cut after two seconds neither")
 	})
 }
