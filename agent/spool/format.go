@@ -217,6 +217,10 @@ type scanner struct {
 	// instead of failing. unreadable says that there were some.
 	tolerant, unreadable bool
 
+	// tries is how many unreadable blocks a tolerant scanner touches before it
+	// takes all the rest for unreadable too; any number if zero.
+	tries, tried int
+
 	buf  []byte
 	base int64 // offset of buf[0]
 }
@@ -236,6 +240,10 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 		s.buf = make([]byte, want)
 	}
 	s.buf, s.base = s.buf[:want], off
+	if s.givenUp() {
+		fillJunk(s.buf)
+		return s.buf[:n], nil
+	}
 	got, err := s.file.ReadAt(s.buf, off)
 	if err == nil || err == io.EOF {
 		s.buf = s.buf[:got]
@@ -253,6 +261,10 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 	}
 	for at := 0; at < want; {
 		stop := min(want, at+blockBytes-int((off+int64(at))%blockBytes))
+		if s.givenUp() {
+			fillJunk(s.buf[at:])
+			break
+		}
 		got, err := s.file.ReadAt(s.buf[at:stop], off+int64(at))
 		if err == io.EOF {
 			s.buf = s.buf[:at+got]
@@ -260,13 +272,21 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 		}
 		if err != nil {
 			s.unreadable = true
-			for i := at; i < stop; i++ {
-				s.buf[i] = 0xee
-			}
+			s.tried++
+			fillJunk(s.buf[at:stop])
 		}
 		at = stop
 	}
 	return s.buf[:n], nil
+}
+
+func (s *scanner) givenUp() bool { return s.tries > 0 && s.tried >= s.tries }
+
+// fillJunk puts in what no frame holds and what is not zero.
+func fillJunk(b []byte) {
+	for i := range b {
+		b[i] = 0xee
+	}
 }
 
 // peek finds the next valid frame and leaves the position at it. Without one,

@@ -238,4 +238,19 @@ func TestScannerOverUnreadableBlocks(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, uint64(124), f.seq)
 	require.True(t, s.unreadable)
+
+	// With few tries, what follows is not touched any more.
+	touched := 0
+	s = scanner{class: 1, end: 1 << 20, tolerant: true, tries: 4, file: readerAtFunc(func(b []byte, off int64) (int, error) {
+		touched++
+		return 0, io.ErrUnexpectedEOF
+	})}
+	_, ok, err = s.peek()
+	require.NoError(t, err)
+	require.False(t, ok)
+	require.Equal(t, 1+4, touched, "once for all, then block by block")
 }
+
+type readerAtFunc func(b []byte, off int64) (int, error)
+
+func (f readerAtFunc) ReadAt(b []byte, off int64) (int, error) { return f(b, off) }

@@ -232,7 +232,7 @@ func (r *Reader) enter(p place) (done bool, err error) {
 	r.file, r.gen = f, p.seg.gen
 	// The buffer serves segment after segment.
 	r.scan = scanner{file: f, class: l.code, end: p.seg.end, buf: r.scan.buf[:0]}
-	off, foreign := l.frames0(&r.scan, p.seg)
+	off, foreign := l.firstFrame(&r.scan, p.seg)
 	if foreign {
 		r.pass(p.limit, &gap{seg: p.seg, file: f, to: p.seg.end})
 		r.leave()

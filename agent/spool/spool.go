@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -202,7 +203,7 @@ func (s *Spool) open() error {
 	if err := s.fs.MkdirAll(s.dir); err != nil {
 		return err
 	}
-	lock, err := s.fs.OpenFile(filepath.Join(s.dir, "lock"), lockFlags)
+	lock, err := s.fs.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}
