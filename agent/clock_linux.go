@@ -10,7 +10,7 @@ func clockQuality() (sync string, maxErrorMs *int64) {
 	if err != nil {
 		return "unknown", nil
 	}
-	ms := (int64(t.Maxerror) + 999) / 1000
+	ms := (int64(t.Maxerror) + 999) / 1000 //nolint:unconvert // it is 32 bits wide on arm
 	if state == unix.TIME_ERROR || t.Status&unix.STA_UNSYNC != 0 {
 		return "no", nil // the kernel's bound means nothing then
 	}

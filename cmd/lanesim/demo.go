@@ -70,7 +70,7 @@ func demoCommand() *cobra.Command {
 
 func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	if o.speed == 0 {
-		return usageError{errors.New("the demo runs on the clock: want --speed 1x, 20x, ...")}
+		return usageError{errors.New("the demo runs on the clock: want --speed 1x or 20x, and not max")}
 	}
 	program, err := findLanepost(o.lanepost)
 	if err != nil {

@@ -253,7 +253,7 @@ func (t *tcpConn) failed(doing string, err error) error {
 		if !errors.Is(err, g) {
 			continue
 		}
-		if g == io.EOF {
+		if errors.Is(g, io.EOF) {
 			return fmt.Errorf("%s %s: %w: it closed the connection", doing, t.address, ErrUnplugged)
 		}
 		return fmt.Errorf("%s %s: %w: %w", doing, t.address, ErrUnplugged, err)

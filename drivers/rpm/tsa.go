@@ -275,7 +275,8 @@ func (s *session) take(b []byte) error {
 
 func (s *session) line(l tsa.Line) error {
 	s.wire, s.column = s.splitter.Wire(), time.Time{}
-	rec, err := tsa.Record{}, error(nil)
+	var rec tsa.Record
+	var err error
 	if l.Problem == "" {
 		rec, err = tsa.Parse(l.Bytes)
 	} else {
