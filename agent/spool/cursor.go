@@ -177,7 +177,7 @@ func (c *cursorFile) open() (state cursorState, ok bool, err error) {
 	b := make([]byte, cursorSlot)
 	for slot := range int64(2) {
 		n, readErr := f.ReadAt(b, slot*cursorSlot)
-		if readErr != nil && readErr != io.EOF {
+		if readErr != nil && !errors.Is(readErr, io.EOF) {
 			err = readErr
 			continue
 		}

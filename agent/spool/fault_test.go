@@ -203,7 +203,7 @@ func TestEveryOperationFails(t *testing.T) {
 						if !errors.Is(err, cause) && !errors.Is(err, ErrClosed) {
 							t.Errorf("%s: an error that is not the disk's: %v", op, err)
 						}
-						if cause == syscall.ENOSPC && strings.Contains(err.Error(), " log in ") && !errors.Is(err, ErrFull) {
+						if errors.Is(cause, syscall.ENOSPC) && strings.Contains(err.Error(), " log in ") && !errors.Is(err, ErrFull) {
 							t.Errorf("%s: not ErrFull: %v", op, err)
 						}
 					})

@@ -3,6 +3,7 @@ package spool
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"hash/crc32"
 	"io"
 	"math"
@@ -245,14 +246,14 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 		return s.buf[:n], nil
 	}
 	got, err := s.file.ReadAt(s.buf, off)
-	if err == nil || err == io.EOF {
+	if err == nil || errors.Is(err, io.EOF) {
 		s.buf = s.buf[:got]
 		return s.buf[:min(n, got)], nil
 	}
 	if !s.tolerant {
 		// Not all that was read ahead may be needed.
 		got, err = s.file.ReadAt(s.buf[:n], off)
-		if err == nil || err == io.EOF {
+		if err == nil || errors.Is(err, io.EOF) {
 			s.buf = s.buf[:got]
 			return s.buf, nil
 		}
@@ -266,7 +267,7 @@ func (s *scanner) bytesAt(off int64, n int) ([]byte, error) {
 			break
 		}
 		got, err := s.file.ReadAt(s.buf[at:stop], off+int64(at))
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			s.buf = s.buf[:at+got]
 			return s.buf[:min(n, len(s.buf))], nil
 		}

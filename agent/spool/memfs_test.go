@@ -28,9 +28,8 @@ type memFS struct {
 	hook     func(op, path string) error
 	noAlloc  bool // Allocate is not supported
 
-	ops, syncs, allocs      int
-	bytesRead, bytesWritten int64
-	readFails               func(path string, from, to int64) error
+	syncs     int
+	readFails func(path string, from, to int64) error
 }
 
 type nameOp struct {
@@ -151,7 +150,6 @@ func (m *memFS) syncCount() int {
 // step counts an operation and lets the hook make it fail. It takes mu.
 func (m *memFS) step(op, path string) error {
 	m.mu.Lock()
-	m.ops++
 	if m.hook != nil {
 		if err := m.hook(op, path); err != nil {
 			return &os.PathError{Op: op, Path: path, Err: err}
@@ -293,7 +291,6 @@ func (h *memHandle) ReadAt(b []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	n := copy(b, h.f.mem[off:])
-	h.m.bytesRead += int64(n)
 	if n < len(b) {
 		return n, io.EOF
 	}
@@ -313,7 +310,6 @@ func (h *memHandle) WriteAt(b []byte, off int64) (int, error) {
 		h.f.mem = append(h.f.mem, make([]byte, grow)...)
 	}
 	copy(h.f.mem[off:], b)
-	h.m.bytesWritten += int64(len(b))
 	for s := off / sectorBytes; s*sectorBytes < off+int64(len(b)); s++ {
 		h.f.dirty[s] = true
 	}
@@ -353,7 +349,6 @@ func (h *memHandle) Allocate(size int64) error {
 	if h.m.noAlloc {
 		return errors.ErrUnsupported
 	}
-	h.m.allocs++
 	grow := size - int64(len(h.f.mem))
 	if h.m.capacity > 0 && h.m.used()+grow > h.m.capacity {
 		return &os.PathError{Op: "fallocate", Path: h.name, Err: syscall.ENOSPC}

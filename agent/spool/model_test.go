@@ -45,7 +45,7 @@ func newWorld(t *rapid.T) *world {
 }
 
 func (w *world) start() {
-	w.fail = -1
+	w.heal()
 	w.m.hook = func(string, string) error {
 		if w.fail == 0 {
 			w.fail = -1
@@ -194,7 +194,7 @@ func (w *world) rewind(t *rapid.T) {
 }
 
 func (w *world) close(t *rapid.T) {
-	w.fail = -1
+	w.heal()
 	if err := w.s.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
@@ -205,6 +205,12 @@ func (w *world) close(t *rapid.T) {
 			t.Fatalf("%d acknowledged and %d after an orderly stop", l.acked, got.Acked)
 		}
 	}
+}
+
+func (w *world) heal() {
+	w.m.mu.Lock()
+	defer w.m.mu.Unlock()
+	w.fail = -1
 }
 
 func (w *world) fault(t *rapid.T) {
