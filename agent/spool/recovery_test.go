@@ -121,6 +121,7 @@ func sometimes(t *testing.T, m *memFS, i int) outcome {
 
 // The log cut off, and zeroed, at every byte.
 func TestTailGone(t *testing.T) {
+	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		good := fixture(t, closed, 4096)
 		path := good.segments()[0]
@@ -151,11 +152,12 @@ func TestTailGone(t *testing.T) {
 
 // Every bit of a record turned over, at the end of the log and in the middle.
 func TestBitFlipped(t *testing.T) {
+	t.Parallel()
 	for _, closed := range []bool{true, false} {
 		good := fixture(t, closed, 4096)
 		path := good.segments()[0]
 		offsets := frames(t, good.names[path].mem)
-		for _, seq := range []uint64{12, 6, 1} {
+		for _, seq := range []uint64{12, 6} {
 			for bit := offsets[seq-1] * 8; bit < offsets[seq]*8; bit++ {
 				m := good.clone()
 				damaged := m.names[path].mem
