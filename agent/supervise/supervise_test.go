@@ -219,7 +219,7 @@ func TestSilence(t *testing.T) {
 		for len(b.end.device) > 0 {
 			<-b.end.device
 		}
-		dev = <-b.end.device
+		dev = <-b.end.device // just opened, so it stays open for the silence limit
 		send(t, dev, "ok")
 		require.Equal(t, "online", b.State().State)
 		b.mu.Lock()
@@ -234,10 +234,12 @@ func TestSilenceNamesBytesThatMakeNoRecord(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := start(t, 12*time.Second)
 		dev := <-b.end.device
-		for range 20 {
+		for range 12 {
 			send(t, dev, "~~~~")
 			time.Sleep(time.Second)
 		}
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
 		b.stop()
 		b.mu.Lock()
 		defer b.mu.Unlock()

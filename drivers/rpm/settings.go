@@ -111,7 +111,7 @@ func (s *Settings) check() error {
 		{"speed_min_kph", s.SpeedMinKPH, 0, 200, " km/h"},
 		{"speed_max_kph", s.SpeedMaxKPH, 0, 200, " km/h"},
 		{"depressed_below", s.DepressedBelow, 0.1, 1, " of the slow baseline"},
-		{"series_limit", float64(s.SeriesLimit), 0, 20000, " samples"},
+		{"series_limit", float64(s.SeriesLimit), 0, 5000, " samples"},
 	} {
 		if !(r.value >= r.least && r.value <= r.most) { // so that NaN is refused too
 			return fmt.Errorf("%s: %v is not between %v and %v%s", r.name, r.value, r.least, r.most, r.comment)
