@@ -361,14 +361,7 @@ func embed(t testing.TB, addr string, c *listeners.Config, login func(*mochi.Cli
 		l = listeners.NewTCP(config)
 	}
 	require.NoError(t, server.AddListener(l))
-	go func() { _ = server.Serve() }()
-	eventually(t, func() bool {
-		nc, err := net.Dial("tcp", l.Address())
-		if err == nil {
-			_ = nc.Close()
-		}
-		return err == nil
-	})
+	require.NoError(t, server.Serve())
 	e.addr = l.Address()
 	e.close = sync.OnceFunc(func() { _ = server.Close() })
 	t.Cleanup(e.close)

@@ -217,7 +217,10 @@ func (s *session) connect(ctx context.Context, broker *url.URL, o *Options, will
 	if t, ok := login.(*mqtt.ConnectToken); ok && t.ReturnCode() > 0 && t.ReturnCode() <= packets.ErrRefusedNotAuthorised {
 		err = refused(t.ReturnCode())
 	}
-	s.down()
+	// Not down: a Disconnect at the end of paho's failed Connect would wait for
+	// goroutines that never started. There is nothing of paho left to end.
+	s.conn.end(errCut)
+	<-s.conn.ended
 	return explain(loggingIn, err, broker, o.ClientID)
 }
 
@@ -629,7 +632,6 @@ func (s *session) goodbye() {
 		topic, payload := u.o.State(false)
 		if err := s.sendAndWait(context.Background(), Message{topic, payload}, true, u.o.StopTimeout/2); err != nil {
 			u.log.Warn("the broker did not confirm the offline state; its last will says it", "err", err)
-			s.conn.end(err)
 			return
 		}
 	}

@@ -17,6 +17,7 @@
 package uplink
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -244,9 +245,9 @@ func (o *Options) complete() ([]*url.URL, error) {
 	if o.Window < 0 || o.Window > maxWindow {
 		return nil, fmt.Errorf("the window must be 1 to %d messages, not %d", maxWindow, o.Window)
 	}
-	o.Window = cmpOr(o.Window, defaultWindow)
-	o.WindowBytes = cmpOr(max(o.WindowBytes, 0), defaultWindowBytes)
-	o.KeepAlive = cmpOr(o.KeepAlive, defaultKeepAlive)
+	o.Window = cmp.Or(o.Window, defaultWindow)
+	o.WindowBytes = cmp.Or(max(o.WindowBytes, 0), defaultWindowBytes)
+	o.KeepAlive = cmp.Or(o.KeepAlive, defaultKeepAlive)
 	if o.KeepAlive < time.Second || o.KeepAlive > maxKeepAlive {
 		return nil, fmt.Errorf("the keep-alive must be 1 s to %s, not %s", maxKeepAlive, o.KeepAlive)
 	}
@@ -260,20 +261,13 @@ func (o *Options) complete() ([]*url.URL, error) {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("a time of the uplink is negative: %s", *d.value)
 		}
-		*d.value = cmpOr(*d.value, d.fallback)
+		*d.value = cmp.Or(*d.value, d.fallback)
 	}
 	o.RetryMax = max(o.RetryMin, o.RetryMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return brokers, nil
-}
-
-func cmpOr[T int | time.Duration](v, fallback T) T {
-	if v == 0 {
-		return fallback
-	}
-	return v
 }
 
 // brokerPorts are the accepted schemes and their default ports.

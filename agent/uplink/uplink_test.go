@@ -476,6 +476,23 @@ func TestBrokerListFailOver(t *testing.T) {
 	require.Equal(t, "tcp://"+first.addr, u.Status().Broker)
 }
 
+// TestUselessBroker: one that lets the client in and drops it at its first
+// event is passed over for the next of the list.
+func TestUselessBroker(t *testing.T) {
+	t.Parallel()
+	useless := newRawBroker(t)
+	b := embed(t, "127.0.0.1:0", nil, nil)
+	s := newSpool(t)
+	record(t, s, event.Urgent, 10, 100)
+	u, _ := start(t, s, (&agent{}).options(t, "tcp://"+useless.addr, "tcp://"+b.addr))
+	c := useless.welcome()
+	c.expect()
+	require.NoError(t, c.Close())
+	eventually(t, func() bool { return backlog(s) == 0 })
+	requireEvents(t, b.all(), event.Urgent, 10, 100)
+	require.Equal(t, "tcp://"+b.addr, u.Status().Broker)
+}
+
 // TestCutAgainAndAgain sends many events over a line that breaks all the time.
 func TestCutAgainAndAgain(t *testing.T) {
 	t.Parallel()
@@ -495,7 +512,9 @@ func TestCutAgainAndAgain(t *testing.T) {
 	s := newSpool(t)
 	record(t, s, event.Routine, events*4/5, size)
 	record(t, s, event.Urgent, events/10, size)
-	u, _ := start(t, s, (&agent{}).options(t, "tcp://"+p.addr))
+	o := (&agent{}).options(t, "tcp://"+p.addr)
+	o.RetryMax = time.Minute // sessions that deliver something must not make the pauses grow
+	u, _ := start(t, s, o)
 	began := time.Now()
 	record(t, s, event.Urgent, events/10, size) // while it goes on
 	eventually(t, func() bool { return backlog(s) == 0 })
@@ -610,7 +629,7 @@ func TestHeartbeat(t *testing.T) {
 	b := embed(t, "127.0.0.1:0", nil, nil)
 	a := &agent{}
 	o := a.options(t, "tcp://"+b.addr)
-	o.Heartbeat = 20 * time.Millisecond
+	o.Heartbeat, o.StopTimeout = 20*time.Millisecond, patience
 	_, stop := start(t, newSpool(t), o)
 	eventually(t, func() bool { return len(b.all()) > 5 })
 	stop()
@@ -634,6 +653,7 @@ func TestSpoolClosed(t *testing.T) {
 	select {
 	case err := <-ended:
 		require.ErrorIs(t, err, spool.ErrClosed)
+		eventually(t, func() bool { return len(b.willsSent()) == 1 }) // this is no orderly end
 	case <-time.After(patience):
 		t.Fatal("Run did not return")
 	}
@@ -644,7 +664,9 @@ func TestWebsocket(t *testing.T) {
 	b := embed(t, "127.0.0.1:0", &listeners.Config{Type: listeners.TypeWS}, nil)
 	s := newSpool(t)
 	record(t, s, event.Urgent, 200, 2000)
-	_, stop := start(t, s, (&agent{}).options(t, "ws://"+b.addr+"/mqtt"))
+	o := (&agent{}).options(t, "ws://"+b.addr+"/mqtt")
+	o.StopTimeout = patience
+	_, stop := start(t, s, o)
 	eventually(t, func() bool { return backlog(s) == 0 })
 	stop()
 	requireEvents(t, b.all(), event.Urgent, 200, 2000)
