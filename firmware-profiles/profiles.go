@@ -11,15 +11,19 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
 
@@ -63,7 +67,13 @@ type Profile struct {
 
 	file     string
 	source   []byte
+	driverAt ast.Node
 	settings ast.Node // nil if there are none
+
+	// decoding guards doc: one profile serves several devices at once, and the
+	// YAML library does not say that its trees may be shared.
+	decoding sync.Mutex
+	doc      *yamlfile.Document
 }
 
 // Product is a make of instrument.
@@ -82,23 +92,32 @@ type Caveat struct {
 // Source is the profile's text.
 func (p *Profile) Source() string { return string(p.source) }
 
-// Decode fills the driver's settings from the profile.
-func (p *Profile) Decode(settings any) error {
-	if p.settings == nil {
+// Decode fills the driver's settings from the profile. The error is a
+// yamlfile.Problems.
+func (p *Profile) Decode(settings any) error { return p.decode(p.settings, settings) }
+
+func (p *Profile) decode(n ast.Node, settings any) error {
+	if n == nil {
 		return nil
 	}
-	// The document is parsed again, so that problems are those of this call.
-	d := yamlfile.Parse(p.file, p.source)
-	d.Decode(p.settings, "settings", settings)
+	p.decoding.Lock()
+	defer p.decoding.Unlock()
+	d := p.doc.Fresh()
+	d.Decode(n, "settings", settings)
 	return d.Err()
 }
 
+// Lookup finds a driver by name.
+type Lookup func(name string) (drivers.Driver, bool)
+
 // Set is all profiles by name.
 type Set struct {
-	byName map[string]*Profile
-	// Problems are the errors of profile files on disk. The profiles of such a
-	// file are not in the set; everything else is.
-	Problems []error
+	byName  map[string]*Profile
+	builtIn map[string]*Profile
+	// Problems are what is wrong with the profile files on disk. The profiles of
+	// such files are not in the set; everything else is, and so is a built-in
+	// profile that such a file was to replace.
+	Problems yamlfile.Problems
 }
 
 // Load reads the embedded profiles, and those of a directory if dir is not
@@ -107,58 +126,130 @@ type Set struct {
 // read.
 func Load(dir string) (*Set, error) {
 	s := &Set{byName: map[string]*Profile{}}
-	if err := s.addAll(embedded, "", "built in"); err != nil {
+	if err := s.addAll(embedded, ""); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.Problems...); err != nil {
-		return nil, fmt.Errorf("built-in profiles: %w", err)
+	if len(s.Problems) > 0 {
+		return nil, fmt.Errorf("built-in profiles: %w", s.Problems)
 	}
+	s.builtIn = maps.Clone(s.byName)
 	if dir == "" {
 		return s, nil
 	}
-	if err := s.addAll(os.DirFS(dir), dir, "local: "); err != nil {
+	if err := s.addAll(os.DirFS(dir), dir); err != nil {
 		return nil, fmt.Errorf("read the profiles in %s: %w", dir, err)
 	}
 	return s, nil
 }
 
-func (s *Set) addAll(from fs.FS, dir, origin string) error {
-	names, err := fs.Glob(from, "*.yaml")
-	if err == nil && dir != "" {
-		_, err = fs.Stat(from, ".") // Glob is silent about a directory that is not there
-	}
+func (s *Set) addAll(from fs.FS, dir string) error {
+	entries, err := fs.ReadDir(from, ".")
 	if err != nil {
 		return err
 	}
-	if len(names) > maxProfiles {
-		return fmt.Errorf("%d files, at most %d are read", len(names), maxProfiles)
-	}
-	slices.Sort(names)
 	fromHere := map[string]string{}
-	for _, name := range names {
-		path := filepath.Join(dir, name)
-		b, err := readBounded(from, name)
-		if err != nil {
-			s.Problems = append(s.Problems, fmt.Errorf("read profile %s: %w", path, err))
+	read := 0
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".yaml") || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
-		p, err := Parse(path, b)
+		path := filepath.Join(dir, e.Name())
+		if read++; read > maxProfiles {
+			s.refuse(path, fmt.Sprintf("more than %d profiles in one directory", maxProfiles), "take some out; this one and those after it were not read")
+			break
+		}
+		b, err := readBounded(from, e.Name())
 		if err != nil {
-			s.Problems = append(s.Problems, err)
+			s.refuse(path, err.Error(), "")
+			continue
+		}
+		p, err := parseProfile(path, b)
+		if err != nil {
+			s.reject(p, err)
 			continue
 		}
 		if other, twice := fromHere[p.Name]; twice {
-			s.Problems = append(s.Problems, fmt.Errorf("%s: profile %s is in %s already; rename one of them", path, p.Name, other))
+			s.refuse(path, fmt.Sprintf("profile %s is in %s already", p.Name, other), "rename one of them; the other one is used")
 			continue
 		}
 		fromHere[p.Name] = path
-		p.Origin = origin
+		p.Origin = "built in"
 		if dir != "" {
-			p.Origin += path
+			p.Origin = "local: " + path
 		}
 		s.byName[p.Name] = p
 	}
 	return nil
+}
+
+func (s *Set) refuse(path, text, hint string) {
+	s.Problems = append(s.Problems, yamlfile.Problem{File: path, Text: text, Hint: hint})
+}
+
+// reject notes what is wrong with a profile, and that the built-in one of its
+// name stays, if there is one.
+func (s *Set) reject(p *Profile, err error) {
+	var problems yamlfile.Problems
+	if !errors.As(err, &problems) {
+		problems = yamlfile.Problems{{File: p.file, Text: err.Error()}}
+	}
+	s.Problems = append(s.Problems, problems...)
+	if _, replaces := s.builtIn[p.Name]; replaces {
+		s.refuse(p.file, fmt.Sprintf("the built-in profile %s is used instead of this file", p.Name), "")
+	}
+}
+
+// CheckDrivers tries each profile from disk with its driver. One that has none,
+// or settings that the driver refuses, goes to Problems, and the built-in
+// profile of its name comes back.
+func (s *Set) CheckDrivers(lookup Lookup) {
+	for _, name := range s.Names() {
+		p := s.byName[name]
+		if p == s.builtIn[name] {
+			continue
+		}
+		if err := p.checkDriver(lookup); err != nil {
+			delete(s.byName, name)
+			if b, ok := s.builtIn[name]; ok {
+				s.byName[name] = b
+			}
+			s.reject(p, err)
+		}
+	}
+}
+
+func (p *Profile) checkDriver(lookup Lookup) error {
+	d, ok := lookup(p.Driver)
+	if !ok {
+		doc := p.doc.Fresh()
+		doc.At(p.driverAt, fmt.Sprintf("there is no driver %q in this version", p.Driver), "")
+		return doc.Err()
+	}
+	decoded := true
+	_, err := d.New(func(settings any) error {
+		err := p.Decode(settings)
+		decoded = err == nil
+		return err
+	})
+	if err == nil || !decoded {
+		return err
+	}
+	doc := p.doc.Fresh()
+	doc.At(SettingAt(p.settings, p.driverAt, err), err.Error(), "")
+	return doc.Err()
+}
+
+// SettingAt is the place of the setting that a driver's error names, which it
+// begins with; else of all settings, or of otherwise if there are none.
+func SettingAt(settings, otherwise ast.Node, err error) ast.Node {
+	if settings == nil {
+		return otherwise
+	}
+	name, _, _ := strings.Cut(err.Error(), ":")
+	if at := yamlfile.Value(settings, name); at != nil {
+		return at
+	}
+	return settings
 }
 
 func readBounded(from fs.FS, name string) ([]byte, error) {
@@ -166,10 +257,15 @@ func readBounded(from fs.FS, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if st.Size() > yamlfile.MaxBytes {
-		return nil, fmt.Errorf("%d bytes, at most %d are read", st.Size(), yamlfile.MaxBytes)
+	if !st.Mode().IsRegular() { // opening a pipe would wait for ever
+		return nil, errors.New("not a file")
 	}
-	return fs.ReadFile(from, name)
+	f, err := from.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // opened for reading only
+	return io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes+1))
 }
 
 // Get returns a profile by name.
@@ -191,11 +287,20 @@ func (s *Set) Names() []string {
 // Parse reads one profile. The error is a yamlfile.Problems with everything
 // that is wrong. The driver's settings are checked by the driver, later.
 func Parse(file string, b []byte) (*Profile, error) {
-	d := yamlfile.Parse(file, b)
-	if d.Root() == nil {
-		return nil, d.Err()
+	p, err := parseProfile(file, b)
+	if err != nil {
+		return nil, err
 	}
-	p := &Profile{file: file, source: b, Link: map[string]string{}}
+	return p, nil
+}
+
+// parseProfile gives what it could read beside an error too.
+func parseProfile(file string, b []byte) (*Profile, error) {
+	d := yamlfile.Parse(file, b)
+	p := &Profile{file: file, source: b, doc: d, Link: map[string]string{}}
+	if d.Root() == nil {
+		return p, d.Err()
+	}
 	text := func(to *string, what string) func(ast.Node) {
 		return func(n ast.Node) { *to, _ = d.Text(n, what) }
 	}
@@ -207,7 +312,10 @@ func Parse(file string, b []byte) (*Profile, error) {
 			}
 		}},
 		yamlfile.Key{Name: "summary", Required: true, Read: text(&p.Summary, "summary")},
-		yamlfile.Key{Name: "driver", Required: true, Read: text(&p.Driver, "driver")},
+		yamlfile.Key{Name: "driver", Required: true, Read: func(n ast.Node) {
+			p.Driver, _ = d.Text(n, "driver")
+			p.driverAt = n
+		}},
 		yamlfile.Key{Name: "evidence", Required: true, Read: func(n ast.Node) {
 			p.Evidence, _ = d.Text(n, "evidence")
 			if levels := []string{"verified", "documented", "assumed"}; !slices.Contains(levels, p.Evidence) {
@@ -241,16 +349,11 @@ func Parse(file string, b []byte) (*Profile, error) {
 		}},
 		yamlfile.Key{Name: "vectors", Read: func(n ast.Node) {
 			d.Sequence(n, "vectors", maxVectors, func(n ast.Node) {
-				if v, ok := parseVector(d, n); ok {
-					p.Vectors = append(p.Vectors, v)
-				}
+				p.Vectors = append(p.Vectors, parseVector(d, n, p.Vectors))
 			})
 		}},
 	)
-	if err := d.Err(); err != nil {
-		return nil, err
-	}
-	return p, nil
+	return p, d.Err()
 }
 
 // NameRule says what ValidName takes.

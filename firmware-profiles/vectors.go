@@ -40,9 +40,14 @@ type Expected struct {
 	Data map[string]any
 }
 
-func parseVector(d *yamlfile.Document, n ast.Node) (v Vector, ok bool) {
+func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 	d.Mapping(n, "a vector",
-		yamlfile.Key{Name: "name", Required: true, Read: func(n ast.Node) { v.Name, _ = d.Text(n, "name") }},
+		yamlfile.Key{Name: "name", Required: true, Read: func(n ast.Node) {
+			v.Name, _ = d.Text(n, "name")
+			if slices.ContainsFunc(before, func(b Vector) bool { return b.Name == v.Name }) {
+				d.At(n, fmt.Sprintf("there is a vector %q already", v.Name), "give each its own name")
+			}
+		}},
 		yamlfile.Key{Name: "settings", Read: func(n ast.Node) { v.settings = n }},
 		yamlfile.Key{Name: "input", Required: true, Read: func(n ast.Node) {
 			text, isText := d.Text(n, "input")
@@ -74,7 +79,7 @@ func parseVector(d *yamlfile.Document, n ast.Node) (v Vector, ok bool) {
 		}},
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
-	return v, true
+	return v
 }
 
 // maxMoment bounds a script's length in time.
@@ -113,44 +118,66 @@ func parseScript(text string) ([]drivers.Chunk, error) {
 	return script, nil
 }
 
-// Check runs a vector: it plays the input into the profile's driver and compares
-// what comes out. The error says the first thing that differs.
-func (p *Profile) Check(d drivers.Driver, v Vector) error {
+// VectorResult is how a vector came out.
+type VectorResult struct {
+	Vector string
+	// Err says the first thing that differs from what is expected; nil if
+	// nothing does.
+	Err error
+}
+
+// Check runs every vector: it plays the input into the profile's driver and
+// compares what comes out.
+func (p *Profile) Check(lookup Lookup) []VectorResult {
+	results := make([]VectorResult, 0, len(p.Vectors))
+	for _, v := range p.Vectors {
+		results = append(results, VectorResult{v.Name, p.check(lookup, v)})
+	}
+	return results
+}
+
+func (p *Profile) check(lookup Lookup, v Vector) error {
+	d, ok := lookup(p.Driver)
+	if !ok {
+		return fmt.Errorf("profile %s: there is no driver %q in this version", p.Name, p.Driver)
+	}
+	if err := play(p, d, v); err != nil {
+		return fmt.Errorf("profile %s: vector %q: %w", p.Name, v.Name, err)
+	}
+	return nil
+}
+
+func play(p *Profile, d drivers.Driver, v Vector) error {
 	instrument, err := d.New(func(settings any) error {
 		if err := p.Decode(settings); err != nil {
 			return err
 		}
-		if v.settings == nil {
-			return nil
-		}
-		doc := yamlfile.Parse(p.file, p.source)
-		doc.Decode(v.settings, "settings", settings)
-		return doc.Err()
+		return p.decode(v.settings, settings)
 	})
 	if err != nil {
-		return fmt.Errorf("vector %q: %w", v.Name, err)
+		return err
 	}
 	played, err := drivers.Play(context.Background(), instrument, v.Script)
 	if err != nil {
-		return fmt.Errorf("vector %q: %w", v.Name, err)
+		return err
 	}
 	for i, o := range played.Observations {
 		if i >= len(v.Expect) {
-			return fmt.Errorf("vector %q: unexpected event %d, %s: %s", v.Name, i+1, o.Data.Type(), asJSON(o.Data))
+			return fmt.Errorf("unexpected event %d, %s: %s", i+1, o.Data.Type(), asJSON(o.Data))
 		}
 		if err := matches(v.Expect[i], o); err != nil {
-			return fmt.Errorf("vector %q: event %d: %w", v.Name, i+1, err)
+			return fmt.Errorf("event %d: %w", i+1, err)
 		}
 	}
 	if n := len(played.Observations); n < len(v.Expect) {
-		return fmt.Errorf("vector %q: event %d, %s, did not come", v.Name, n+1, v.Expect[n].Type)
+		return fmt.Errorf("event %d, %s, did not come", n+1, v.Expect[n].Type)
 	}
 	if n := len(played.Unparsed); n != v.Unparsed {
 		var why []string
 		for _, u := range played.Unparsed {
 			why = append(why, fmt.Sprintf("%q: %s", u.Raw, u.Reason))
 		}
-		return fmt.Errorf("vector %q: %d pieces were not understood, want %d: %s", v.Name, n, v.Unparsed, strings.Join(why, "; "))
+		return fmt.Errorf("%d pieces were not understood, want %d: %s", n, v.Unparsed, strings.Join(why, "; "))
 	}
 	return nil
 }
