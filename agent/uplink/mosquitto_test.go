@@ -263,3 +263,30 @@ func TestMosquittoKilled(t *testing.T) {
 	}
 	t.Logf("%d duplicates after %d kills", duplicates, kills)
 }
+
+// TestMosquittoConfirmsWhatItDrops holds the limit of MQTT 3.1.1 that the
+// documents warn of: a PUBACK is all there is, and mosquitto gives it for what
+// it throws away, too. If this fails, the warning can go.
+func TestMosquittoConfirmsWhatItDrops(t *testing.T) {
+	t.Parallel()
+	acl := filepath.Join(t.TempDir(), "acl")
+	require.NoError(t, os.WriteFile(acl, []byte("topic read #\ntopic write "+stateTopic+"\n"), 0o600))
+	for name, lines := range map[string][]string{
+		"no right to the topic": {"allow_anonymous true", "acl_file " + acl},
+		"size limit":            {"allow_anonymous true", "message_size_limit 100"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := startMosquitto(t, lines...)
+			sub := m.subscribe(nil)
+			s := newSpool(t)
+			record(t, s, event.Urgent, 3, 600)
+			o := (&agent{}).options(t, "tcp://"+m.addr)
+			o.StopTimeout = patience
+			_, stop := start(t, s, o)
+			eventually(t, func() bool { return backlog(s) == 0 })
+			stop()
+			eventually(t, func() bool { return sub.has(stateTopic, stateBody(false, 1)) })
+			require.Zero(t, requireEvents(t, sub.all(), event.Urgent, 0, 600))
+		})
+	}
+}
