@@ -51,7 +51,7 @@ fuzz: ## Fuzz every decoder, FUZZTIME each (default 1m)
 	@set -e; for pkg in $$(go list ./...); do \
 		for f in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
 			echo "== $$pkg $$f"; \
-			go test -run '^$$' -fuzz "^$$f$$" -fuzztime $(or $(FUZZTIME),1m) $$pkg; \
+			go test -run '^$$' -fuzz "^$$f\$$" -fuzzminimizetime 10x -fuzztime $(or $(FUZZTIME),1m) $$pkg; \
 		done; \
 	done
 
