@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,8 +36,9 @@ const (
 	aliveEvery = 30 * time.Second
 	// recordRetry spaces the attempts to write while the disk refuses.
 	recordRetry = time.Second
-	// stopGrace bounds how long a stop may wait for a disk that refuses.
-	stopGrace = 5 * time.Second
+	// stopGrace bounds how long a stop may wait for a disk that refuses. It is
+	// longer than the time that a driver gets to come to rest.
+	stopGrace = 10 * time.Second
 )
 
 // Options are what a command gives to Run.
@@ -71,20 +73,27 @@ type Agent struct {
 	cfg     *config.Config
 	devices map[string]*device // by "lane/id"
 	uplink  *uplinkRun         // nil without an mqtt section
-	// refused is why the disk does not take events now; empty when it does.
+	// waiting counts the events that wait for the disk, and refused is why.
+	waiting int
 	refused string
 	// refusedConfig is why the last reload was refused.
 	refusedConfig []string
 
-	stdout sync.Mutex
+	// publishing keeps retained states in order: a state is made and handed over
+	// under it.
+	publishing sync.Mutex
+
+	printer *printer // nil if nothing is printed
 }
 
 // device is one supervised device and the means to stop it.
 type device struct {
 	cfg  config.Device
 	sup  *supervise.Supervisor
+	ctx  context.Context
 	stop context.CancelFunc
 	done chan struct{}
+	gone bool // replaced or taken out; guarded by Agent.publishing
 }
 
 // Run runs an agent until ctx ends, whose cause is recorded as the reason, and
@@ -109,6 +118,10 @@ func Run(ctx context.Context, o Options) error {
 		opts: o, log: o.Log, site: cfg.Site, spool: sp, cfg: cfg, life: life,
 		began: time.Now(), devices: map[string]*device{},
 	}
+	if o.Stdout != nil {
+		a.printer = newPrinter(o.Stdout, o.Log, sp.Stats())
+		defer a.printer.close()
+	}
 	err = a.run(ctx, die)
 	if closeErr := sp.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the spool: %w", closeErr)
@@ -117,7 +130,7 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
-	id, previous, lastAlive, err := openIdentity(a.cfg.SpoolDir)
+	id, previous, lastAlive, err := a.openIdentity(ctx)
 	if err != nil {
 		return err
 	}
@@ -130,21 +143,31 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 		t := event.At(lastAlive)
 		started.LastAlive = &t
 	}
-	// On a disk that refuses, this waits: an agent that can't record must not
-	// look as if it did. A stop ends the wait.
 	stopWaiting := context.AfterFunc(ctx, func() { time.AfterFunc(stopGrace, die) })
 	defer stopWaiting()
+	// The devices are told as "connecting" before anything else, so that what the
+	// broker keeps from the last run does not count as their state now. And the
+	// delivery begins first: it is what gives a full disk its room back.
+	var devices []*device
+	for _, d := range a.cfg.Devices() {
+		devices = append(devices, a.addDevice(d))
+	}
+	if err := a.knowDevices(); err != nil {
+		a.log.Warn("the list of devices is not on disk yet", "err", err)
+	}
+	if err := a.startUplink(); err != nil {
+		return err
+	}
+	defer a.stopUplink()
+	// On a disk that refuses, this waits: an agent that can't record must not
+	// look as if it did. A stop ends the wait.
 	if err := a.recordOwn(started); err != nil {
 		return err
 	}
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
 		"previous_stop", previous, "devices", started.Devices)
-
-	if err := a.startUplink(); err != nil {
-		return err
-	}
-	for _, d := range a.cfg.Devices() {
-		a.startDevice(d)
+	for _, d := range devices {
+		d.start()
 	}
 	a.loop(ctx)
 
@@ -183,6 +206,9 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 			last = now
 			a.recordLosses()
+			if err := a.id.retry(); err != nil {
+				a.log.Debug("the agent's identity is not on disk", "err", err)
+			}
 			if now.Sub(alive) >= aliveEvery {
 				alive = now
 				if err := a.id.alive(now); err != nil {
@@ -237,26 +263,41 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 	}
 	draft, err := event.NewDraft(h, o.Data)
 	if err != nil {
-		return fmt.Errorf("encode %s: %w", o.Data.Type(), err)
+		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
+		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
 	var line []byte
 	encode := func(seq uint64) ([]byte, error) {
 		line = draft.Encode(seq)
 		return line, nil
 	}
+	waits := false
 	for {
-		_, err := a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		seq, err := a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
 		if err == nil {
-			a.setRefused("")
-			return a.print(line)
+			if waits {
+				a.setRefused(-1, "")
+			}
+			if a.printer != nil {
+				a.printer.add(draft.Class(), seq, line)
+			}
+			return nil
 		}
-		if errors.Is(err, spool.ErrTooLarge) {
-			return fmt.Errorf("record %s: %w", o.Data.Type(), err) // waiting would not help
+		if errors.Is(err, spool.ErrTooLarge) { // waiting would not help
+			a.log.Error("event lost: it is too large", "source", source, "type", o.Data.Type(), "err", err)
+			return fmt.Errorf("%w: record %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 		}
 		if a.life.Err() != nil {
+			a.log.Error("event lost: the agent stops while the disk does not take events",
+				"source", source, "type", o.Data.Type(), "time", o.Time, "err", err)
 			return fmt.Errorf("record %s: the agent has stopped: %w", o.Data.Type(), err)
 		}
-		a.setRefused(err.Error())
+		if waits {
+			a.setRefused(0, err.Error())
+		} else {
+			a.setRefused(1, err.Error())
+			waits = true
+		}
 		select {
 		case <-a.life.Done():
 		case <-time.After(recordRetry):
@@ -277,17 +318,23 @@ func (a *Agent) try(d event.Data) {
 	}
 }
 
-// setRefused notes why the disk refuses events, logging only the change.
-func (a *Agent) setRefused(why string) {
+// setRefused notes that more or fewer events wait for the disk, and why. Only the
+// first to wait and the last to get through are logged: one class may find room
+// while the other does not.
+func (a *Agent) setRefused(more int, why string) {
 	a.mu.Lock()
-	was := a.refused
-	a.refused = why
+	before := a.waiting
+	a.waiting += more
+	after := a.waiting
+	if why != "" || after == 0 {
+		a.refused = why
+	}
 	a.mu.Unlock()
 	switch {
-	case why != "" && was == "":
+	case before == 0 && after > 0:
 		a.log.Error("the disk does not take events; instruments wait", "err", why,
 			"hint", "free space on the disk of the spool directory, or replace the disk")
-	case why == "" && was != "":
+	case before > 0 && after == 0:
 		a.log.Info("the disk takes events again")
 	default:
 		return
@@ -295,30 +342,12 @@ func (a *Agent) setRefused(why string) {
 	a.publishState()
 }
 
-// print writes one event to standard output, if that was asked for.
-func (a *Agent) print(line []byte) error {
-	if a.opts.Stdout == nil {
-		return nil
-	}
-	a.stdout.Lock()
-	defer a.stdout.Unlock()
-	if a.opts.Stdout == nil {
-		return nil
-	}
-	if _, err := a.opts.Stdout.Write(append(line, '\n')); err != nil {
-		// The events are safe in the spool; whoever read along has left.
-		a.log.Warn("standard output is gone; events are no longer printed", "err", err)
-		a.opts.Stdout = nil
-	}
-	return nil
-}
-
-// startDevice starts to supervise a device.
-func (a *Agent) startDevice(c config.Device) {
+// addDevice makes a device, which start sets going.
+func (a *Agent) addDevice(c config.Device) *device {
 	source := event.Source(a.site, c.Lane, c.ID)
 	log := a.log.With("lane", c.Lane, "device", c.ID)
 	ctx, stop := context.WithCancel(a.life)
-	d := &device{cfg: c, stop: stop, done: make(chan struct{})}
+	d := &device{cfg: c, ctx: ctx, stop: stop, done: make(chan struct{})}
 	d.sup = supervise.New(supervise.Device{
 		Lane: c.Lane, ID: c.ID, Profile: c.Profile.Name,
 		Endpoint: c.Endpoint, Silence: c.Silence, New: c.New,
@@ -331,9 +360,14 @@ func (a *Agent) startDevice(c config.Device) {
 	a.devices[c.Lane+"/"+c.ID] = d
 	a.mu.Unlock()
 	a.publishDevice(d)
+	return d
+}
+
+// start begins to supervise a device.
+func (d *device) start() {
 	go func() {
 		defer close(d.done)
-		d.sup.Run(ctx)
+		d.sup.Run(d.ctx)
 	}()
 }
 
@@ -354,6 +388,11 @@ func (a *Agent) stopDevices(choose func(*device) bool) {
 	}
 	for _, d := range chosen {
 		<-d.done
+	}
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
+	for _, d := range chosen {
+		d.gone = true
 	}
 }
 
@@ -377,7 +416,7 @@ func (a *Agent) reload() {
 	if err != nil {
 		a.log.Error("reload refused, the old configuration goes on", "err", err)
 		a.mu.Lock()
-		a.refusedConfig = []string{"the configuration file is not valid and was not loaded: " + err.Error()}
+		a.refusedConfig = []string{"the configuration file is not valid and was not loaded: " + strings.Join(config.Lines(err), "; ")}
 		a.mu.Unlock()
 		a.try(event.AgentConfigChanged{
 			Applied: false, ConfigSHA256: a.cfg.SHA256, Problems: config.Lines(err),
@@ -385,6 +424,9 @@ func (a *Agent) reload() {
 		})
 		a.publishState()
 		return
+	}
+	for _, w := range next.Warnings {
+		a.log.Warn("configuration", "warning", w.String())
 	}
 	changed := event.AgentConfigChanged{
 		Applied: true, ConfigSHA256: next.SHA256, Problems: a.needsRestart(next),
@@ -419,9 +461,6 @@ func (a *Agent) reload() {
 		"removed", changed.Removed, "restart_needed_for", changed.Problems)
 
 	a.stopDevices(func(d *device) bool { return !keep[d.cfg.Lane+"/"+d.cfg.ID] })
-	for _, key := range changed.Removed {
-		a.publishRemoved(key)
-	}
 	restartUplink := !next.MQTT.Equal(a.cfg.MQTT)
 	if restartUplink {
 		a.stopUplink()
@@ -430,8 +469,14 @@ func (a *Agent) reload() {
 	// What needs a restart holds for the life of the process.
 	next.Site, next.SpoolDir, next.Log = a.cfg.Site, a.cfg.SpoolDir, a.cfg.Log
 	a.cfg = next
-	a.refusedConfig = changed.Problems
+	a.refusedConfig = slices.Clone(changed.Problems)
 	a.mu.Unlock()
+	if err := a.knowDevices(); err != nil {
+		a.log.Warn("the list of devices is not on disk yet", "err", err)
+	}
+	for _, source := range a.removed() {
+		a.publishRemoved(source)
+	}
 	if restartUplink {
 		if err := a.startUplink(); err != nil {
 			changed.Problems = append(changed.Problems, err.Error())
@@ -439,7 +484,7 @@ func (a *Agent) reload() {
 		}
 	}
 	for _, d := range start {
-		a.startDevice(d)
+		a.addDevice(d).start()
 	}
 	a.try(changed)
 	a.publishState()

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"encoding/json"
@@ -9,8 +10,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -29,45 +32,82 @@ type identity struct {
 		Session uint64 `json:"session"`
 		// Running is true from start to orderly stop.
 		Running bool `json:"running"`
+		// Devices are the sources of the devices that were configured at some
+		// time, the latest last.
+		Devices []string `json:"devices,omitempty"`
 	}
+	dirty bool // the disk did not take the last change
 }
 
+// maxKnownDevices bounds how many devices are remembered, those of the
+// configuration included.
+const maxKnownDevices = 512
+
 // openIdentity reads the identity, or makes one. previous is "none", "clean",
-// "unclean" or "damaged" (the file could not be read and a new id was made), and lastAlive the last sign of life before this start.
+// "unclean" or "damaged" (the file could not be read and a new id was made), and
+// lastAlive the last sign of life before this start. The error of a disk that
+// refuses to write comes with the identity.
 func openIdentity(dir string) (id *identity, previous string, lastAlive time.Time, err error) {
 	id = &identity{path: filepath.Join(dir, identityFile)}
 	b, err := os.ReadFile(id.path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		previous = "none"
-		id.kept.Agent, err = newAgentID()
-		if err != nil {
-			return nil, "", time.Time{}, err
-		}
-	case err != nil:
+	case errors.Is(err, fs.ErrPermission):
 		return nil, "", time.Time{}, fmt.Errorf("read the agent's identity: %w", err)
 	default:
-		st, statErr := os.Stat(id.path)
-		if statErr == nil {
+		if st, statErr := os.Stat(id.path); statErr == nil {
 			lastAlive = st.ModTime()
 		}
 		previous = "clean"
-		if err := json.Unmarshal(b, &id.kept); err != nil || id.kept.Agent == "" {
+		if err != nil || json.Unmarshal(b, &id.kept) != nil || id.kept.Agent == "" {
 			// A damaged file must not keep the lane unobserved. It is kept for a
 			// person to look at; the agent goes on under a new id.
 			previous = "damaged"
 			if err := os.Rename(id.path, id.path+".damaged"); err != nil {
 				return nil, "", time.Time{}, fmt.Errorf("move the damaged %s aside: %w", id.path, err)
 			}
-			if id.kept.Agent, err = newAgentID(); err != nil {
-				return nil, "", time.Time{}, err
-			}
+			id.kept.Agent = ""
 		} else if id.kept.Running {
 			previous = "unclean"
 		}
 	}
+	if id.kept.Agent == "" {
+		if id.kept.Agent, err = newAgentID(); err != nil {
+			return nil, "", time.Time{}, err
+		}
+	}
 	id.kept.Running = true
 	return id, previous, lastAlive, id.write()
+}
+
+// openIdentity opens the identity. A full disk must not end the agent: a new
+// identity waits for room, since events must not go out under a name that the
+// next start does not know, and a known one is written later.
+func (a *Agent) openIdentity(ctx context.Context) (*identity, string, time.Time, error) {
+	id, previous, lastAlive, err := openIdentity(a.cfg.SpoolDir)
+	if err == nil || id == nil {
+		return id, previous, lastAlive, err
+	}
+	if previous == "clean" || previous == "unclean" {
+		a.log.Warn("the disk does not take the agent's identity now", "err", err)
+		return id, previous, lastAlive, nil
+	}
+	if !errors.Is(err, syscall.ENOSPC) && !errors.Is(err, syscall.EDQUOT) {
+		return nil, "", time.Time{}, err
+	}
+	a.log.Error("the disk does not take the agent's identity; the agent waits", "err", err,
+		"hint", "free space on the disk of the spool directory")
+	for err != nil {
+		select {
+		case <-ctx.Done():
+			return nil, "", time.Time{}, err
+		case <-time.After(recordRetry):
+			err = id.retry()
+		}
+	}
+	a.log.Info("the disk takes the agent's identity again")
+	return id, previous, lastAlive, nil
 }
 
 // newAgentID makes a name that a person can recognise and that no other agent
@@ -99,27 +139,63 @@ func newAgentID() (string, error) {
 
 // write replaces the file so that a power cut leaves the old or the new one.
 func (id *identity) write() error {
+	id.dirty = true
 	b, err := json.MarshalIndent(id.kept, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write the agent's identity: %w", err)
 	}
-	f, err := os.CreateTemp(filepath.Dir(id.path), identityFile+".*")
+	// One name, so that kills in between leave one file at the most.
+	next := id.path + ".new"
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return fmt.Errorf("write the agent's identity: %w", err)
 	}
 	_, err = f.Write(append(b, '\n'))
 	err = errors.Join(err, f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), id.path)
+		err = os.Rename(next, id.path)
 	}
 	if err == nil {
 		err = syncDir(filepath.Dir(id.path))
 	}
 	if err != nil {
-		_ = os.Remove(f.Name()) // already failing; a left-over temporary file does no harm
+		_ = os.Remove(next) // already failing; a left-over temporary file does no harm
 		return fmt.Errorf("write the agent's identity: %w", err)
 	}
+	id.dirty = false
 	return nil
+}
+
+// retry writes what the disk did not take before.
+func (id *identity) retry() error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	if !id.dirty {
+		return nil
+	}
+	return id.write()
+}
+
+// know remembers devices by their sources.
+func (id *identity) know(devices []string) error {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	before := id.kept.Devices
+	list := slices.DeleteFunc(slices.Clone(before), func(s string) bool { return slices.Contains(devices, s) })
+	list = append(list, devices...)
+	list = list[max(0, len(list)-maxKnownDevices):]
+	if slices.Equal(list, before) {
+		return nil
+	}
+	id.kept.Devices = list
+	return id.write()
+}
+
+// known lists the devices that are remembered.
+func (id *identity) known() []string {
+	id.mu.Lock()
+	defer id.mu.Unlock()
+	return slices.Clone(id.kept.Devices)
 }
 
 func syncDir(dir string) error {

@@ -43,6 +43,9 @@ func (a *Agent) startUplink() error {
 			for _, d := range a.deviceList() {
 				list = append(list, a.deviceMessage(d))
 			}
+			for _, source := range a.removed() {
+				list = append(list, a.removedMessage(source))
+			}
 			return list
 		},
 		Log: a.log.With("part", "uplink"),
@@ -114,7 +117,7 @@ func (a *Agent) encodeState(online bool, session uint64) (topic string, payload 
 		t := event.At(oldest)
 		s.OldestUnsent = &t
 	}
-	return a.encodeSnapshot(event.AgentLane, a.id.kept.Agent, now, s)
+	return a.encodeSnapshot(event.Source(a.site, event.AgentLane, a.id.kept.Agent), now, s)
 }
 
 // problems lists what is wrong now, in words.
@@ -138,10 +141,10 @@ func (a *Agent) problems() []string {
 }
 
 // encodeSnapshot makes a retained state document.
-func (a *Agent) encodeSnapshot(lane, dev string, now time.Time, d event.Data) (topic string, payload []byte) {
+func (a *Agent) encodeSnapshot(source string, now time.Time, d event.Data) (topic string, payload []byte) {
 	sync, maxError := a.clock.quality(now)
 	topic, payload, err := event.EncodeState(event.Header{
-		ID: uuid.NewString(), Source: event.Source(a.site, lane, dev), Agent: a.id.kept.Agent,
+		ID: uuid.NewString(), Source: source, Agent: a.id.kept.Agent,
 		Time: event.At(now), RecordedTime: event.At(now), ClockSync: sync, ClockMaxErrorMs: maxError,
 	}, d)
 	if err != nil {
@@ -152,33 +155,70 @@ func (a *Agent) encodeSnapshot(lane, dev string, now time.Time, d event.Data) (t
 }
 
 func (a *Agent) deviceMessage(d *device) uplink.Message {
-	topic, payload := a.encodeSnapshot(d.cfg.Lane, d.cfg.ID, time.Now(), d.sup.State())
+	topic, payload := a.encodeSnapshot(event.Source(a.site, d.cfg.Lane, d.cfg.ID), time.Now(), d.sup.State())
 	return uplink.Message{Topic: topic, Payload: payload}
 }
 
 // publishDevice sends the state of a device, if there is a broker now; the
 // uplink asks for all of them at each new session.
 func (a *Agent) publishDevice(d *device) {
-	if up := a.currentUplink(); up != nil {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
+	if up := a.currentUplink(); up != nil && !d.gone {
 		up.PublishState(a.deviceMessage(d))
 	}
 }
 
-// publishRemoved tells that a device is no longer part of the configuration.
-func (a *Agent) publishRemoved(key string) {
-	up := a.currentUplink()
-	if up == nil {
-		return
+// knowDevices notes the configured devices, for the time when they are no longer
+// configured.
+func (a *Agent) knowDevices() error {
+	var now []string
+	for _, d := range a.cfg.Devices() {
+		now = append(now, event.Source(a.site, d.Lane, d.ID))
 	}
-	lane, id, _ := strings.Cut(key, "/")
-	topic, payload := a.encodeSnapshot(lane, id, time.Now(), event.DeviceState{
-		State: "removed", Since: event.At(time.Now()), Detail: "no longer in the agent's configuration",
+	return a.id.know(now)
+}
+
+// removed lists the devices of this site that are no longer configured, now or
+// since an earlier run. The broker keeps their last states, and "online" must
+// not stand there for a device that nobody reads.
+func (a *Agent) removed() []string {
+	configured := map[string]bool{}
+	a.mu.Lock()
+	for _, d := range a.cfg.Devices() {
+		configured[event.Source(a.site, d.Lane, d.ID)] = true
+	}
+	a.mu.Unlock()
+	var list []string
+	for _, source := range a.id.known() {
+		if !configured[source] && strings.HasPrefix(source, "/"+a.site+"/") {
+			list = append(list, source)
+		}
+	}
+	return list
+}
+
+func (a *Agent) removedMessage(source string) uplink.Message {
+	now := time.Now()
+	topic, payload := a.encodeSnapshot(source, now, event.DeviceState{
+		State: "removed", Since: event.At(now), Detail: "no longer in the agent's configuration",
 	})
-	up.PublishState(uplink.Message{Topic: topic, Payload: payload})
+	return uplink.Message{Topic: topic, Payload: payload}
+}
+
+// publishRemoved tells that a device is no longer part of the configuration.
+func (a *Agent) publishRemoved(source string) {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
+	if up := a.currentUplink(); up != nil {
+		up.PublishState(a.removedMessage(source))
+	}
 }
 
 // publishState sends the agent's own state.
 func (a *Agent) publishState() {
+	a.publishing.Lock()
+	defer a.publishing.Unlock()
 	if up := a.currentUplink(); up != nil {
 		topic, payload := a.encodeState(true, a.id.session())
 		up.PublishState(uplink.Message{Topic: topic, Payload: payload})
