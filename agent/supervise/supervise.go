@@ -34,6 +34,9 @@ const (
 	// stopGrace is how long a driver may take to come back after it was told
 	// to stop; then its link is closed under it.
 	stopGrace = 3 * time.Second
+	// heldUp is how long an Emit may take before the silence of its device is
+	// counted from its return.
+	heldUp = time.Second
 	// unparsedEvery spaces device.unparsed events.
 	unparsedEvery = time.Minute
 	// unparsedSamples and unparsedBytes bound what one of them carries.
@@ -54,10 +57,14 @@ type Device struct {
 	New func() (drivers.Instrument, error)
 }
 
+// ErrUnrecordable marks an error of Hooks.Emit that lies in the observation
+// itself: it is lost, and waiting would not help.
+var ErrUnrecordable = errors.New("the observation can't be recorded and is lost")
+
 // Hooks are what the agent lends a supervisor.
 type Hooks struct {
 	// Emit makes an observation of this device durable. It returns an error
-	// only when the agent is at its end.
+	// only when the agent is at its end, or an ErrUnrecordable.
 	Emit func(drivers.Observation) error
 	// Changed is called, from any goroutine, when State would say something new.
 	Changed func()
@@ -74,6 +81,7 @@ type Supervisor struct {
 	lastValid time.Time // with monotonic reading; zero if none yet
 	announced string    // the last state that went out as an event
 	emitting  int       // calls of Emit in progress
+	held      time.Time // when an Emit that was held up last returned
 	bytes     int64     // bytes since lastValid
 	unparsed  struct {
 		since   int64 // since the last event
@@ -112,7 +120,11 @@ func (s *Supervisor) Run(ctx context.Context) {
 	var instrument drivers.Instrument
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := s.session(ctx, &instrument)
+		err := s.contain(func() error { return s.session(ctx, &instrument) })
+		var failed *driverFailure
+		if errors.As(err, &failed) {
+			instrument = nil // its state can't be trusted
+		}
 		s.flushUnparsed(true)
 		if ctx.Err() != nil {
 			return
@@ -182,8 +194,7 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 		case err := <-done:
 			closeErr := conn.Close()
 			var failed *driverFailure
-			if errors.As(err, &failed) {
-				*instrument = nil // its state can't be trusted
+			if errors.As(err, &failed) || errors.Is(err, ErrUnrecordable) {
 				return err
 			}
 			if cause := context.Cause(sessionCtx); cause != nil {
@@ -202,14 +213,13 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 				s.silent()
 				end(errSilent)
 				if err := s.stop(watched, done); err != nil {
-					*instrument = nil
 					return err
 				}
 				return errSilent
 			}
 		case <-ctx.Done():
 			if err := s.stop(watched, done); err != nil {
-				*instrument = nil
+				s.hooks.Log.Error("driver failed while it was stopped", "err", err)
 			}
 			return ctx.Err()
 		}
@@ -236,8 +246,8 @@ func (s *Supervisor) stop(conn *watchedConn, done <-chan error) error {
 		}
 	}
 	var failed *driverFailure
-	if errors.As(err, &failed) {
-		return failed
+	if errors.As(err, &failed) || errors.Is(err, ErrUnrecordable) {
+		return err
 	}
 	return nil
 }
@@ -272,9 +282,13 @@ func (s *Supervisor) isSilent(opened time.Time) bool {
 	if s.emitting > 0 {
 		return false // the disk is slow, not the device
 	}
+	// What came while an event waited for the disk is still to be read: the
+	// device gets its whole time anew.
 	from := opened
-	if s.lastValid.After(from) {
-		from = s.lastValid
+	for _, t := range []time.Time{s.lastValid, s.held} {
+		if t.After(from) {
+			from = t
+		}
 	}
 	return time.Since(from) > s.dev.Silence
 }
@@ -303,10 +317,20 @@ func (s *Supervisor) silent() {
 // down records why a session ended. Events go out on the edge only.
 func (s *Supervisor) down(err error) {
 	if errors.Is(err, errSilent) {
-		return // said already
+		s.mu.Lock()
+		said := s.announced == "silent"
+		s.mu.Unlock()
+		if said {
+			return
+		}
+		// A record came after all, while the driver was being stopped.
+		err = errors.New("the link is opened anew after a silence")
 	}
 	var failed *driverFailure
-	if errors.As(err, &failed) {
+	if errors.Is(err, ErrUnrecordable) {
+		failed = &driverFailure{reason: err.Error()}
+	}
+	if failed != nil || errors.As(err, &failed) {
 		const hint = "the agent starts the driver anew; please report this with the log"
 		s.mu.Lock()
 		s.setLocked("fault", failed.reason+"; "+hint)
@@ -358,17 +382,21 @@ func (s *Supervisor) lastValidLocked() *event.Time {
 
 func (s *Supervisor) emit(d event.Data) {
 	if err := s.emitObservation(drivers.Observation{Data: d, Time: time.Now()}); err != nil {
-		s.hooks.Log.Error("event not recorded, the agent is stopping", "type", d.Type(), "err", err)
+		s.hooks.Log.Error("event not recorded", "type", d.Type(), "err", err)
 	}
 }
 
 func (s *Supervisor) emitObservation(o drivers.Observation) error {
+	began := time.Now()
 	s.mu.Lock()
 	s.emitting++
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
 		s.emitting--
+		if now := time.Now(); now.Sub(began) > heldUp {
+			s.held = now
+		}
 		s.mu.Unlock()
 	}()
 	return s.hooks.Emit(o)

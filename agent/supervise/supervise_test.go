@@ -270,6 +270,13 @@ func TestSlowDiskIsNotSilence(t *testing.T) {
 		close(disk)
 		synctest.Wait()
 		require.Equal(t, []string{"device.online", "waits"}, b.said())
+		// What the device said meanwhile is still to be read.
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		require.Equal(t, "online", b.State().State)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, "silent", b.State().State)
 		b.stop()
 	})
 }
@@ -402,5 +409,67 @@ func TestUnparsedIsRateLimitedAndBounded(t *testing.T) {
 		require.Equal(t, int64(600), count, "every one is counted")
 		require.LessOrEqual(t, events, 13)
 		require.GreaterOrEqual(t, events, 9)
+	})
+}
+
+// A library under a link may panic too.
+type brokenEndpoint struct{ pipeEndpoint }
+
+func (*brokenEndpoint) Open(context.Context) (link.Conn, error) { panic("no such baud rate") }
+
+func TestPanicInALinkIsContained(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var events []event.Data
+		s := New(Device{
+			Lane: "entry-1", ID: "rpm-1", Endpoint: &brokenEndpoint{}, Silence: time.Second,
+			New: func() (drivers.Instrument, error) { return &lineInstrument{}, nil },
+		}, Hooks{
+			Emit:    func(o drivers.Observation) error { events = append(events, o.Data); return nil },
+			Changed: func() {}, Log: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		s.Run(ctx)
+		require.Equal(t, "fault", s.State().State)
+		require.Contains(t, s.State().Detail, "no such baud rate")
+		require.Greater(t, len(events), 2, "it is tried again")
+	})
+}
+
+// What can't be recorded is told as a fault of the driver, not of the line.
+func TestUnrecordable(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		end := &pipeEndpoint{device: make(chan net.Conn, 10)}
+		var mu sync.Mutex
+		var events []event.Data
+		s := New(Device{
+			Lane: "entry-1", ID: "rpm-1", Endpoint: end, Silence: time.Minute,
+			New: func() (drivers.Instrument, error) { return &lineInstrument{}, nil },
+		}, Hooks{
+			Emit: func(o drivers.Observation) error {
+				if _, ok := o.Data.(event.RadiationDiagnostic); ok {
+					return fmt.Errorf("%w: not a number", ErrUnrecordable)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				events = append(events, o.Data)
+				return nil
+			},
+			Changed: func() {}, Log: slog.New(slog.DiscardHandler),
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { defer close(done); s.Run(ctx) }()
+		dev := <-end.device
+		send(t, dev, "ok")
+		send(t, dev, "emit x")
+		mu.Lock()
+		fault, ok := events[len(events)-1].(event.DeviceFault)
+		mu.Unlock()
+		require.True(t, ok, "%v", events)
+		require.Contains(t, fault.Reason, "can't be recorded and is lost: not a number")
+		<-end.device // it goes on
+		cancel()
+		<-done
 	})
 }
