@@ -114,7 +114,7 @@ var (
 	secretKey   = regexp.MustCompile(`(?i)[\w-]*(?:pass|pasw|pwd|secret|token|credential)[\w-]*["']?\s*:`)
 	secretValue = regexp.MustCompile(secretKey.String() + `\s*([^\s,}][^,}]*)`)
 	secretFile  = regexp.MustCompile(`(?i)_file["']?\s*:`)
-	secretEnv   = regexp.MustCompile(`(?i)_env["']?\s*:\s*["']?[A-Z_][A-Z0-9_]*["']?\s*$`)
+	secretEnv   = regexp.MustCompile(`(?i:_env)["']?\s*:\s*["']?[A-Z_][A-Z0-9_]*["']?\s*$`)
 	urlLogin    = regexp.MustCompile(`([^\s"'/\[,]+)@`)
 )
 

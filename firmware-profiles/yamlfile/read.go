@@ -215,7 +215,7 @@ func short(t time.Duration) string {
 // whether all went well.
 func (d *Document) Decode(n ast.Node, what string, into any) bool {
 	before := len(d.problems)
-	keys := tags(into)
+	keys, types := tags(into)
 	pairs, ok := d.pairs(n, what)
 	if !ok {
 		return false
@@ -227,6 +227,9 @@ func (d *Document) Decode(n ast.Node, what string, into any) bool {
 			d.unknown(p.Key, name, what, keys)
 		case empty(p):
 			d.empty(p.Key, name)
+		case types[name] == reflect.TypeFor[time.Duration]() && p.Value.Type() == ast.IntegerType:
+			// The library would take it as nanoseconds.
+			d.At(p.Value, "want "+wanted(types[name]), "")
 		default:
 			// One at a time, so that each wrong one is told.
 			if err := decode(p, into); err != nil {
@@ -253,22 +256,24 @@ func (d *Document) Any(n ast.Node) any {
 	return v
 }
 
-// tags lists the keys of a struct.
-func tags(v any) []Key {
+// tags lists the keys of a struct, and their types.
+func tags(v any) ([]Key, map[string]reflect.Type) {
 	t := reflect.TypeOf(v)
 	for t.Kind() == reflect.Pointer {
 		t = t.Elem()
 	}
 	var keys []Key
+	types := map[string]reflect.Type{}
 	if t.Kind() == reflect.Struct {
 		for i := range t.NumField() {
 			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
 			if name != "" && name != "-" {
 				keys = append(keys, Key{Name: name})
+				types[name] = t.Field(i).Type
 			}
 		}
 	}
-	return keys
+	return keys, types
 }
 
 // kind says what a node is in a person's words.
