@@ -5,24 +5,35 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/lanepost/lanepost/agent/config"
-	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/uplink"
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 )
 
-// brokerCheckTimeout bounds the check of one broker.
-const brokerCheckTimeout = 15 * time.Second
+// Bounds of a check.
+const (
+	// brokerCheckTimeout bounds the check of one broker.
+	brokerCheckTimeout = 15 * time.Second
+	// maxDefaultWait bounds how long check listens to a device unless it is told
+	// otherwise: a silence limit may be a day.
+	maxDefaultWait = time.Minute
+	// littleSpace is the free space, in bytes, below which the spool's disk is
+	// worth a warning.
+	littleSpace = 256 << 20
+)
 
 // result is one row of the table.
 type result struct {
@@ -41,15 +52,19 @@ func checkCommand() *cobra.Command {
 		Use:   "check",
 		Short: "Check the configuration, every device and the broker",
 		Long: "check reads the configuration, opens every device and listens for a valid\n" +
-			"record, and logs in to the brokers. It sends nothing to a device and records\n" +
-			"no event. It ends with 0 when all is well.",
+			"record, and logs in to the brokers, where it has one message confirmed. It\n" +
+			"sends nothing to a device, records no event and leaves the spool as it is. It\n" +
+			"ends with 0 when nothing failed.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if wait < 0 {
+				return usageError{fmt.Errorf("--wait %s is negative", wait)}
+			}
 			return check(cmd.Context(), cmd.OutOrStdout(), path, wait)
 		},
 	}
 	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit)")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit, a minute at the most)")
 	return cmd
 }
 
@@ -95,14 +110,17 @@ func check(ctx context.Context, out io.Writer, path string, wait time.Duration) 
 // report prints the table and says by its error whether something failed.
 func report(out io.Writer, results []result) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	failed := 0
+	failed, skipped := 0, 0
 	for _, r := range results {
 		fmt.Fprintf(w, "%s\t%s\t%s\n", r.what, r.state, oneLine(r.detail))
 		if r.hint != "" && r.state != "ok" {
 			fmt.Fprintf(w, "\t\t-> %s\n", oneLine(r.hint))
 		}
-		if r.failed() {
+		switch {
+		case r.failed():
 			failed++
+		case r.state == "skipped":
+			skipped++
 		}
 	}
 	if err := w.Flush(); err != nil {
@@ -112,38 +130,96 @@ func report(out io.Writer, results []result) error {
 		fmt.Fprintf(out, "\n%d of %d checks failed.\n", failed, len(results))
 		return errReported
 	}
+	if skipped > 0 {
+		fmt.Fprintf(out, "\nNothing failed; %d of %d checks were skipped.\n", skipped, len(results))
+		return nil
+	}
 	fmt.Fprintf(out, "\nAll well.\n")
 	return nil
 }
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// checkSpool opens and closes the spool as the agent would. "skipped" means
-// that a running agent holds it.
+// checkSpool looks whether the agent could write to the spool's directory, and
+// changes nothing there: what root makes, the agent's user can't write to.
+// "skipped" means that a running agent holds it.
 func checkSpool(dir string) result {
-	r := result{what: "spool", state: "ok", detail: dir}
-	s, err := spool.Open(dir, spool.Options{Log: slog.New(slog.DiscardHandler)})
+	r := result{what: "spool", state: "FAILED", hint: "the directory must be writable by the agent's user, on a disk with free space"}
+	at := dir
+	info, err := os.Stat(dir)
+	for errors.Is(err, fs.ErrNotExist) && at != filepath.Dir(at) {
+		at = filepath.Dir(at)
+		info, err = os.Stat(at)
+	}
 	switch {
-	case errors.Is(err, spool.ErrLocked):
-		r.state, r.detail = "skipped", dir+" is in use: an agent is running"
-		return r
 	case err != nil:
-		r.state, r.detail = "FAILED", err.Error()
-		r.hint = "the directory must exist or be creatable, writable by the agent's user, on a disk with free space"
+		r.detail = err.Error()
+		return r
+	case !info.IsDir():
+		r.detail = at + " is not a directory"
 		return r
 	}
-	stats := s.Stats()
-	backlog := stats.Urgent.Backlog + stats.Routine.Backlog
-	if err := s.Close(); err != nil {
-		r.state, r.detail = "FAILED", err.Error()
+	if at == dir {
+		running, err := locked(filepath.Join(dir, "lock"))
+		if err != nil {
+			r.detail = err.Error()
+			return r
+		}
+		if running {
+			return result{what: "spool", state: "skipped", detail: dir + " is in use: an agent is running"}
+		}
+	}
+	if err := tryWrite(at); err != nil {
+		r.detail = err.Error()
 		return r
 	}
-	r.detail = fmt.Sprintf("%s, %d events wait for delivery", dir, backlog)
+	r.state, r.detail, r.hint = "ok", dir, ""
+	if at != dir {
+		r.detail += " is not there yet; the agent makes it"
+	}
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(at, &disk); err != nil {
+		r.state, r.detail = "FAILED", fmt.Sprintf("free space of %s: %v", at, err)
+		return r
+	}
+	free := disk.Bavail * uint64(disk.Bsize) //nolint:gosec,unconvert // a block size is positive
+	r.detail += fmt.Sprintf(", %d MB free", free>>20)
+	if free < littleSpace {
+		r.state, r.hint = "warning", "the disk is nearly full: events wait there while the broker can't be reached"
+	}
 	return r
+}
+
+// locked reports whether a running agent holds the lock file of a spool.
+func locked(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer f.Close() //nolint:errcheck // nothing was written; closing lets the lock go
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, nil
+	}
+	return false, err
+}
+
+// tryWrite writes a file that it takes away again.
+func tryWrite(dir string) error {
+	f, err := os.CreateTemp(dir, ".lanepost-check-*")
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 4096))
+	return errors.Join(err, f.Sync(), f.Close(), os.Remove(f.Name()))
 }
 
 // listener is the drivers.Host of a check: it counts, and records nothing.
 type listener struct {
+	ctx      context.Context
 	mu       sync.Mutex
 	records  int
 	unparsed int
@@ -153,9 +229,15 @@ type listener struct {
 	once     sync.Once
 }
 
-func (*listener) Now() time.Time                 { return time.Now() }
-func (*listener) Log() *slog.Logger              { return slog.New(slog.DiscardHandler) }
-func (*listener) Emit(drivers.Observation) error { return nil }
+func (*listener) Now() time.Time    { return time.Now() }
+func (*listener) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// Emit never says that an observation is safe: a driver would then tell its
+// instrument to forget it.
+func (l *listener) Emit(drivers.Observation) error {
+	<-l.ctx.Done()
+	return fmt.Errorf("a check records nothing: %w", l.ctx.Err())
+}
 
 func (l *listener) Valid() {
 	l.mu.Lock()
@@ -194,7 +276,7 @@ func checkDevice(ctx context.Context, d config.Device, wait time.Duration) (r re
 		}
 	}()
 	if wait == 0 {
-		wait = d.Silence + time.Second
+		wait = min(d.Silence+time.Second, maxDefaultWait)
 	}
 	instrument, err := d.New()
 	if err != nil {
@@ -209,7 +291,7 @@ func checkDevice(ctx context.Context, d config.Device, wait time.Duration) (r re
 		return r
 	}
 	defer conn.Close() //nolint:errcheck // nothing was written, so nothing can be lost by a bad close
-	l := &listener{heard: make(chan struct{})}
+	l := &listener{ctx: ctx, heard: make(chan struct{})}
 	began := time.Now()
 	ended := make(chan error, 1)
 	go func() {

@@ -24,7 +24,8 @@ func runCommand() *cobra.Command {
 		Short: "Run the agent until it is told to stop",
 		Long: "run reads the configuration and runs the agent.\n\n" +
 			"SIGHUP reloads the configuration and restarts only the devices that changed;\n" +
-			"SIGINT and SIGTERM stop the agent in good order.",
+			"SIGINT and SIGTERM stop the agent in good order, which takes some seconds if a\n" +
+			"device or the disk does not answer; a second one does not hurry it.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), path, stdout)
@@ -54,6 +55,8 @@ func run(ctx context.Context, path string, stdout bool) error {
 		for {
 			select {
 			case s := <-end:
+				// Later ones change nothing: the devices are saying what they still
+				// hold.
 				stop(fmt.Errorf("signal: %s", s))
 				return
 			case <-hup:

@@ -235,7 +235,71 @@ func TestCheck(t *testing.T) {
 	text, code = output(t, "check", "--config", path)
 	require.Zero(t, code, text)
 	require.Contains(t, text, "in use by the running agent")
+	require.Contains(t, text, "Nothing failed; 3 of 5 checks were skipped.")
+	require.NotContains(t, text, "All well")
 	p.stop()
+
+	text, code = output(t, "check", "--wait", "-1s", "--config", path)
+	require.Equal(t, 2, code)
+	require.Contains(t, text, "negative")
+}
+
+// A check run as root before the first start must not leave a spool that the
+// agent's user can't write to; and a spool must not be looked for in vain.
+func TestCheckLeavesTheSpoolAlone(t *testing.T) {
+	path := writeConfig(t, "", "")
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	text := strings.Replace(string(b), "devices:\n", "devices: []\n", 1)
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	out, code := output(t, "check", "--config", path)
+	require.Zero(t, code, out)
+	require.Regexp(t, `spool +(ok|warning) .*is not there yet`, out)
+	dir := filepath.Join(filepath.Dir(path), "spool")
+	require.NoDirExists(t, dir)
+
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	out, code = output(t, "check", "--config", path)
+	require.Zero(t, code, out)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+
+	// What the agent can't use is told by both commands, with the place.
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, os.WriteFile(dir, []byte("a file"), 0o600))
+	out, code = output(t, "check", "--config", path)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, "is not a directory")
+	out, code = output(t, "run", "--config", path)
+	require.Equal(t, 1, code)
+	require.Contains(t, out, dir)
+	require.NotContains(t, out, "goroutine")
+}
+
+// Signals at awkward moments: a reload before the agent stands, and being told
+// to stop more than once.
+func TestSignals(t *testing.T) {
+	sim := quietLane(t, 20)
+	path := writeConfig(t, devicesOf(sim))
+	cmd := lanepost("run", "--config", path, "--stdout")
+	p := startCommand(t, cmd)
+	// From its first moments on: the lock is taken long before the first event.
+	lock := filepath.Join(filepath.Dir(path), "spool", "lock")
+	require.Eventually(t, func() bool { _, err := os.Stat(lock); return err == nil }, patience, 100*time.Microsecond)
+	for range 5 {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
+	}
+	p.waitFor("lanepost.agent.started.v1", 1)
+	changed := decode[*event.AgentConfigChanged](t, p.waitFor("lanepost.agent.config-changed.v1", 1))
+	require.True(t, changed.Applied)
+	p.waitFor("lanepost.device.online.v1", 2)
+	for range 3 {
+		require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	}
+	require.NoError(t, cmd.Process.Signal(syscall.SIGHUP))
+	events := p.stop()
+	require.Equal(t, "lanepost.agent.stopped.v1", events[len(events)-1].Type)
 }
 
 func TestPorts(t *testing.T) {
