@@ -231,12 +231,13 @@ g.yaml:6:3: unknown key "nsigmas" in settings
       nsigmas: 4
       ^
     hint: did you mean "nsigma"?
-g.yaml:7:14: want a whole number
+g.yaml:7:14: intervals is "five", want a whole number
       intervals: five
                  ^
-g.yaml:8:11: want a list
+g.yaml:8:11: groups must be a list, not "sum"
       groups: sum
               ^
+    hint: begin each element with a dash: - ...
 f.yaml:3:9: there is no driver "tsa-portall" in this version
     driver: tsa-portall
             ^

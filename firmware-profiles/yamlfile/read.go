@@ -3,7 +3,9 @@ package yamlfile
 import (
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -11,27 +13,6 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/token"
 )
-
-// wanted says in a person's words what a Go type takes.
-func wanted(t reflect.Type) string {
-	if t == reflect.TypeFor[time.Duration]() {
-		return "a time with its unit, for instance 12s or 2m"
-	}
-	switch t.Kind() {
-	case reflect.Bool:
-		return "true or false"
-	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		return "a whole number"
-	case reflect.Float32, reflect.Float64:
-		return "a number"
-	case reflect.Slice, reflect.Array:
-		return "a list"
-	case reflect.Map, reflect.Struct:
-		return "a set of keys with values"
-	}
-	return "text"
-}
 
 // Key is one key that a mapping may have.
 type Key struct {
@@ -115,7 +96,7 @@ func (d *Document) pairs(n ast.Node, what string) ([]*ast.MappingValueNode, bool
 	case *ast.MappingValueNode:
 		return []*ast.MappingValueNode{v}, true
 	}
-	d.At(n, fmt.Sprintf("%s must be a set of keys with values, not %s", what, kind(n)), "write key: value, one to a line")
+	d.At(n, fmt.Sprintf("%s must be a set of keys with values, not %s", what, say(n)), "write key: value, one to a line")
 	return nil, false
 }
 
@@ -152,7 +133,7 @@ func Value(n ast.Node, key string) ast.Node {
 func (d *Document) Sequence(n ast.Node, what string, limit int, each func(ast.Node)) {
 	s, ok := n.(*ast.SequenceNode)
 	if !ok {
-		d.At(n, fmt.Sprintf("%s must be a list, not %s", what, kind(n)), "begin each element with a dash: - ...")
+		d.At(n, fmt.Sprintf("%s must be a list, not %s", what, say(n)), "begin each element with a dash: - ...")
 		return
 	}
 	if len(s.Values) > limit {
@@ -174,18 +155,43 @@ func (d *Document) Text(n ast.Node, what string) (string, bool) {
 	case *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return n.GetToken().Value, true
 	}
-	d.At(n, fmt.Sprintf("%s must be text, not %s", what, kind(n)), "")
+	hint := ""
+	if n.Type() == ast.NullType {
+		hint = `for an empty text write ""`
+	}
+	d.At(n, fmt.Sprintf("%s must be text, not %s", what, say(n)), hint)
 	return "", false
 }
 
 // Whole reads a whole number from low to high.
 func (d *Document) Whole(n ast.Node, what string, low, high int) (int, bool) {
-	var v int
-	if i, ok := n.(*ast.IntegerNode); !ok || yaml.NodeToValue(i, &v) != nil || v < low || v > high {
-		d.At(n, fmt.Sprintf("%s is %s, want a whole number from %d to %d", what, echo(n), low, high), "")
+	v, ok := whole(n)
+	if !ok || v < int64(low) || v > int64(high) {
+		d.At(n, fmt.Sprintf("%s is %s, want a whole number from %d to %d", what, say(n), low, high), "")
 		return 0, false
 	}
-	return v, true
+	return int(v), true
+}
+
+// whole reads a number as people write it. YAML would take 010 for eight, and
+// the library 4.7 for four.
+func whole(n ast.Node) (int64, bool) {
+	if n.Type() != ast.IntegerType {
+		return 0, false
+	}
+	v, err := strconv.ParseInt(n.GetToken().Value, 10, 64)
+	return v, err == nil && strconv.FormatInt(v, 10) == n.GetToken().Value
+}
+
+var decimal = regexp.MustCompile(`^-?(0|[1-9][0-9]*)(\.[0-9]+)?$`)
+
+// number reads a number likewise.
+func number(n ast.Node) (float64, bool) {
+	if n.Type() != ast.IntegerType && n.Type() != ast.FloatType || !decimal.MatchString(n.GetToken().Value) {
+		return 0, false
+	}
+	v, err := strconv.ParseFloat(n.GetToken().Value, 64)
+	return v, err == nil
 }
 
 // Duration reads a duration like 12s from low to high.
@@ -213,42 +219,87 @@ func short(t time.Duration) string {
 // Decode fills a struct from a mapping by its yaml tags, refusing unknown keys
 // and wrong types. What the mapping does not name keeps its value. It reports
 // whether all went well.
+//
+// It knows text, truth values, numbers, durations, lists and structs, and takes
+// each only as it is written: the YAML library would turn a label 010 into 8, an
+// empty element into a text, and 4.7 into a whole number.
 func (d *Document) Decode(n ast.Node, what string, into any) bool {
 	before := len(d.problems)
-	keys, types := tags(into)
-	pairs, ok := d.pairs(n, what)
-	if !ok {
-		return false
-	}
-	for _, p := range pairs {
-		name := keyName(p)
-		switch {
-		case !slices.ContainsFunc(keys, func(k Key) bool { return k.Name == name }):
-			d.unknown(p.Key, name, what, keys)
-		case empty(p):
-			d.empty(p.Key, name)
-		case types[name] == reflect.TypeFor[time.Duration]() && p.Value.Type() == ast.IntegerType:
-			// The library would take it as nanoseconds.
-			d.At(p.Value, "want "+wanted(types[name]), "")
-		default:
-			// One at a time, so that each wrong one is told.
-			if err := decode(p, into); err != nil {
-				line, column := place(p.Value)
-				d.fromLibrary(err, line, column)
-			}
-		}
-	}
+	d.fillStruct(n, what, reflect.ValueOf(into).Elem())
 	return len(d.problems) == before && !d.tooMany
 }
 
-func decode(n ast.Node, into any) (err error) {
-	defer contain(&err)
-	return yaml.NodeToValue(n, into, yaml.Strict())
+func (d *Document) fillStruct(n ast.Node, what string, into reflect.Value) {
+	var keys []Key
+	for i := range into.NumField() {
+		name, _, _ := strings.Cut(into.Type().Field(i).Tag.Get("yaml"), ",")
+		if name != "" && name != "-" {
+			keys = append(keys, Key{Name: name, Read: func(n ast.Node) { d.fill(n, name, into.Field(i)) }})
+		}
+	}
+	d.Mapping(n, what, keys...)
+}
+
+// fill reads a value of any kind that Decode knows.
+func (d *Document) fill(n ast.Node, what string, into reflect.Value) {
+	want, ok := "", false
+	switch kind := into.Kind(); {
+	case into.Type() == reflect.TypeFor[time.Duration]():
+		want = "a time with its unit, for instance 12s or 2m"
+		v, err := time.ParseDuration(n.GetToken().Value)
+		if ok = err == nil && n.Type() == ast.StringType; ok {
+			into.SetInt(int64(v))
+		}
+	case kind == reflect.String:
+		if v, isText := d.Text(n, what); isText {
+			into.SetString(v)
+		}
+		return
+	case kind == reflect.Bool:
+		var v *ast.BoolNode
+		if v, ok = n.(*ast.BoolNode); ok {
+			into.SetBool(v.Value)
+		}
+		want = "true or false"
+	case into.CanInt():
+		var v int64
+		if v, ok = whole(n); ok && into.OverflowInt(v) {
+			ok = false
+		}
+		if ok {
+			into.SetInt(v)
+		}
+		want = "a whole number"
+	case into.CanFloat():
+		var v float64
+		if v, ok = number(n); ok {
+			into.SetFloat(v)
+		}
+		want = "a number"
+	case kind == reflect.Slice:
+		list := reflect.MakeSlice(into.Type(), 0, 0)
+		i := 0
+		d.Sequence(n, what, maxElements, func(n ast.Node) {
+			i++
+			element := reflect.New(into.Type().Elem()).Elem()
+			d.fill(n, fmt.Sprintf("%s, element %d,", what, i), element)
+			list = reflect.Append(list, element)
+		})
+		into.Set(list)
+		return
+	case kind == reflect.Struct:
+		d.fillStruct(n, what, into)
+		return
+	default:
+		want = "another kind of setting; the driver's " + into.Type().String() + " can't be read from a file"
+	}
+	if !ok {
+		d.At(n, fmt.Sprintf("%s is %s, want %s", what, say(n), want), "")
+	}
 }
 
 // Any decodes a node into plain Go values.
-func (d *Document) Any(n ast.Node) any {
-	var v any
+func (d *Document) Any(n ast.Node) (v any) {
 	if err := decode(n, &v); err != nil {
 		line, column := place(n)
 		d.fromLibrary(err, line, column)
@@ -256,28 +307,13 @@ func (d *Document) Any(n ast.Node) any {
 	return v
 }
 
-// tags lists the keys of a struct, and their types.
-func tags(v any) ([]Key, map[string]reflect.Type) {
-	t := reflect.TypeOf(v)
-	for t.Kind() == reflect.Pointer {
-		t = t.Elem()
-	}
-	var keys []Key
-	types := map[string]reflect.Type{}
-	if t.Kind() == reflect.Struct {
-		for i := range t.NumField() {
-			name, _, _ := strings.Cut(t.Field(i).Tag.Get("yaml"), ",")
-			if name != "" && name != "-" {
-				keys = append(keys, Key{Name: name})
-				types[name] = t.Field(i).Type
-			}
-		}
-	}
-	return keys, types
+func decode(n ast.Node, into any) (err error) {
+	defer contain(&err)
+	return yaml.NodeToValue(n, into)
 }
 
-// kind says what a node is in a person's words.
-func kind(n ast.Node) string {
+// say tells what a node is in a person's words.
+func say(n ast.Node) string {
 	if n == nil {
 		return "nothing"
 	}

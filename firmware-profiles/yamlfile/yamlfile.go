@@ -32,6 +32,8 @@ const (
 	maxDepth = 100
 	// maxIndent is the deepest indentation in spaces, for the same reason.
 	maxIndent = 400
+	// maxElements is how long a list among a driver's settings may be.
+	maxElements = 1000
 	// maxProblems bounds what is reported of one file.
 	maxProblems = 50
 	// maxSnippet bounds how much of a line is shown, in characters.
@@ -299,6 +301,7 @@ var wordings = []struct{ library, text, hint string }{
 	{"value is not allowed in this context", "this does not fit what stands before it",
 		"look for a missing colon, and for a line that is indented more or less than its neighbours"},
 	{"non-map value", "this is not a key with a value", "write key: value, with a colon and a space"},
+	{"unexpected scalar value type", "an element is missing between two commas", "write it, or take one comma out"},
 	{"unexpected key name", "this is not a key with a value", "write key: value, with a colon and a space"},
 }
 
@@ -313,27 +316,13 @@ func (d *Document) fromLibrary(err error, line, column int) {
 			line, column = t.Position.Line, t.Position.Column
 		}
 	}
-	var wrong *yaml.TypeError
-	var kindWrong *yaml.UnexpectedNodeTypeError
-	var overflow *yaml.OverflowError
-	switch {
-	case errors.As(err, &kindWrong) && kindWrong.Expected == ast.SequenceType:
-		text = "want a list"
-	case errors.As(err, &kindWrong):
-		text = "want a set of keys with values"
-	case errors.As(err, &wrong):
-		text = "want " + wanted(wrong.DstType)
-	case errors.As(err, &overflow):
-		text = "the number is too large"
-	default:
-		for _, w := range wordings {
-			if strings.Contains(text, w.library) {
-				if w.text != "" {
-					text = w.text
-				}
-				hint = w.hint
-				break
+	for _, w := range wordings {
+		if strings.Contains(text, w.library) {
+			if w.text != "" {
+				text = w.text
 			}
+			hint = w.hint
+			break
 		}
 	}
 	d.add(line, column, text, hint)
