@@ -11,8 +11,11 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"syscall"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
@@ -27,8 +30,9 @@ import (
 
 // Times of the demo.
 const (
-	// agentStopGrace is how long the agent may take to stop.
-	agentStopGrace = 15 * time.Second
+	// agentStopGrace is how long the agent may take to stop; it bounds each of its
+	// own steps.
+	agentStopGrace = 25 * time.Second
 	// lastEvents is how long the demo waits for what is still under way after
 	// the agent has stopped.
 	lastEvents = time.Second
@@ -95,7 +99,15 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	}
 	defer server.Close() //nolint:errcheck // the process ends; nothing is kept in this broker
 
+	// Whoever read along may leave (`lanesim demo | head`); the agent must not
+	// stay behind then.
+	pipe := make(chan os.Signal, 1)
+	signal.Notify(pipe, syscall.SIGPIPE)
+	defer signal.Stop(pipe)
+	ctx, lost := context.WithCancelCause(ctx)
+	defer lost(nil)
 	s := newScreen(out)
+	s.out = &watchedWriter{out: out, lost: lost}
 	sim, err := startScenario(ctx, o, s)
 	if err != nil {
 		return err
@@ -132,7 +144,26 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	stopErr := a.stop()
 	time.Sleep(lastEvents)
 	s.end()
+	if cause := context.Cause(ctx); errors.Is(cause, errOutputGone) {
+		return errors.Join(cause, stopErr)
+	}
 	return stopErr
+}
+
+var errOutputGone = errors.New("nobody reads the output any more")
+
+// watchedWriter tells when writing fails.
+type watchedWriter struct {
+	out  io.Writer
+	lost context.CancelCauseFunc
+}
+
+func (w *watchedWriter) Write(p []byte) (int, error) {
+	n, err := w.out.Write(p)
+	if err != nil {
+		w.lost(fmt.Errorf("%w: %w", errOutputGone, err))
+	}
+	return n, err
 }
 
 // startScenario starts the instruments. The demo goes on until it is ended, so
@@ -243,14 +274,22 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 func subscribe(address string, s *screen) (mqtt.Client, error) {
 	c := mqtt.NewClient(mqtt.NewClientOptions().
 		AddBroker("tcp://" + address).SetClientID("lanesim-demo").SetOrderMatters(true))
-	if t := c.Connect(); !t.WaitTimeout(5*time.Second) || t.Error() != nil {
-		return nil, fmt.Errorf("connect to the demo's own broker: %w", t.Error())
+	if err := await(c.Connect()); err != nil {
+		return nil, fmt.Errorf("connect to the demo's own broker: %w", err)
 	}
 	t := c.Subscribe(event.TopicRoot+"/#", 1, func(_ mqtt.Client, m mqtt.Message) { s.received(m.Payload()) })
-	if !t.WaitTimeout(5*time.Second) || t.Error() != nil {
-		return nil, fmt.Errorf("subscribe at the demo's own broker: %w", t.Error())
+	if err := await(t); err != nil {
+		return nil, fmt.Errorf("subscribe at the demo's own broker: %w", err)
 	}
 	return c, nil
+}
+
+// await waits for the broker in this process.
+func await(t mqtt.Token) error {
+	if !t.WaitTimeout(5 * time.Second) {
+		return errors.New("it does not answer")
+	}
+	return t.Error()
 }
 
 // agentProcess is the running lanepost.
@@ -273,12 +312,20 @@ func startAgent(program, configPath, logPath string, s *screen) (*agentProcess, 
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", program, err)
 	}
-	if err := cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", program, err)
-	}
 	a := &agentProcess{cmd: cmd, log: logPath, done: make(chan struct{})}
+	started := make(chan error, 1)
 	go func() {
 		defer close(a.done)
+		defer logFile.Close() //nolint:errcheck // the agent writes it; this side only holds it open
+		// Linux ends the agent when the thread that started it is gone, so that
+		// one must stay.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
 		lines := bufio.NewReader(stdout)
 		for {
 			line, err := lines.ReadBytes('\n')
@@ -288,8 +335,10 @@ func startAgent(program, configPath, logPath string, s *screen) (*agentProcess, 
 			s.recorded(line)
 		}
 		a.err = cmd.Wait()
-		_ = logFile.Close() // the agent wrote it; this side only held it open
 	}()
+	if err := <-started; err != nil {
+		return nil, fmt.Errorf("start %s: %w", program, err)
+	}
 	return a, nil
 }
 
@@ -298,20 +347,16 @@ func startAgent(program, configPath, logPath string, s *screen) (*agentProcess, 
 func (a *agentProcess) stop() error {
 	select {
 	case <-a.done:
-		words, err := os.ReadFile(a.log)
-		if err != nil {
-			return fmt.Errorf("the agent ended by itself: %w", a.err)
-		}
-		return fmt.Errorf("the agent ended by itself: %w\n%s", a.err, words)
+		return fmt.Errorf("the agent ended by itself (%s):\n%s", a.cmd.ProcessState, a.lastWords())
 	default:
 	}
-	if err := interrupt(a.cmd.Process); err != nil {
+	if err := interrupt(a.cmd.Process); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop the agent: %w", err)
 	}
 	select {
 	case <-a.done:
 		if a.err != nil {
-			return fmt.Errorf("the agent stopped badly: %w; its log was %s", a.err, a.log)
+			return fmt.Errorf("the agent stopped badly: %w; its last words:\n%s", a.err, a.lastWords())
 		}
 		return nil
 	case <-time.After(agentStopGrace):
@@ -319,4 +364,13 @@ func (a *agentProcess) stop() error {
 		<-a.done
 		return errors.Join(errors.New("the agent did not stop and was killed"), err)
 	}
+}
+
+// lastWords is the end of the agent's log, which goes with the working directory.
+func (a *agentProcess) lastWords() string {
+	words, err := os.ReadFile(a.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(words[max(0, len(words)-2000):])
 }

@@ -18,10 +18,13 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), endSignals...)
 	defer stop()
 	os.Exit(execute(ctx, os.Args[1:]))
 }
+
+// endSignals end a command in good order. SIGHUP is a terminal that was closed.
+var endSignals = []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP}
 
 // usageError is a mistake in the command line.
 type usageError struct{ error }

@@ -4,12 +4,7 @@ package main
 
 import (
 	"os"
-	"os/exec"
 	"syscall"
 )
-
-// detach keeps a terminal's Ctrl-C from the agent: the demo stops it itself,
-// after the instruments' last records.
-func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
 func interrupt(p *os.Process) error { return p.Signal(syscall.SIGTERM) }

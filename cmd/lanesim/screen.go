@@ -31,7 +31,7 @@ type screen struct {
 	recordedHead, receivedHead map[event.Class]uint64
 	agent                      string // the agent's state as the broker tells it
 	devices                    map[string]event.DeviceState
-	events, duplicates         int
+	events                     int
 	alarms                     int
 	footer                     int // lines of footer on the screen now
 	stop, stopped              chan struct{}
@@ -146,13 +146,12 @@ func (s *screen) received(payload []byte) {
 	}
 	text, t := describe(d)
 	s.mu.Lock()
-	s.events++
 	if seq <= s.receivedHead[e.Priority] {
-		s.duplicates++
 		s.mu.Unlock()
-		return
+		return // sent again after a lost session
 	}
 	s.receivedHead[e.Priority] = seq
+	s.events++
 	if t == alarm {
 		s.alarms++
 	}
