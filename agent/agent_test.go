@@ -324,7 +324,7 @@ func TestStdoutThatBlocks(t *testing.T) {
 	p := newPortal(t)
 	b := newBench(t, writeConfig(t, t.TempDir(), "tcp://"+p.ln.Addr().String()))
 	r, w := io.Pipe()
-	defer r.Close() //nolint:errcheck // lets the writer go
+	defer r.Close() // lets the writer go
 	a := b.startWith(w)
 	p.accept()
 	p.say("GB,000400,000400,000400,000400")
@@ -389,7 +389,7 @@ func TestUnrecordableObservation(t *testing.T) {
 	b := newBench(t, writeConfig(t, t.TempDir(), "tcp://127.0.0.1:1"))
 	sp, err := spool.Open(t.TempDir(), spool.Options{})
 	require.NoError(t, err)
-	defer sp.Close() //nolint:errcheck // nothing was written
+	defer sp.Close()
 	a := &Agent{log: slog.New(slog.NewTextHandler(logBuffer{b}, nil)), site: "test", spool: sp, life: t.Context(), id: &identity{}}
 	a.id.kept.Agent = "lane-1"
 	err = a.record("/test/entry-1/rpm-1", drivers.Observation{Data: event.DeviceFault{Reason: string(make([]byte, spool.MaxRecord))}})

@@ -182,7 +182,7 @@ func checkSpool(dir string) result {
 		r.state, r.detail = "FAILED", fmt.Sprintf("free space of %s: %v", at, err)
 		return r
 	}
-	free := disk.Bavail * uint64(disk.Bsize) //nolint:gosec,unconvert // a block size is positive
+	free := disk.Bavail * uint64(disk.Bsize) //nolint:gosec // a block size is positive
 	r.detail += fmt.Sprintf(", %d MB free", free>>20)
 	if free < littleSpace {
 		r.state, r.hint = "warning", "the disk is nearly full: events wait there while the broker can't be reached"

@@ -80,7 +80,7 @@ func all(t *testing.T, connect string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", strings.TrimPrefix(connect, "tcp://"))
 	require.NoError(t, err)
-	defer c.Close() //nolint:errcheck // read only
+	defer c.Close()
 	require.NoError(t, c.SetDeadline(time.Now().Add(patience)))
 	b, err := io.ReadAll(c)
 	require.NoError(t, err)
