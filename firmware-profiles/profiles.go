@@ -16,6 +16,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -116,16 +117,23 @@ type Set struct {
 	builtIn map[string]*Profile
 	// Problems are what is wrong with the profile files on disk. The profiles of
 	// such files are not in the set; everything else is, and so is a built-in
-	// profile that such a file was to replace.
+	// profile that such a file was to replace: see Spoiled.
 	Problems yamlfile.Problems
+	// spoiled are the names that such files bear.
+	spoiled map[string]bool
 }
+
+// Spoiled reports whether a file on disk was to give a profile of this name and
+// is not valid. What the set has under the name then, if anything, is not what
+// the operator wrote: a device must not run on it unasked.
+func (s *Set) Spoiled(name string) bool { return s.spoiled[name] }
 
 // Load reads the embedded profiles, and those of a directory if dir is not
 // empty. A file of the directory that can't be read does not take the others
 // away: it is told in Problems. Load fails only if the directory itself can't be
 // read.
 func Load(dir string) (*Set, error) {
-	s := &Set{byName: map[string]*Profile{}}
+	s := &Set{byName: map[string]*Profile{}, spoiled: map[string]bool{}}
 	if err := s.addAll(embedded, ""); err != nil {
 		return nil, err
 	}
@@ -169,7 +177,8 @@ func (s *Set) addAll(from fs.FS, dir string) error {
 			continue
 		}
 		if other, twice := fromHere[p.Name]; twice {
-			s.refuse(path, fmt.Sprintf("profile %s is in %s already", p.Name, other), "rename one of them; the other one is used")
+			s.spoiled[p.Name] = true
+			s.refuse(path, fmt.Sprintf("profile %s is in %s already", p.Name, other), "rename one of them; no device can use the profile until then")
 			continue
 		}
 		fromHere[p.Name] = path
@@ -186,18 +195,28 @@ func (s *Set) refuse(path, text, hint string) {
 	s.Problems = append(s.Problems, yamlfile.Problem{File: path, Text: text, Hint: hint})
 }
 
-// reject notes what is wrong with a profile, and that the built-in one of its
-// name stays, if there is one.
+// reject notes what is wrong with a profile, and what it means for the built-in
+// one of its name, if there is one.
 func (s *Set) reject(p *Profile, err error) {
 	var problems yamlfile.Problems
 	if !errors.As(err, &problems) {
 		problems = yamlfile.Problems{{File: p.file, Text: err.Error()}}
 	}
 	s.Problems = append(s.Problems, problems...)
-	if _, replaces := s.builtIn[p.Name]; replaces {
-		s.refuse(p.file, fmt.Sprintf("the built-in profile %s is used instead of this file", p.Name), "")
+	name := p.Name
+	if name == "" { // the file is not even YAML
+		if m := nameLine.FindSubmatch(p.source); m != nil {
+			name = string(m[1])
+		}
+	}
+	s.spoiled[name] = true
+	if _, replaces := s.builtIn[name]; replaces {
+		s.refuse(p.file, fmt.Sprintf("no device can use the profile %s until this file is mended or taken away", name), "")
 	}
 }
+
+// nameLine finds the name in a file that can't be read.
+var nameLine = regexp.MustCompile(`(?m)^profile:[ \t]*["']?([a-z0-9-]+)`)
 
 // CheckDrivers tries each profile from disk with its driver. One that has none,
 // or settings that the driver refuses, goes to Problems, and the built-in

@@ -196,6 +196,10 @@ settings:
 		require.Equal(t, "built in", p.Origin)
 	}
 	require.Equal(t, []string{"rapiscan-tsa", "rapiscan-tsa-extended", "rapiscan-tsa-serial", "x"}, set.Names())
+	for _, name := range set.Names() {
+		require.True(t, set.Spoiled(name), name)
+	}
+	require.False(t, set.Spoiled("another"))
 	require.Equal(t, `a.yaml:1:1: the profile has no summary
     profile: Broken!
     ^
@@ -216,9 +220,9 @@ b.yaml:5:10: silence is "soon", want a time from 1s to 24h
     silence: soon
              ^
     hint: write a number with its unit, for instance 12s or 2m
-b.yaml: the built-in profile rapiscan-tsa is used instead of this file
+b.yaml: no device can use the profile rapiscan-tsa until this file is mended or taken away
 d.yaml: profile x is in c.yaml already
-    hint: rename one of them; the other one is used
+    hint: rename one of them; no device can use the profile until then
 h.yaml:1:1: a tab in the indentation
      profile: x
     ^
@@ -241,11 +245,11 @@ g.yaml:8:11: groups must be a list, not "sum"
 f.yaml:3:9: there is no driver "tsa-portall" in this version
     driver: tsa-portall
             ^
-f.yaml: the built-in profile rapiscan-tsa-extended is used instead of this file
+f.yaml: no device can use the profile rapiscan-tsa-extended until this file is mended or taken away
 e.yaml:7:11: nsigma: 500 is not between 0.1 and 100; the portal's own value is the fifth field of SG1
       nsigma: 500
               ^
-e.yaml: the built-in profile rapiscan-tsa-serial is used instead of this file`,
+e.yaml: no device can use the profile rapiscan-tsa-serial until this file is mended or taken away`,
 		strings.ReplaceAll(set.Problems.Error(), dir+"/", ""))
 }
 

@@ -410,7 +410,7 @@ func TestSettingsLieOverTheProfile(t *testing.T) {
 
 func TestABrokenProfileWarns(t *testing.T) {
 	dir := t.TempDir()
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "broken.yaml"), []byte("profile: rapiscan-tsa\nsilence: soon\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "broken.yaml"), []byte("profile: rapiscan-tsa-extended\nsilence: soon\n"), 0o600))
 	c, err := Parse(filepath.Join(dir, "c.yaml"), []byte("profiles: .\n"+oneDevice))
 	require.NoError(t, err)
 	require.Equal(t, "built in", c.Devices()[0].Profile.Origin)
@@ -419,11 +419,28 @@ func TestABrokenProfileWarns(t *testing.T) {
 		":1:1: profile not read: the profile has no driver\n    hint: add driver: ...",
 		":1:1: profile not read: the profile has no evidence\n    hint: add evidence: ...",
 		":2:10: profile not read: silence is \"soon\", want a time from 1s to 24h\n    hint: write a number with its unit, for instance 12s or 2m",
-		": profile not read: the built-in profile rapiscan-tsa is used instead of this file",
+		": profile not read: no device can use the profile rapiscan-tsa-extended until this file is mended or taken away",
 	} {
 		require.Equal(t, filepath.Join(dir, "broken.yaml")+want, warnings(c)[i])
 	}
 	require.Len(t, c.Warnings, 5)
+}
+
+// A device never runs on the built-in profile because the operator's own one is
+// broken: it would alarm and fall silent by other limits, unasked.
+func TestABrokenProfileIsNotReplacedUnasked(t *testing.T) {
+	for _, text := range []string{
+		"profile: rapiscan-tsa\nsilence: soon\n",
+		"profile: rapiscan-tsa\nsummary: [\n",
+		"\tprofile: x\nprofile: \"rapiscan-tsa\"\n",
+		"profile: rapiscan-tsa\nsummary: ours\ndriver: tsa-portal\nevidence: assumed\nsettings: {nsigma: 500}\n",
+	} {
+		dir := t.TempDir()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "mine.yaml"), []byte(text), 0o600))
+		_, err := Parse(filepath.Join(dir, "c.yaml"), []byte("profiles: .\n"+oneDevice))
+		require.ErrorContains(t, err, "the profile rapiscan-tsa of the profiles directory is not valid", text)
+		require.ErrorContains(t, err, "mine.yaml:", text)
+	}
 }
 
 // Two names of one port are told, but stop no start: which name leads where

@@ -137,7 +137,7 @@ func (r *reader) makeDevices() {
 	r.profiles.CheckDrivers(registry.ByName)
 	missing := false
 	for _, d := range r.open {
-		if _, ok := r.profiles.Get(d.profile); !ok && d.profile != "" {
+		if _, ok := r.profiles.Get(d.profile); d.profile != "" && (!ok || r.profiles.Spoiled(d.profile)) {
 			missing = true
 		}
 		r.makeDevice(d)
@@ -168,6 +168,11 @@ func (r *reader) makeDevice(d *rawDevice) {
 			hint = fmt.Sprintf("did you mean %q? %s", near, hint)
 		}
 		r.At(d.profileAt, fmt.Sprintf("there is no profile %q", d.profile), hint)
+		return
+	}
+	if r.profiles.Spoiled(d.profile) {
+		r.At(d.profileAt, fmt.Sprintf("the profile %s of the profiles directory is not valid", d.profile),
+			"mend its file, or take it away to use the built-in one if there is one")
 		return
 	}
 	driver, ok := registry.ByName(p.Driver)
