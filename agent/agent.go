@@ -110,7 +110,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	sp, err := spool.Open(cfg.SpoolDir, spool.Options{Log: o.Log})
 	if err != nil {
-		return fmt.Errorf("open the spool in %s: %w", cfg.SpoolDir, err)
+		return err // it names the spool
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	defer die()

@@ -77,7 +77,9 @@ func check(ctx context.Context, out io.Writer, path string, wait time.Duration) 
 	devices := cfg.Devices()
 	results := []result{{what: "configuration", state: "ok", detail: fmt.Sprintf("%s: %d devices", path, len(devices))}}
 	for _, w := range cfg.Warnings {
-		results = append(results, result{what: "configuration", state: "warning", detail: w.String(), hint: w.Hint})
+		hint := w.Hint
+		w.Hint, w.Snippet = "", ""
+		results = append(results, result{what: "configuration", state: "warning", detail: w.String(), hint: hint})
 	}
 	spooled := checkSpool(cfg.SpoolDir)
 	results = append(results, spooled)
