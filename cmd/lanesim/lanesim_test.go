@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -62,17 +63,35 @@ func output(t *testing.T, args ...string) (stdout, stderr string, code int) {
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
+// syncBuffer is a buffer that may be read while a process writes to it.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
+
 // running starts the program and gives its output line by line.
-func running(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader, *bytes.Buffer) {
+func running(t *testing.T, args ...string) (*exec.Cmd, *bufio.Reader, *syncBuffer) {
 	t.Helper()
-	var errs bytes.Buffer
+	errs := &syncBuffer{}
 	cmd := lanesim(t, args...)
-	cmd.Stderr = &errs
+	cmd.Stderr = errs
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	return cmd, bufio.NewReader(out), &errs
+	return cmd, bufio.NewReader(out), errs
 }
 
 // all reads what a server says until it hangs up.
@@ -257,8 +276,8 @@ func TestDemo(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := lanesim(t, args...)
-			var errs bytes.Buffer
-			cmd.Stderr = &errs
+			errs := &syncBuffer{}
+			cmd.Stderr = errs
 			out, err := cmd.StdoutPipe()
 			require.NoError(t, err)
 			require.NoError(t, cmd.Start())
@@ -266,7 +285,7 @@ func TestDemo(t *testing.T) {
 			lines := bufio.NewReader(out)
 			for {
 				line, err := lines.ReadString('\n')
-				require.NoError(t, err, errs.String())
+				require.NoError(t, err, errs)
 				if strings.Contains(line, "online") {
 					break
 				}
