@@ -242,7 +242,8 @@ func (d *Document) fillStruct(n ast.Node, what string, into reflect.Value) {
 
 // fill reads a value of any kind that Decode knows.
 func (d *Document) fill(n ast.Node, what string, into reflect.Value) {
-	want, ok := "", false
+	var want string
+	var ok bool
 	switch kind := into.Kind(); {
 	case into.Type() == reflect.TypeFor[time.Duration]():
 		want = "a time with its unit, for instance 12s or 2m"
