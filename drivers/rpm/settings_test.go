@@ -40,7 +40,7 @@ func TestSettings(t *testing.T) {
 		"speed_max_kph: 1000 is not between":                    {"speed_max_kph": 1000},
 		"baseline_window: 2h0m0s is not between 1m0s and 30m0s": {"baseline_window": "2h"},
 		"depressed_below: 1.5 is not between 0.1 and 1":         {"depressed_below": 1.5},
-		"series_limit: -1 is not between 0 and 5000":           {"series_limit": -1},
+		"series_limit: -1 is not between 0 and 5000":            {"series_limit": -1},
 		"unknown field": {"sigma": 4},
 	} {
 		_, err := TSAPortal().New(func(to any) error { return decode(settings, to) })
