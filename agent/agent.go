@@ -267,8 +267,8 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
 	var line []byte
-	encode := func(seq uint64) ([]byte, error) {
-		line = draft.Encode(seq)
+	encode := func(seq uint64, previous event.Hash) ([]byte, error) {
+		line = draft.Encode(seq, previous)
 		return line, nil
 	}
 	waits := false

@@ -71,7 +71,7 @@ func BenchmarkAppend(b *testing.B) {
 			for range callers {
 				wg.Go(func() {
 					for n.Add(1) <= int64(b.N) {
-						_, err := s.Append(ctx, event.Routine, day, benchTopic, func(uint64) ([]byte, error) { return payload, nil })
+						_, err := s.Append(ctx, event.Routine, day, benchTopic, func(uint64, event.Hash) ([]byte, error) { return payload, nil })
 						if err != nil {
 							b.Error(err)
 						}
@@ -138,7 +138,7 @@ func fill(tb testing.TB, s *Spool, class event.Class, n, size int) {
 	for range 256 {
 		wg.Go(func() {
 			for next.Add(1) <= int64(n) {
-				if _, err := s.Append(ctx, class, day, benchTopic, func(uint64) ([]byte, error) { return payload, nil }); err != nil {
+				if _, err := s.Append(ctx, class, day, benchTopic, func(uint64, event.Hash) ([]byte, error) { return payload, nil }); err != nil {
 					tb.Error(err)
 				}
 			}

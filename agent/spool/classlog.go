@@ -62,9 +62,11 @@ type classLog struct {
 	cursor     cursorFile
 	found      cursorState
 	haveCursor bool
-	gen        uint64 // highest one tried
-	active     File   // the last segment while it is written to
-	capacity   int64  // of the active segment
+	gen        uint64     // highest one tried
+	chain      event.Hash // value of the hash chain after head
+	next       event.Hash // likewise after what is pending
+	active     File       // the last segment while it is written to
+	capacity   int64      // of the active segment
 	batch      []*request
 	pending    []*request // encoded in frames
 	frames     []byte
@@ -110,6 +112,7 @@ func (l *classLog) commit() int {
 		seq := l.head + 1 + uint64(len(l.pending))
 		l.frames = appendFrame(l.frames, l.code, seq, rq.recorded, rq.topic, payload)
 		l.pending = append(l.pending, rq)
+		l.next = event.After(payload)
 		if len(l.frames) >= maxBatchBytes {
 			l.flush()
 		}
@@ -127,7 +130,7 @@ func (l *classLog) encode(rq *request) (payload []byte, err error) {
 			err = fmt.Errorf("spool: encode of %s sequence %d panicked: %v", l.class, seq, p)
 		}
 	}()
-	payload, err = rq.encode(seq)
+	payload, err = rq.encode(seq, l.next)
 	if err == nil && len(payload) > MaxRecord {
 		err = fmt.Errorf("spool: payload of %d bytes on topic %s: %w (at most %d)", len(payload), rq.topic, ErrTooLarge, MaxRecord)
 	}
@@ -141,6 +144,10 @@ func (l *classLog) flush() {
 	}
 	first := l.head + 1
 	err := l.store()
+	if err == nil {
+		l.chain = l.next
+	}
+	l.next = l.chain
 	switch {
 	case err != nil:
 		if isFull(err) {

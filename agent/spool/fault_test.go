@@ -32,7 +32,7 @@ func newLedger() *ledger {
 func (l *ledger) append(s *Spool, class, size int) error {
 	l.n++
 	text := fmt.Sprintf("event %d %s", l.n, strings.Repeat("x", size))
-	seq, err := s.Append(ctx, event.Classes[class], day, "t", func(seq uint64) ([]byte, error) {
+	seq, err := s.Append(ctx, event.Classes[class], day, "t", func(seq uint64, _ event.Hash) ([]byte, error) {
 		return fmt.Appendf(nil, "%d %s", seq, text), nil
 	})
 	if err != nil {

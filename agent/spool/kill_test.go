@@ -42,7 +42,7 @@ func child(dir string) {
 			class := event.Classes[i%2]
 			for {
 				text := fmt.Sprintf("%x-%d-%s", start, n.Add(1), strings.Repeat("x", rand.IntN(1000)))
-				seq, err := s.Append(ctx, class, day, "t", func(seq uint64) ([]byte, error) {
+				seq, err := s.Append(ctx, class, day, "t", func(seq uint64, _ event.Hash) ([]byte, error) {
 					return fmt.Append(nil, seq, " ", text), nil
 				})
 				if err != nil {

@@ -112,7 +112,7 @@ func (w *world) append(t *rapid.T) {
 		w.n++
 		text := fmt.Sprint("event ", w.n, strings.Repeat("x", size))
 		wg.Go(func() {
-			seq, err := w.s.Append(ctx, event.Classes[class], day, "t", func(seq uint64) ([]byte, error) {
+			seq, err := w.s.Append(ctx, event.Classes[class], day, "t", func(seq uint64, _ event.Hash) ([]byte, error) {
 				return fmt.Append(nil, seq, " ", text), nil
 			})
 			mu.Lock()

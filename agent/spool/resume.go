@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // fewTries is how many unreadable blocks are tried at a start: each may take a
@@ -147,6 +149,11 @@ func (l *classLog) resume() {
 		}
 		tail.close()
 	}
+	// Where the last records are lost, so is the chain's value, and it begins anew.
+	if tail != nil && !tail.foreign && head == tail.last {
+		l.chain = tail.chain
+	}
+	l.next = l.chain
 	l.handed = l.acked
 	l.found = cursorState{}
 	l.dirty = true
@@ -190,10 +197,11 @@ type scan struct {
 	foreign bool
 	// unreadable says that the disk failed to read some of it.
 	unreadable bool
-	last       uint64 // the last number that is readable or known to be missing before it
-	head       uint64 // the highest number that was given, as far as the file shows
-	end        int64  // where the last record ends
-	torn       bool   // nothing follows but zeros, or an unfinished or refused write
+	last       uint64     // the last number that is readable or known to be missing before it
+	head       uint64     // the highest number that was given, as far as the file shows
+	end        int64      // where the last record ends
+	chain      event.Hash // value of the hash chain after last; zero if that is not readable
+	torn       bool       // nothing follows but zeros, or an unfinished or refused write
 	gaps       []gap
 	rest       gap // what follows the last record
 }
@@ -233,6 +241,7 @@ func (l *classLog) scan(g segment) *scan {
 	if t.foreign {
 		return t
 	}
+	var newest []byte
 	for {
 		fr, ok, _ := sc.peek() // being tolerant, it does not fail
 		if !ok || fr.seq > limit {
@@ -247,8 +256,12 @@ func (l *classLog) scan(g segment) *scan {
 			t.gaps = append(t.gaps, gap{t.last + 1, fr.seq - 1, g, f, sc.gapFrom, sc.gapTo})
 		}
 		t.last = fr.seq
+		newest = append(newest[:0], fr.payload...)
 		sc.take(fr)
 		t.end = sc.off
+	}
+	if t.end > segmentHeader {
+		t.chain = event.After(newest)
 	}
 	t.head = t.last
 	t.rest.from, t.rest.to = sc.gapFrom, sc.gapTo

@@ -151,11 +151,15 @@ type Spool struct {
 	watched bool // changed has been given to somebody
 }
 
+// Encode makes the payload of the record that gets the sequence number. previous
+// is the value of the class's hash chain before it (see event.Hash).
+type Encode func(seq uint64, previous event.Hash) ([]byte, error)
+
 // request is one call of Append.
 type request struct {
 	recorded time.Time
 	topic    string
-	encode   func(seq uint64) ([]byte, error)
+	encode   Encode
 	claimed  atomic.Bool // by the committing goroutine, or by a caller who gave up
 	seq      uint64
 	err      error
@@ -246,8 +250,7 @@ func (s *Spool) release() {
 // Append stores one record and returns its sequence number once it is on disk.
 // Concurrent calls share an fdatasync.
 //
-// encode makes the payload for the sequence number that the record gets. It is
-// called once for each accepted record, in the order of the numbers, on the
+// encode is called once for each accepted record, in the order of the numbers, on the
 // spool's committing goroutine, so it must not block and must not call the
 // spool. If encode fails, Append returns its error and the number goes to the
 // next record. The same happens to all records of a batch that can't be
@@ -260,7 +263,7 @@ func (s *Spool) release() {
 //
 // ctx ends the wait for the record's turn. When the record is being written,
 // Append waits for the outcome.
-func (s *Spool) Append(ctx context.Context, class event.Class, recorded time.Time, topic string, encode func(seq uint64) ([]byte, error)) (seq uint64, err error) {
+func (s *Spool) Append(ctx context.Context, class event.Class, recorded time.Time, topic string, encode Encode) (seq uint64, err error) {
 	l := s.classLog(class)
 	if l == nil {
 		return 0, fmt.Errorf("spool: no class %q", class)

@@ -49,7 +49,7 @@ func put(t testing.TB, s *Spool, class event.Class, text string) uint64 {
 }
 
 func add(s *Spool, class event.Class, text string) (uint64, error) {
-	return s.Append(ctx, class, day, "lanepost/v1/x/"+text, func(seq uint64) ([]byte, error) {
+	return s.Append(ctx, class, day, "lanepost/v1/x/"+text, func(seq uint64, _ event.Hash) ([]byte, error) {
 		return fmt.Appendf(nil, "%d %s", seq, text), nil
 	})
 }
@@ -89,7 +89,7 @@ func TestRecordComesBackAsItWas(t *testing.T) {
 	changed := s.Changed()
 	payload := []byte("{\"a\":\x00\xf7\xffLP\"}")
 	zone := time.FixedZone("", 3600)
-	seq, err := s.Append(ctx, event.Urgent, day.In(zone), "a/b", func(seq uint64) ([]byte, error) {
+	seq, err := s.Append(ctx, event.Urgent, day.In(zone), "a/b", func(seq uint64, _ event.Hash) ([]byte, error) {
 		require.Equal(t, uint64(1), seq)
 		return payload, nil
 	})
@@ -125,7 +125,7 @@ func TestClassesCountApart(t *testing.T) {
 func TestNextStopsAtItsLimits(t *testing.T) {
 	s := open(t, nil, t.TempDir(), Options{})
 	for range 5 {
-		_, err := s.Append(ctx, event.Urgent, day, "12345", func(uint64) ([]byte, error) { return []byte("12345"), nil })
+		_, err := s.Append(ctx, event.Urgent, day, "12345", func(uint64, event.Hash) ([]byte, error) { return []byte("12345"), nil })
 		require.NoError(t, err)
 	}
 	r := s.Reader(event.Urgent)
@@ -173,7 +173,7 @@ func TestStats(t *testing.T) {
 	s := open(t, nil, t.TempDir(), Options{SegmentBytes: 4096})
 	require.Equal(t, Stats{}, s.Stats())
 	for i := range 100 {
-		_, err := s.Append(ctx, event.Urgent, day.Add(time.Duration(i)*time.Second), "t", func(uint64) ([]byte, error) { return make([]byte, 100), nil })
+		_, err := s.Append(ctx, event.Urgent, day.Add(time.Duration(i)*time.Second), "t", func(uint64, event.Hash) ([]byte, error) { return make([]byte, 100), nil })
 		require.NoError(t, err)
 	}
 	st := s.Stats().Urgent
@@ -264,8 +264,8 @@ func acked(t *testing.T, m *memFS) uint64 {
 
 func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 	s := open(t, nil, t.TempDir(), Options{SegmentBytes: 4096})
-	encode := func(n int) func(uint64) ([]byte, error) {
-		return func(uint64) ([]byte, error) { return make([]byte, n), nil }
+	encode := func(n int) func(uint64, event.Hash) ([]byte, error) {
+		return func(uint64, event.Hash) ([]byte, error) { return make([]byte, n), nil }
 	}
 	_, err := s.Append(ctx, event.Urgent, day, "t", encode(MaxRecord+1))
 	require.ErrorIs(t, err, ErrTooLarge)
@@ -279,9 +279,9 @@ func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 	s.Reader("other").Rewind()
 
 	broken := errors.New("broken")
-	_, err = s.Append(ctx, event.Urgent, day, "t", func(uint64) ([]byte, error) { return nil, broken })
+	_, err = s.Append(ctx, event.Urgent, day, "t", func(uint64, event.Hash) ([]byte, error) { return nil, broken })
 	require.ErrorIs(t, err, broken)
-	_, err = s.Append(ctx, event.Urgent, day, "t", func(uint64) ([]byte, error) { panic("broken") })
+	_, err = s.Append(ctx, event.Urgent, day, "t", func(uint64, event.Hash) ([]byte, error) { panic("broken") })
 	require.ErrorContains(t, err, "panicked: broken")
 
 	seq, err := s.Append(ctx, event.Urgent, day, strings.Repeat("t", MaxTopic), encode(MaxRecord))
@@ -323,7 +323,7 @@ func TestAppendGivesUpItsPlaceWithTheContext(t *testing.T) {
 		hold, entered := make(chan struct{}), make(chan struct{})
 		results := make(chan error, 2)
 		go func() {
-			_, err := s.Append(ctx, event.Urgent, day, "t", func(uint64) ([]byte, error) {
+			_, err := s.Append(ctx, event.Urgent, day, "t", func(uint64, event.Hash) ([]byte, error) {
 				close(entered)
 				<-hold
 				return []byte("1 t"), nil
@@ -333,7 +333,7 @@ func TestAppendGivesUpItsPlaceWithTheContext(t *testing.T) {
 		<-entered
 		waiting, cancel := context.WithCancel(ctx)
 		go func() {
-			_, err := s.Append(waiting, event.Urgent, day, "t", func(uint64) ([]byte, error) {
+			_, err := s.Append(waiting, event.Urgent, day, "t", func(uint64, event.Hash) ([]byte, error) {
 				t.Error("a record that was given up is encoded")
 				return nil, nil
 			})
@@ -367,7 +367,7 @@ func TestGroupCommit(t *testing.T) {
 			for range each {
 				class := event.Classes[i%2]
 				var got uint64
-				seq, err := s.Append(ctx, class, day, "lanepost/v1/x/", func(seq uint64) ([]byte, error) {
+				seq, err := s.Append(ctx, class, day, "lanepost/v1/x/", func(seq uint64, _ event.Hash) ([]byte, error) {
 					got = seq
 					encoded[i%2] = append(encoded[i%2], seq) // one goroutine calls it
 					return fmt.Appendf(nil, "%d ", seq), nil

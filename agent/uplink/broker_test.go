@@ -87,7 +87,7 @@ func record(t testing.TB, s *spool.Spool, class event.Class, n, size int) {
 	for range n {
 		slots <- struct{}{}
 		group.Go(func() {
-			_, err := s.Append(context.Background(), class, time.Now(), eventTopic, func(seq uint64) ([]byte, error) {
+			_, err := s.Append(context.Background(), class, time.Now(), eventTopic, func(seq uint64, _ event.Hash) ([]byte, error) {
 				return body(class, seq, size), nil
 			})
 			if err != nil {

@@ -2,6 +2,7 @@ package event
 
 import (
 	"bytes"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -37,14 +38,16 @@ type Header struct {
 	ClockMaxErrorMs *int64
 }
 
-// Draft is an event that is complete but for its sequence, which the spool
-// gives. It is never changed after NewDraft.
+// Draft is an event that is complete but for its place in the log, which the
+// spool gives: the sequence, and the hash of what is before it. It is never
+// changed after NewDraft.
 type Draft struct {
 	topic string
 	class Class
-	// text is the whole event with sequenceDigits placeholders at digits.
-	text   []byte
-	digits int
+	// text is the whole event with placeholders: sequenceDigits of them at place,
+	// and prevHashDigits after prevHashMember behind those.
+	text  []byte
+	place int
 }
 
 // sequenceDigits is the width of a sequence in an event: all of a uint64.
@@ -57,11 +60,11 @@ const sequenceDigits = 20
 // Slices and maps of d that are nil come out as empty lists and objects, so
 // that null keeps its one meaning: not known.
 func NewDraft(h Header, d Data) (*Draft, error) {
-	text, digits, err := encode(h, d, false)
+	text, place, err := encode(h, d, false)
 	if err != nil {
 		return nil, err
 	}
-	return &Draft{topic: Topic(h.Source, d.Type()), class: d.Class(), text: text, digits: digits}, nil
+	return &Draft{topic: Topic(h.Source, d.Type()), class: d.Class(), text: text, place: place}, nil
 }
 
 // Topic is where the event is to be published.
@@ -70,15 +73,16 @@ func (d *Draft) Topic() string { return d.topic }
 // Class is the class that the event belongs to.
 func (d *Draft) Class() Class { return d.class }
 
-// Encode gives the event under the sequence as JSON on one line, in a slice of
-// its own.
-func (d *Draft) Encode(sequence uint64) []byte {
+// Encode gives the event at its place in the log as JSON on one line, in a slice
+// of its own. previous is the chain's value before it, see Hash.
+func (d *Draft) Encode(sequence uint64, previous Hash) []byte {
 	b := make([]byte, len(d.text))
 	copy(b, d.text)
-	for i := d.digits + sequenceDigits - 1; i >= d.digits; i-- {
+	for i := d.place + sequenceDigits - 1; i >= d.place; i-- {
 		b[i] = byte('0' + sequence%10)
 		sequence /= 10
 	}
+	hex.Encode(b[d.place+sequenceDigits+len(`"`)+len(prevHashMember):], previous[:])
 	return b
 }
 
@@ -94,8 +98,8 @@ func EncodeState(h Header, d Data) (topic string, payload []byte, err error) {
 }
 
 // encode writes the envelope by hand: it is on the way of every event, and has
-// few and plain fields. digits is where the sequence belongs.
-func encode(h Header, d Data, state bool) (text []byte, digits int, err error) {
+// few and plain fields. place is where the sequence belongs.
+func encode(h Header, d Data, state bool) (text []byte, place int, err error) {
 	if v := reflect.ValueOf(d); !v.IsValid() || v.Kind() == reflect.Pointer && v.IsNil() {
 		return nil, 0, errors.New("encode an event: it has no data")
 	}
@@ -130,9 +134,8 @@ func encode(h Header, d Data, state bool) (text []byte, digits int, err error) {
 		b = append(b, `,"priority":`...)
 		b = appendString(b, string(class))
 		b = append(b, `,"sequence":"`...)
-		digits = len(b)
-		b = append(b, "00000000000000000000"...)
-		b = append(b, '"')
+		place = len(b)
+		b = append(b, strings.Repeat("0", sequenceDigits)+`"`+prevHashMember+strings.Repeat("0", prevHashDigits)+`"`...)
 	}
 	b = append(b, `,"recordedtime":`...)
 	b = h.RecordedTime.appendJSON(b)
@@ -171,7 +174,7 @@ func encode(h Header, d Data, state bool) (text []byte, digits int, err error) {
 	if len(text) > MaxSize {
 		return nil, 0, fmt.Errorf("encode %s: it has %d bytes, the most is %d", typ, len(text), MaxSize)
 	}
-	return text, digits, nil
+	return text, place, nil
 }
 
 // check finds what would make an event that a subscriber can't use.
@@ -425,6 +428,11 @@ func (e Event) check() error {
 		return err
 	} else if n == 0 {
 		return errors.New("sequence is zero: the first is one")
+	}
+	if e.PrevHash != "" { // agents before the chain sent none
+		if _, err := ParseHash(e.PrevHash); err != nil {
+			return fmt.Errorf("prevhash: %w", err)
+		}
 	}
 	if e.Priority != Urgent && e.Priority != Routine {
 		return fmt.Errorf("priority is %q: want %q or %q", e.Priority, Urgent, Routine)

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"math"
 	"strings"
@@ -35,15 +36,16 @@ func TestEncode(t *testing.T) {
 	const want = `{"specversion":"1.0","id":"019ceb6f-5e82-7a02-b7c1-84d2e05f9b13","source":"/medyka/entry-3/rpm-1",` +
 		`"type":"lanepost.device.online.v1","subject":"a\"b\\c\u000aé<&>","time":"2026-03-14T08:21:07.412Z",` +
 		`"datacontenttype":"application/json","dataschema":"https://lanepost.github.io/schemas/lanepost.device.online.v1.json",` +
-		`"agent":"box-4c91ae","priority":"urgent","sequence":"00000000000000001184","recordedtime":"2026-03-14T08:21:07.413Z",` +
+		`"agent":"box-4c91ae","priority":"urgent","sequence":"00000000000000001184","prevhash":"0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20","recordedtime":"2026-03-14T08:21:07.413Z",` +
 		`"devicetime":"2026-03-14T08:21:00.000Z","clocksync":"yes","clockmaxerrorms":12,"correlationid":"passage",` +
 		`"supersedes":"older","data":{"connect":"tcp://10.0.3.21:1600?a=1&b=2","profile":"p"}}`
-	first := d.Encode(1184)
+	first := d.Encode(1184, Hash{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32})
 	require.Equal(t, want, string(first))
 
 	// A draft may be encoded again, after a full disk for instance.
-	second := d.Encode(math.MaxUint64)
-	require.Equal(t, strings.Replace(want, "00000000000000001184", "18446744073709551615", 1), string(second))
+	second := d.Encode(math.MaxUint64, Hash{})
+	require.Equal(t, strings.NewReplacer("00000000000000001184", "18446744073709551615",
+		"0102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f20", strings.Repeat("0", 64)).Replace(want), string(second))
 	require.Equal(t, want, string(first), "the first must not share its bytes with the second")
 }
 
@@ -110,14 +112,15 @@ func TestEncodeIsMarshal(t *testing.T) {
 
 		draft, err := NewDraft(h, data)
 		require.NoError(t, err)
-		got := draft.Encode(sequence)
+		previous := Hash(sha256.Sum256([]byte(h.ID)))
+		got := draft.Encode(sequence, previous)
 
 		payload, err := json.Marshal(data)
 		require.NoError(t, err)
 		want, err := json.Marshal(Event{
 			SpecVersion: SpecVersion, ID: h.ID, Source: h.Source, Type: data.Type(), Subject: h.Subject, Time: h.Time,
 			DataContentType: DataContentType, DataSchema: SchemaURI(data.Type()), Agent: h.Agent, Priority: data.Class(),
-			Sequence: FormatSequence(sequence), RecordedTime: h.RecordedTime, DeviceTime: h.DeviceTime, ClockSync: h.ClockSync,
+			Sequence: FormatSequence(sequence), PrevHash: previous.String(), RecordedTime: h.RecordedTime, DeviceTime: h.DeviceTime, ClockSync: h.ClockSync,
 			ClockMaxErrorMs: h.ClockMaxErrorMs, CorrelationID: h.CorrelationID, Supersedes: h.Supersedes, Data: payload,
 		})
 		require.NoError(t, err)
@@ -205,7 +208,7 @@ func TestNilListsComeOutEmpty(t *testing.T) {
 	in := RadiationOccupancy{GammaSeries: samples, Recomputed: groups}
 	d, err := NewDraft(header(), in)
 	require.NoError(t, err)
-	text := string(d.Encode(1))
+	text := string(d.Encode(1, Hash{}))
 	for _, want := range []string{
 		`"speeds_kph":[]`, `"neutron_series":[]`, `"gamma_series":[{"t":1,"counts":[1],"alarm":false},{"t":2,"counts":[],"alarm":false}]`,
 		`"groups":[{"group":"sum","detectors":[],`, `"gx_counter":null`, `"baseline":null`,
@@ -217,10 +220,10 @@ func TestNilListsComeOutEmpty(t *testing.T) {
 
 	d, err = NewDraft(header(), &RadiationSetupChanged{})
 	require.NoError(t, err)
-	require.Contains(t, string(d.Encode(1)), `"changes":[],"setup":{},`)
+	require.Contains(t, string(d.Encode(1, Hash{})), `"changes":[],"setup":{},`)
 	d, err = NewDraft(header(), AgentConfigChanged{})
 	require.NoError(t, err)
-	text = string(d.Encode(1))
+	text = string(d.Encode(1, Hash{}))
 	require.Contains(t, text, `"added":[],"changed":[],"removed":[]}`, "problems is optional and stays away")
 }
 
@@ -378,20 +381,20 @@ func draftOf600Bytes(tb testing.TB) *Draft {
 		Hint: "check the network cable",
 	})
 	require.NoError(tb, err)
-	require.InDelta(tb, 600, len(d.Encode(1)), 50)
+	require.InDelta(tb, 680, len(d.Encode(1, Hash{})), 50)
 	return d
 }
 
 func TestEncodeAllocatesOnce(t *testing.T) {
 	d := draftOf600Bytes(t)
-	require.InDelta(t, 1, testing.AllocsPerRun(1000, func() { d.Encode(1184) }), 0.1)
+	require.InDelta(t, 1, testing.AllocsPerRun(1000, func() { d.Encode(1184, Hash{}) }), 0.1)
 }
 
 func BenchmarkEncode(b *testing.B) {
 	d := draftOf600Bytes(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		d.Encode(1184)
+		d.Encode(1184, Hash{})
 	}
 }
 

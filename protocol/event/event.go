@@ -89,6 +89,9 @@ type Event struct {
 	// Sequence counts the events of one agent and class without a gap, from 1,
 	// zero-padded to 20 digits so that it sorts as text. A state has none.
 	Sequence string `json:"sequence,omitempty" jsonschema:"pattern=^[0-9]{20}$"`
+	// PrevHash is the value of the class's hash chain before this event, 64
+	// zeros at a chain's beginning; see docs/evidence.md. A state has none.
+	PrevHash string `json:"prevhash,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// RecordedTime is when the agent recorded the event, by its wall clock.
 	RecordedTime Time `json:"recordedtime"`
 	// DeviceTime is the instrument's own time of the event, where it tells one.
