@@ -59,6 +59,10 @@ fuzz: ## Fuzz every decoder, FUZZTIME each (default 1m)
 bench: ## Run the benchmarks
 	go test -run '^$$' -bench . -benchmem ./...
 
+.PHONY: bench-e2e
+bench-e2e: test-tools ## Measure the whole way, LINES events, beside a publisher that keeps nothing
+	LANEPOST_END_TO_END=1 LINES=$(or $(LINES),100000) go test -run '^$$' -bench EndToEnd -benchtime 1x -timeout 30m ./cmd/lanepost
+
 .PHONY: generate
 generate: ## Write docs/events.md and docs/schemas anew
 	go generate ./...

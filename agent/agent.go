@@ -108,7 +108,8 @@ func Run(ctx context.Context, o Options) error {
 	for _, w := range cfg.Warnings {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
-	sp, err := spool.Open(cfg.SpoolDir, spool.Options{Log: o.Log})
+	var disk spool.Counters
+	sp, err := spool.Open(cfg.SpoolDir, spool.Options{Log: o.Log, FS: spool.Counting(nil, &disk)})
 	if err != nil {
 		return err // it names the spool
 	}
@@ -126,6 +127,7 @@ func Run(ctx context.Context, o Options) error {
 	if closeErr := sp.Close(); err == nil && closeErr != nil {
 		err = fmt.Errorf("close the spool: %w", closeErr)
 	}
+	o.Log.Info("what the spool asked of its disk", "syncs", disk.Syncs.Load(), "bytes_written", disk.Bytes.Load())
 	return err
 }
 

@@ -29,6 +29,9 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asLanepost) != "" {
 		os.Exit(execute(context.Background(), os.Args[1:]))
 	}
+	if os.Getenv(asBarePublisher) != "" {
+		os.Exit(barePublisher(os.Args[1], os.Args[2:]))
+	}
 	os.Exit(m.Run())
 }
 
@@ -199,7 +202,7 @@ func (p *process) stop() []event.Event {
 }
 
 // writeConfig writes a configuration with its spool in a directory of the test.
-func writeConfig(t *testing.T, devices string, more ...string) string {
+func writeConfig(t testing.TB, devices string, more ...string) string {
 	t.Helper()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "lanepost.yaml")
@@ -241,7 +244,7 @@ func all[T event.Data](t *testing.T, list []event.Event, typ string) []T {
 }
 
 // freePort is a port that nobody listens on.
-func freePort(t *testing.T) int {
+func freePort(t testing.TB) int {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -250,7 +253,7 @@ func freePort(t *testing.T) int {
 }
 
 // mosquitto starts a real broker with the given configuration lines.
-func mosquitto(t *testing.T, port int, lines ...string) *exec.Cmd {
+func mosquitto(t testing.TB, port int, lines ...string) *exec.Cmd {
 	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {

@@ -339,7 +339,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 }
 
 // program builds the real, stripped program.
-func program(t *testing.T) string {
+func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "lanepost")
 	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", path, ".")
@@ -379,7 +379,7 @@ func TestSmallOnTheBox(t *testing.T) {
 }
 
 // resident is the resident memory of a process in MB.
-func resident(t *testing.T, pid int) float64 {
+func resident(t testing.TB, pid int) float64 {
 	t.Helper()
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	require.NoError(t, err)
