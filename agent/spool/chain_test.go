@@ -34,7 +34,7 @@ func TestChainGoesOnOverARestart(t *testing.T) {
 		require.Equal(t, last, before)
 		last = after
 		if i == 3 {
-			m = m.killed()
+			m = m.clone() // as a kill leaves it
 			s = open(t, m, "/spool", Options{})
 		}
 	}
