@@ -11,41 +11,41 @@ import (
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
-// countingFS counts what goes to the disk.
-type countingFS struct {
+// benchFS counts what goes to the disk.
+type benchFS struct {
 	FS
 	syncs, written, read atomic.Int64
 }
 
-type countingFile struct {
+type benchFile struct {
 	File
-	c *countingFS
+	c *benchFS
 }
 
-func (c *countingFS) OpenFile(name string, flag int) (File, error) {
+func (c *benchFS) OpenFile(name string, flag int) (File, error) {
 	f, err := c.FS.OpenFile(name, flag)
 	if err != nil {
 		return nil, err
 	}
-	return &countingFile{f, c}, nil
+	return &benchFile{f, c}, nil
 }
 
-func (c *countingFS) SyncDir(dir string) error {
+func (c *benchFS) SyncDir(dir string) error {
 	c.syncs.Add(1)
 	return c.FS.SyncDir(dir)
 }
 
-func (f *countingFile) Sync() error {
+func (f *benchFile) Sync() error {
 	f.c.syncs.Add(1)
 	return f.File.Sync()
 }
 
-func (f *countingFile) WriteAt(b []byte, off int64) (int, error) {
+func (f *benchFile) WriteAt(b []byte, off int64) (int, error) {
 	f.c.written.Add(int64(len(b)))
 	return f.File.WriteAt(b, off)
 }
 
-func (f *countingFile) ReadAt(b []byte, off int64) (int, error) {
+func (f *benchFile) ReadAt(b []byte, off int64) (int, error) {
 	n, err := f.File.ReadAt(b, off)
 	f.c.read.Add(int64(n))
 	return n, err
@@ -61,7 +61,7 @@ func BenchmarkAppend(b *testing.B) {
 	}
 	for _, callers := range []int{1, 16, 64, 256} {
 		b.Run(fmt.Sprintf("callers=%d", callers), func(b *testing.B) {
-			fs := &countingFS{FS: osFS{}}
+			fs := &benchFS{FS: osFS{}}
 			s := open(b, fs, b.TempDir(), Options{})
 			b.ReportAllocs()
 			b.SetBytes(int64(len(payload)))
@@ -87,7 +87,7 @@ func BenchmarkAppend(b *testing.B) {
 
 // BenchmarkDrain reads and acknowledges a backlog, 64 events at a time.
 func BenchmarkDrain(b *testing.B) {
-	fs := &countingFS{FS: osFS{}}
+	fs := &benchFS{FS: osFS{}}
 	s := open(b, fs, b.TempDir(), Options{})
 	fill(b, s, event.Routine, b.N, 600)
 	fs.syncs.Store(0)

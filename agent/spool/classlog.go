@@ -110,7 +110,7 @@ func (l *classLog) commit() int {
 			continue
 		}
 		seq := l.head + 1 + uint64(len(l.pending))
-		l.frames = appendFrame(l.frames, l.code, seq, rq.recorded, rq.topic, payload)
+		l.frames = l.s.keys.Load().appendFrame(l.frames, l.code, seq, rq.recorded, rq.topic, payload)
 		l.pending = append(l.pending, rq)
 		l.next = event.After(payload)
 		if len(l.frames) >= maxBatchBytes {
@@ -214,7 +214,7 @@ func (l *classLog) begin() (err error) {
 	l.gen++
 	g := segment{gen: l.gen, first: l.head + 1}
 	b := appendSegmentHeader(make([]byte, 0, segmentHeader+len(l.frames)), segmentInfo{
-		class: l.code, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(time.Now()),
+		class: l.code, sealed: l.s.keys.Load() != nil, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(time.Now()),
 	})
 	b = append(b, l.frames...)
 	capacity := max(l.s.segmentBytes, int64(len(b)))

@@ -28,10 +28,10 @@ import (
 //	segment header                          frame
 //	 0  8  segmentMagic                      0  4  frameMagic
 //	 8  2  format version, 1                 4  1  class: 1 urgent, 2 routine
-//	10  1  class: 1 urgent, 2 routine        5  1  flags, 0
-//	11  1  flags, 0                          6  2  topic length
+//	10  1  class: 1 urgent, 2 routine        5  1  flags: 1 = sealed (seal.go)
+//	11  1  flags: 1 = has sealed frames      6  2  topic length
 //	12  4  where the frames begin, 128       8  4  payload length
-//	16 16  spool id, random                 12  2  extension length, 0
+//	16 16  spool id, random                 12  2  extension length, 0 or 32 if sealed
 //	32  8  first sequence number            14  2  reserved, 0
 //	40  8  generation                       16  8  sequence number
 //	48  8  begun at, Unix nanoseconds       24  8  recorded at, Unix nanoseconds
@@ -40,12 +40,13 @@ import (
 //	                                        40     extension, topic, payload
 //	                                               CRC of the whole frame before
 //
-// A reader skips an extension and does not touch a frame whose flags it does
-// not know; encryption and a hash chain have their place there.
+// A reader skips an extension that it does not know, and touches neither a
+// segment nor a frame whose flags it does not know.
 //
 // The second byte of frameMagic, 0xff, is never found in UTF-8. So a frame can't be
 // imitated by text inside of a payload, where a search for the next frame
-// after damage may come along.
+// after damage may come along. In sealed bytes it is found by chance only, and
+// never with the two checksums that make a frame.
 //
 // A segment is written by one process, once. Generations grow with each
 // segment that is tried. The rule that keeps a refused record from coming back
@@ -96,6 +97,7 @@ type spoolID [16]byte
 
 type segmentInfo struct {
 	class      byte
+	sealed     bool // some of its frames may be
 	id         spoolID
 	first, gen uint64
 	begun      int64
@@ -106,7 +108,11 @@ func appendSegmentHeader(b []byte, h segmentInfo) []byte {
 	at := len(b)
 	b = append(b, segmentMagic...)
 	b = binary.LittleEndian.AppendUint16(b, formatVersion)
-	b = append(b, h.class, 0)
+	var flags byte
+	if h.sealed {
+		flags = flagSealed
+	}
+	b = append(b, h.class, flags)
 	b = binary.LittleEndian.AppendUint32(b, segmentHeader)
 	b = append(b, h.id[:]...)
 	b = binary.LittleEndian.AppendUint64(b, h.first)
@@ -123,13 +129,13 @@ func parseSegmentHeader(b []byte) (h segmentInfo, intact, known bool) {
 		binary.LittleEndian.Uint32(b[124:]) != checksum(b[:124]) {
 		return h, false, false
 	}
-	h.class = b[10]
+	h.class, h.sealed = b[10], b[11]&flagSealed != 0
 	h.frames = int64(binary.LittleEndian.Uint32(b[12:]))
 	copy(h.id[:], b[16:])
 	h.first = binary.LittleEndian.Uint64(b[32:])
 	h.gen = binary.LittleEndian.Uint64(b[40:])
 	h.begun = int64(binary.LittleEndian.Uint64(b[48:]))
-	known = binary.LittleEndian.Uint16(b[8:]) == formatVersion && b[11] == 0 && h.frames >= segmentHeader
+	known = binary.LittleEndian.Uint16(b[8:]) == formatVersion && b[11]&^flagSealed == 0 && h.frames >= segmentHeader
 	return h, true, known
 }
 
@@ -137,23 +143,30 @@ func parseSegmentHeader(b []byte) (h segmentInfo, intact, known bool) {
 type frame struct {
 	seq            uint64
 	recorded       int64
-	topic, payload []byte // in the scanner's buffer
+	topic, payload []byte // in the scanner's buffer; nil if sealed, until Keyring.open
 	size           int    // of the whole frame
+	sealed         []byte // the whole frame, nil if it is not sealed; in the scanner's buffer
 }
 
 func appendFrame(b []byte, class byte, seq uint64, recorded time.Time, topic string, payload []byte) []byte {
 	at := len(b)
+	b = appendFrameHeader(b, class, 0, 0, seq, recorded, len(topic), len(payload))
+	b = append(b, topic...)
+	b = append(b, payload...)
+	return binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
+}
+
+func appendFrameHeader(b []byte, class, flags byte, extension int, seq uint64, recorded time.Time, topic, payload int) []byte {
+	at := len(b)
 	b = append(b, frameMagic...)
-	b = append(b, class, 0)
-	b = binary.LittleEndian.AppendUint16(b, uint16(len(topic)))
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
-	b = binary.LittleEndian.AppendUint32(b, 0)
+	b = append(b, class, flags)
+	b = binary.LittleEndian.AppendUint16(b, uint16(topic))
+	b = binary.LittleEndian.AppendUint32(b, uint32(payload))
+	b = binary.LittleEndian.AppendUint16(b, uint16(extension))
+	b = binary.LittleEndian.AppendUint16(b, 0)
 	b = binary.LittleEndian.AppendUint64(b, seq)
 	b = binary.LittleEndian.AppendUint64(b, uint64(unixNano(recorded)))
 	b = binary.LittleEndian.AppendUint32(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
-	b = append(b, topic...)
-	b = append(b, payload...)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
 }
 
@@ -172,7 +185,7 @@ func unixNano(t time.Time) int64 {
 // parseFrameHeader reports whether b begins with an intact frame header of the
 // class. Its size is then to be trusted, the rest of the frame is not yet.
 func parseFrameHeader(b []byte, class byte) (f frame, topicAt, payloadAt int, ok bool) {
-	if len(b) < frameHeader || string(b[:4]) != frameMagic || b[4] != class || b[5] != 0 ||
+	if len(b) < frameHeader || string(b[:4]) != frameMagic || b[4] != class || b[5]&^flagSealed != 0 ||
 		binary.LittleEndian.Uint32(b[36:]) != checksum(b[:36]) {
 		return f, 0, 0, false
 	}
@@ -182,9 +195,16 @@ func parseFrameHeader(b []byte, class byte) (f frame, topicAt, payloadAt int, ok
 	if payload > MaxRecord || f.seq == 0 || f.seq > maxSequence {
 		return f, 0, 0, false
 	}
-	topicAt = frameHeader + int(binary.LittleEndian.Uint16(b[12:]))
+	extension := int(binary.LittleEndian.Uint16(b[12:]))
+	topicAt = frameHeader + extension
 	payloadAt = topicAt + int(binary.LittleEndian.Uint16(b[6:]))
 	f.size = payloadAt + int(payload) + frameTrailer
+	if b[5]&flagSealed != 0 {
+		if extension != sealExtension {
+			return f, 0, 0, false
+		}
+		f.size += sealTag
+	}
 	return f, topicAt, payloadAt, true
 }
 
@@ -197,6 +217,10 @@ func parseFrame(b []byte, class byte) (f frame, ok bool) {
 	end := f.size - frameTrailer
 	if binary.LittleEndian.Uint32(b[end:]) != checksum(b[:end]) {
 		return f, false
+	}
+	if b[5]&flagSealed != 0 {
+		f.sealed = b[:f.size:f.size]
+		return f, true
 	}
 	f.topic, f.payload = b[topicAt:payloadAt], b[payloadAt:end]
 	return f, true
@@ -400,7 +424,7 @@ func (s *scanner) torn(off, junkEnd int64) (bool, error) {
 	}
 	f, _, _, ok := parseFrameHeader(b, s.class)
 	if !ok {
-		return zeroSector(b, off, 0), nil
+		return zeroSector(b, off, 0, 1), nil
 	}
 	if junkEnd+1 < off+int64(f.size) { // one zero may be the checksum's last byte
 		return true, nil
@@ -408,15 +432,19 @@ func (s *scanner) torn(off, junkEnd int64) (bool, error) {
 	if b, err = s.bytesAt(off, f.size); err != nil {
 		return false, err
 	}
-	return len(b) < f.size || zeroSector(b, off, frameHeader), nil
+	least := 1
+	if b[5]&flagSealed != 0 {
+		least = 8 // sealed bytes may be zero, so many of them never are
+	}
+	return len(b) < f.size || zeroSector(b, off, frameHeader, least), nil
 }
 
 // zeroSector reports whether b, which lies at off, has only zeros in a sector,
-// looking at b[from:].
-func zeroSector(b []byte, off int64, from int) bool {
+// looking at b[from:], and at sectors of which at least that many bytes are in it.
+func zeroSector(b []byte, off int64, from, least int) bool {
 	for from < len(b) {
 		to := min(len(b), from+sectorBytes-int((off+int64(from))%sectorBytes))
-		if allZero(b[from:to]) {
+		if to-from >= least && allZero(b[from:to]) {
 			return true
 		}
 		from = to

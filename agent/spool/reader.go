@@ -8,6 +8,8 @@ import (
 	"sort"
 	"sync"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // Reader hands out the records of one class. Its methods may be called from
@@ -29,7 +31,9 @@ type Reader struct {
 // stops before topics and payloads exceed maxBytes, but returns one record
 // however large it is. Only records that are on disk are returned.
 //
-// Records that can't be read are passed over and reported by Losses. After an
+// Records that can't be read are passed over and reported by Losses. At a record
+// that is sealed with a key that is not there (*KeyError), nothing is passed over
+// or lost: Next returns the error until the key is there. After an
 // error of the disk the position stands where it was; wait and call again. A
 // place that stays unreadable for ten seconds of trying counts as damaged.
 func (r *Reader) Next(maxRecords, maxBytes int) ([]Record, error) {
@@ -172,19 +176,20 @@ func (r *Reader) read(p place, want *wanted) (full bool, err error) {
 			r.pass(f.seq, r.gap(p))
 		}
 		if f.seq == r.next {
-			size := len(f.topic) + len(f.payload)
+			size := f.content()
 			if len(want.got) > 0 && size > want.bytes {
 				return true, nil
 			}
-			want.bytes -= size
-			want.got = append(want.got, Record{
-				Class:    r.log.class,
-				Sequence: f.seq,
-				Recorded: time.Unix(0, f.recorded).UTC(),
-				Topic:    string(f.topic),
-				Payload:  bytes.Clone(f.payload),
-			})
-			r.next++
+			switch err := r.log.s.keys.Load().open(&f); {
+			case errors.Is(err, errSeal):
+				r.pass(f.seq+1, &gap{seg: p.seg, file: r.file, from: r.scan.off, to: r.scan.off + int64(f.size)})
+			case err != nil:
+				return false, err // the position stays, however long the key is missing
+			default:
+				want.bytes -= size
+				want.got = append(want.got, f.record(r.log.class))
+				r.next++
+			}
 		}
 		r.scan.take(f)
 		r.recovered()
@@ -194,6 +199,21 @@ func (r *Reader) read(p place, want *wanted) (full bool, err error) {
 		if r.next == p.limit {
 			return false, nil
 		}
+	}
+}
+
+// record is an open frame's content.
+func (f *frame) record(class event.Class) Record {
+	payload := f.payload
+	if f.sealed == nil {
+		payload = bytes.Clone(payload)
+	}
+	return Record{
+		Class:    class,
+		Sequence: f.seq,
+		Recorded: time.Unix(0, f.recorded).UTC(),
+		Topic:    string(f.topic),
+		Payload:  payload,
 	}
 }
 

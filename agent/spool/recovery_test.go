@@ -713,7 +713,7 @@ func TestNoRoomForTheCopyOfTheTail(t *testing.T) {
 func TestStartReadsOneSegment(t *testing.T) {
 	const segmentBytes = 64 << 10
 	for _, n := range []int{2_000, 40_000} {
-		fs := &countingFS{FS: osFS{}}
+		fs := &benchFS{FS: osFS{}}
 		dir := t.TempDir()
 		s := open(t, fs, dir, Options{SegmentBytes: segmentBytes})
 		fill(t, s, event.Routine, n, 100)

@@ -241,7 +241,7 @@ func (l *classLog) scan(g segment) *scan {
 	if t.foreign {
 		return t
 	}
-	var newest []byte
+	newest := int64(-1)
 	for {
 		fr, ok, _ := sc.peek() // being tolerant, it does not fail
 		if !ok || fr.seq > limit {
@@ -256,15 +256,16 @@ func (l *classLog) scan(g segment) *scan {
 			t.gaps = append(t.gaps, gap{t.last + 1, fr.seq - 1, g, f, sc.gapFrom, sc.gapTo})
 		}
 		t.last = fr.seq
-		newest = append(newest[:0], fr.payload...)
+		newest = sc.off
 		sc.take(fr)
 		t.end = sc.off
 	}
-	if t.end > segmentHeader {
-		t.chain = event.After(newest)
+	gapFrom, gapTo := sc.gapFrom, sc.gapTo
+	if newest >= 0 {
+		t.chain = l.chainAfter(&sc, newest)
 	}
 	t.head = t.last
-	t.rest.from, t.rest.to = sc.gapFrom, sc.gapTo
+	t.rest.from, t.rest.to = gapFrom, gapTo
 	t.unreadable = sc.unreadable
 	t.torn = true
 	if exact || t.rest.to == t.rest.from {
@@ -276,6 +277,20 @@ func (l *classLog) scan(g segment) *scan {
 		t.head = l.assigned(&sc, t)
 	}
 	return t
+}
+
+// chainAfter returns the value of the hash chain after the frame at off, zero if
+// the frame can't be opened: the chain then begins anew.
+func (l *classLog) chainAfter(sc *scanner, off int64) event.Hash {
+	f, ok, _ := sc.frameAt(off) // tolerant
+	if !ok {
+		return event.Hash{}
+	}
+	if err := l.s.keys.Load().open(&f); err != nil {
+		l.s.log.Error("the newest record can't be opened, so the hash chain begins anew with the next one", "class", l.class, "sequence", f.seq, "error", err)
+		return event.Hash{}
+	}
+	return event.After(f.payload)
 }
 
 // assigned returns the highest number that may have been given to the damaged

@@ -99,6 +99,9 @@ type Options struct {
 	// FS is where the files are, the operating system's if nil. Tests put one
 	// that fails here.
 	FS FS
+	// Keys seal new records and open sealed ones; without, new records are stored
+	// in the clear.
+	Keys *Keyring
 
 	cursorEvery time.Duration // for tests; the constant if zero
 }
@@ -133,6 +136,7 @@ type Spool struct {
 	segmentBytes int64
 	maxBatch     int
 	cursorEvery  time.Duration
+	keys         atomic.Pointer[Keyring]
 	lock         File
 	logs         [len(event.Classes)]*classLog
 	readers      [len(event.Classes)]*Reader
@@ -182,6 +186,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		done:         make(chan struct{}),
 		changed:      make(chan struct{}),
 	}
+	s.keys.Store(o.Keys)
 	if s.fs == nil {
 		s.fs = osFS{}
 	}

@@ -12,8 +12,10 @@
 //     is opened.
 //   - What stands in the way is told in words, with what to do about it.
 //
-// One goroutine (Run) does all of it, session after session; session.go holds
-// the life of one session, conn.go the connection under paho.
+// One goroutine (Run) does all of it, session after session. session.go holds
+// the life of one session, login.go its beginning and goodbye.go its end;
+// streams.go what is to be sent, flights.go what is on its way; watch.go when a
+// session counts as dead; conn.go the connection under paho.
 package uplink
 
 import (
