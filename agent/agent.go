@@ -160,6 +160,9 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	if len(a.cfg.MQTT) == 0 {
 		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.Spool.Dir)
 	}
+	if len(a.cfg.MQTT) > 1 {
+		return errors.New("mqtt: more than one uplink is not supported yet")
+	}
 	for _, m := range a.cfg.MQTT {
 		if err := a.startUplink(m); err != nil {
 			return err
