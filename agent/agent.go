@@ -72,7 +72,7 @@ type Agent struct {
 	mu      sync.Mutex
 	cfg     *config.Config
 	devices map[string]*device // by "lane/id"
-	uplink  *uplinkRun         // nil without an mqtt section
+	uplinks []*uplinkRun       // in the order of the configuration
 	// waiting counts the events that wait for the disk, and refused is why.
 	waiting int
 	refused string
@@ -109,7 +109,7 @@ func Run(ctx context.Context, o Options) error {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
 	var disk spool.Counters
-	sp, err := spool.Open(cfg.SpoolDir, spool.Options{Log: o.Log, FS: spool.Counting(nil, &disk)})
+	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{Log: o.Log, FS: spool.Counting(nil, &disk)})
 	if err != nil {
 		return err // it names the spool
 	}
@@ -157,10 +157,18 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	if err := a.knowDevices(); err != nil {
 		a.log.Warn("the list of devices is not on disk yet", "err", err)
 	}
-	if err := a.startUplink(); err != nil {
-		return err
+	if len(a.cfg.MQTT) == 0 {
+		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.Spool.Dir)
 	}
-	defer a.stopUplink()
+	if len(a.cfg.MQTT) > 1 {
+		return errors.New("mqtt: more than one uplink is not supported yet")
+	}
+	for _, m := range a.cfg.MQTT {
+		if err := a.startUplink(m); err != nil {
+			return err
+		}
+	}
+	defer a.stopUplinks(everyUplink)
 	// On a disk that refuses, this waits: an agent that can't record must not
 	// look as if it did. A stop ends the wait.
 	if err := a.recordOwn(started); err != nil {
@@ -179,7 +187,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
 	}
 	err = a.recordOwn(stopped)
-	a.stopUplink()
+	a.stopUplinks(everyUplink)
 	if err != nil {
 		return err
 	}
@@ -463,13 +471,26 @@ func (a *Agent) reload() {
 		"removed", changed.Removed, "restart_needed_for", changed.Problems)
 
 	a.stopDevices(func(d *device) bool { return !keep[d.cfg.Lane+"/"+d.cfg.ID] })
-	restartUplink := !next.MQTT.Equal(a.cfg.MQTT)
-	if restartUplink {
-		a.stopUplink()
+	var startUplinks []*config.MQTT
+	keepUplinks := map[string]bool{}
+	var uplinks []*config.MQTT
+	for _, m := range next.MQTT {
+		i := slices.IndexFunc(a.cfg.MQTT, func(o *config.MQTT) bool { return o.Name == m.Name })
+		switch {
+		case i < 0:
+			continue // at the next start, see needsRestart
+		case m.Equal(a.cfg.MQTT[i]):
+			keepUplinks[m.Name] = true
+		default:
+			startUplinks = append(startUplinks, m)
+		}
+		uplinks = append(uplinks, m)
 	}
+	next.MQTT = uplinks
+	a.stopUplinks(func(u *uplinkRun) bool { return !keepUplinks[u.cfg.Name] })
 	a.mu.Lock()
 	// What needs a restart holds for the life of the process.
-	next.Site, next.SpoolDir, next.Log = a.cfg.Site, a.cfg.SpoolDir, a.cfg.Log
+	next.Site, next.Spool, next.Log = a.cfg.Site, a.cfg.Spool, a.cfg.Log
 	a.cfg = next
 	a.refusedConfig = slices.Clone(changed.Problems)
 	a.mu.Unlock()
@@ -479,8 +500,8 @@ func (a *Agent) reload() {
 	for _, source := range a.removed() {
 		a.publishRemoved(source)
 	}
-	if restartUplink {
-		if err := a.startUplink(); err != nil {
+	for _, m := range startUplinks {
+		if err := a.startUplink(m); err != nil {
 			changed.Problems = append(changed.Problems, err.Error())
 			a.log.Error("uplink not started", "err", err)
 		}
@@ -498,8 +519,13 @@ func (a *Agent) needsRestart(next *config.Config) []string {
 	if next.Site != a.cfg.Site {
 		list = append(list, fmt.Sprintf("site: %s takes effect at the next start; events still say %s", next.Site, a.cfg.Site))
 	}
-	if next.SpoolDir != a.cfg.SpoolDir {
-		list = append(list, fmt.Sprintf("spool.dir: %s takes effect at the next start", next.SpoolDir))
+	if next.Spool != a.cfg.Spool {
+		list = append(list, "spool: takes effect at the next start")
+	}
+	for _, m := range next.MQTT {
+		if !slices.ContainsFunc(a.cfg.MQTT, func(o *config.MQTT) bool { return o.Name == m.Name }) {
+			list = append(list, fmt.Sprintf("mqtt: the uplink %s is new and begins at the next start", m.Name))
+		}
 	}
 	if next.Log != a.cfg.Log {
 		list = append(list, "log: takes effect at the next start")

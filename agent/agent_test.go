@@ -170,7 +170,7 @@ func (b *bench) start(stdout io.Writer) {
 func (b *bench) startWith(stdout io.Writer) *Agent {
 	cfg, err := config.Load(b.path)
 	require.NoError(b.t, err)
-	sp, err := spool.Open(cfg.SpoolDir, spool.Options{SegmentBytes: 128 << 10})
+	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{SegmentBytes: 128 << 10})
 	require.NoError(b.t, err)
 	life, die := context.WithCancel(b.t.Context())
 	log := slog.New(slog.NewTextHandler(logBuffer{b}, nil))

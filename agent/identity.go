@@ -85,7 +85,7 @@ func openIdentity(dir string) (id *identity, previous string, lastAlive time.Tim
 // identity waits for room, since events must not go out under a name that the
 // next start does not know, and a known one is written later.
 func (a *Agent) openIdentity(ctx context.Context) (*identity, string, time.Time, error) {
-	id, previous, lastAlive, err := openIdentity(a.cfg.SpoolDir)
+	id, previous, lastAlive, err := openIdentity(a.cfg.Spool.Dir)
 	if err == nil || id == nil {
 		return id, previous, lastAlive, err
 	}

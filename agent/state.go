@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"time"
@@ -12,85 +11,6 @@ import (
 	"github.com/lanepost/lanepost/agent/uplink"
 	"github.com/lanepost/lanepost/protocol/event"
 )
-
-// uplinkRun is a running uplink and the means to stop it.
-type uplinkRun struct {
-	*uplink.Uplink
-	stop context.CancelFunc
-	done chan struct{}
-}
-
-// startUplink starts to deliver, if there is a broker to deliver to.
-func (a *Agent) startUplink() error {
-	m := a.cfg.MQTT
-	if m == nil {
-		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.SpoolDir)
-		return nil
-	}
-	clientID := m.ClientID
-	if clientID == "" {
-		clientID = "lanepost-" + a.id.kept.Agent
-	}
-	options := uplink.Options{
-		Brokers: m.Brokers, ClientID: clientID,
-		Username: m.ReadUsername, Password: m.ReadPassword,
-		Window:  m.Window,
-		Session: a.id.nextSession,
-		State:   func(online bool) (string, []byte) { return a.encodeState(online, a.id.session()) },
-		Will:    func(session uint64) (string, []byte) { return a.encodeState(false, session) },
-		Retained: func() []uplink.Message {
-			var list []uplink.Message
-			for _, d := range a.deviceList() {
-				list = append(list, a.deviceMessage(d))
-			}
-			for _, source := range a.removed() {
-				list = append(list, a.removedMessage(source))
-			}
-			return list
-		},
-		Log: a.log.With("part", "uplink"),
-	}
-	if m.TLS() {
-		options.TLS = &uplink.TLSOptions{
-			CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName,
-		}
-	}
-	up, err := uplink.New(a.spool, options)
-	if err != nil {
-		return fmt.Errorf("start the uplink: %w", err)
-	}
-	ctx, stop := context.WithCancel(context.WithoutCancel(a.life))
-	run := &uplinkRun{Uplink: up, stop: stop, done: make(chan struct{})}
-	a.mu.Lock()
-	a.uplink = run
-	a.mu.Unlock()
-	go func() {
-		defer close(run.done)
-		if err := up.Run(ctx); err != nil && ctx.Err() == nil {
-			a.log.Error("the uplink ended", "err", err)
-		}
-	}()
-	return nil
-}
-
-// stopUplink says goodbye to the broker and waits for it to be said.
-func (a *Agent) stopUplink() {
-	a.mu.Lock()
-	run := a.uplink
-	a.uplink = nil
-	a.mu.Unlock()
-	if run == nil {
-		return
-	}
-	run.stop()
-	<-run.done
-}
-
-func (a *Agent) currentUplink() *uplinkRun {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return a.uplink
-}
 
 // encodeState makes the retained state of the agent.
 func (a *Agent) encodeState(online bool, session uint64) (topic string, payload []byte) {
@@ -164,8 +84,15 @@ func (a *Agent) deviceMessage(d *device) uplink.Message {
 func (a *Agent) publishDevice(d *device) {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
-	if up := a.currentUplink(); up != nil && !d.gone {
-		up.PublishState(a.deviceMessage(d))
+	if !d.gone {
+		a.publish(func(*uplinkRun) uplink.Message { return a.deviceMessage(d) })
+	}
+}
+
+// publish gives a state to each uplink.
+func (a *Agent) publish(make func(*uplinkRun) uplink.Message) {
+	for _, u := range a.currentUplinks() {
+		u.PublishState(make(u))
 	}
 }
 
@@ -210,17 +137,15 @@ func (a *Agent) removedMessage(source string) uplink.Message {
 func (a *Agent) publishRemoved(source string) {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
-	if up := a.currentUplink(); up != nil {
-		up.PublishState(a.removedMessage(source))
-	}
+	a.publish(func(*uplinkRun) uplink.Message { return a.removedMessage(source) })
 }
 
 // publishState sends the agent's own state.
 func (a *Agent) publishState() {
 	a.publishing.Lock()
 	defer a.publishing.Unlock()
-	if up := a.currentUplink(); up != nil {
-		topic, payload := a.encodeState(true, a.id.session())
-		up.PublishState(uplink.Message{Topic: topic, Payload: payload})
-	}
+	a.publish(func(u *uplinkRun) uplink.Message {
+		topic, payload := a.encodeState(true, u.Status().Session)
+		return uplink.Message{Topic: topic, Payload: payload}
+	})
 }

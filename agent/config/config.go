@@ -49,10 +49,12 @@ type Config struct {
 	Path, SHA256 string
 	// Site is the crossing point.
 	Site string
-	// MQTT is nil if there is no broker.
-	MQTT *MQTT
-	// SpoolDir is where events are kept.
-	SpoolDir string
+	// MQTT are the uplinks; empty if there is no broker.
+	MQTT []*MQTT
+	// Spool is where and how events are kept.
+	Spool Spool
+	// Evidence says how often the hash chains are signed.
+	Evidence Evidence
 	// Log is how to log.
 	Log Log
 	// Warnings are worth a look and no reason not to start.
@@ -117,6 +119,10 @@ type reader struct {
 	profilesAt ast.Node // nil if there are only the built-in ones
 	profileDir string
 	profiles   *profiles.Set
+	// lanes and uplinks are the names so far; checks are of what can be known only
+	// when all is read.
+	lanes, uplinks map[string]ast.Node
+	checks         []func()
 	// places and ports are the links so far, by their URL and by their device
 	// file.
 	places, ports map[string]ast.Node
@@ -131,10 +137,12 @@ func Parse(name string, b []byte) (*Config, error) {
 	r := &reader{
 		Document: yamlfile.Parse(name, b),
 		c: &Config{
-			Path: name, SHA256: hex.EncodeToString(sum[:]), SpoolDir: defaultSpoolDir,
-			Log: Log{Level: "info", Format: "text"},
+			Path: name, SHA256: hex.EncodeToString(sum[:]), Spool: Spool{Dir: defaultSpoolDir},
+			Evidence: Evidence{CheckpointEvents: defaultCheckpointEvents, CheckpointEvery: defaultCheckpointEvery},
+			Log:      Log{Level: "info", Format: "text"},
 		},
 		places: map[string]ast.Node{}, ports: map[string]ast.Node{},
+		lanes: map[string]ast.Node{}, uplinks: map[string]ast.Node{},
 	}
 	if r.Root() == nil {
 		return nil, r.Err()
@@ -143,14 +151,8 @@ func Parse(name string, b []byte) (*Config, error) {
 		yamlfile.Key{Name: "site", Required: true, Read: func(n ast.Node) { r.c.Site = r.name(n, "site") }},
 		yamlfile.Key{Name: "lanes", Required: true, Read: r.readLanes},
 		yamlfile.Key{Name: "mqtt", Read: r.readMQTT},
-		yamlfile.Key{Name: "spool", Read: func(n ast.Node) {
-			r.Mapping(n, "spool", yamlfile.Key{Name: "dir", Required: true, Read: func(n ast.Node) {
-				r.c.SpoolDir = r.path(n, "spool.dir")
-				if st, err := os.Stat(r.c.SpoolDir); err == nil && !st.IsDir() {
-					r.At(n, fmt.Sprintf("spool.dir: %s is not a directory", r.c.SpoolDir), "name a directory; it is made if it is not there")
-				}
-			}})
-		}},
+		yamlfile.Key{Name: "spool", Read: r.readSpool},
+		yamlfile.Key{Name: "evidence", Read: r.readEvidence},
 		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) { r.profileDir, r.profilesAt = r.directory(n, "profiles"), n }},
 		yamlfile.Key{Name: "log", Read: func(n ast.Node) {
 			r.Mapping(n, "log",
@@ -160,6 +162,9 @@ func Parse(name string, b []byte) (*Config, error) {
 		}},
 	)
 	r.makeDevices()
+	for _, check := range r.checks {
+		check()
+	}
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
@@ -174,6 +179,32 @@ func (r *reader) warn(n ast.Node, text, hint string) {
 	p := r.ProblemAt(n, text, hint)
 	p.Snippet = "" // a warning is one line of a log
 	r.c.Warnings = append(r.c.Warnings, p)
+}
+
+// Evidence says how often the heads of the hash chains are signed: after so many
+// events, or when so much time has passed since the last time and there are new
+// ones.
+type Evidence struct {
+	CheckpointEvents int
+	CheckpointEvery  time.Duration
+}
+
+// Defaults of Evidence.
+const (
+	defaultCheckpointEvents = 1000
+	defaultCheckpointEvery  = time.Minute
+)
+
+func (r *reader) readEvidence(n ast.Node) {
+	e := &r.c.Evidence
+	r.Mapping(n, "evidence",
+		yamlfile.Key{Name: "checkpoint_events", Read: func(n ast.Node) {
+			e.CheckpointEvents, _ = r.Whole(n, "evidence.checkpoint_events", 10, 1_000_000)
+		}},
+		yamlfile.Key{Name: "checkpoint_every", Read: func(n ast.Node) {
+			e.CheckpointEvery, _ = r.Duration(n, "evidence.checkpoint_every", time.Second, 24*time.Hour)
+		}},
+	)
 }
 
 // defaultSpoolDir is where a package puts the spool.

@@ -71,8 +71,8 @@ func TestSmallest(t *testing.T) {
 	c, err := Parse("lanepost.yaml", []byte(smallest))
 	require.NoError(t, err)
 	require.Equal(t, "medyka", c.Site)
-	require.Equal(t, []string{"tls://mqtt.example:8883"}, c.MQTT.Brokers)
-	require.Equal(t, "/var/lib/lanepost", c.SpoolDir)
+	require.Equal(t, []string{"tls://mqtt.example:8883"}, c.MQTT[0].Brokers)
+	require.Equal(t, "/var/lib/lanepost", c.Spool.Dir)
 	require.Empty(t, c.Warnings)
 	d := c.Devices()
 	require.Len(t, d, 2)
@@ -150,8 +150,8 @@ func TestExampleComments(t *testing.T) {
 func TestWithoutBroker(t *testing.T) {
 	c, err := Parse("c.yaml", []byte("site: a\nlanes: []\n"))
 	require.NoError(t, err)
-	require.Nil(t, c.MQTT)
-	require.Equal(t, defaultSpoolDir, c.SpoolDir)
+	require.Empty(t, c.MQTT)
+	require.Equal(t, defaultSpoolDir, c.Spool.Dir)
 	require.Equal(t, Log{"info", "text"}, c.Log)
 	require.Equal(t, slog.LevelInfo, c.Log.SlogLevel())
 	require.Equal(t, []string{"c.yaml:1:1: no device is configured, so nothing is observed"}, warnings(c))
@@ -216,16 +216,17 @@ log:
 	c, err := Load(path)
 	require.NoError(t, err)
 	require.Empty(t, c.Warnings)
-	require.Equal(t, &MQTT{
+	require.Equal(t, []*MQTT{{
+		Name: "mqtt",
 		Brokers:  []string{"tls://mqtt.example", "ssl://[fd00::1]:8884", "wss://mqtt.example/mqtt"},
 		ClientID: "lane 3 of Medyka", UsernameFile: filepath.Join(dir, "user"), PasswordFile: filepath.Join(dir, "password"),
 		CAFile: ca, CertFile: ca, KeyFile: key, ServerName: "broker", Window: 100,
-	}, c.MQTT)
-	require.True(t, c.MQTT.TLS())
-	user, err := c.MQTT.ReadUsername()
+	}}, c.MQTT)
+	require.True(t, c.MQTT[0].TLS())
+	user, err := c.MQTT[0].ReadUsername()
 	require.NoError(t, err)
 	require.Equal(t, "lane-3", user)
-	require.Equal(t, filepath.Join(dir, "spool"), c.SpoolDir)
+	require.Equal(t, filepath.Join(dir, "spool"), c.Spool.Dir)
 	require.Equal(t, Log{"debug", "json"}, c.Log)
 	require.Equal(t, slog.LevelDebug, c.Log.SlogLevel())
 	d := c.Devices()
@@ -233,6 +234,55 @@ log:
 	require.Equal(t, time.Minute, d[0].Silence)
 	require.Equal(t, "tcp://10.0.3.21:1600?connect_timeout=5s&keepalive=off&write_timeout=3s", d[0].Endpoint.String())
 	require.Equal(t, "serial:/dev/ttyUSB0?baud=9600&data=7&parity=even&stop=2&backend=go.bug.st", d[1].Endpoint.String())
+}
+
+func TestUplinksAndSpool(t *testing.T) {
+	dir := t.TempDir()
+	key := filepath.Join(dir, "spool.key")
+	require.NoError(t, os.WriteFile(key, []byte("00\n"), 0o600))
+	c, err := Parse(filepath.Join(dir, "lanepost.yaml"), []byte(`
+site: medyka
+lanes:
+  - {id: entry-3, devices: []}
+mqtt:
+  - name: national
+    brokers: [wss://mqtt.example, tls://other.example]
+    alpn: [mqtt]
+    max_packet: 256KiB
+    requests: [status, resend]
+  - name: alarms
+    brokers: [tcp://10.0.3.2]
+    only: {lanes: [entry-3, agent], types: ["lanepost.radiation.*"], classes: [urgent]}
+    topic_prefix: pl/medyka/
+    redact: true
+spool:
+  dir: spool
+  urgent: {max_size: 1GiB}
+  routine: {max_size: 500 MB, max_age: 30d}
+  min_free: 7.5%
+  retain: {for: 36h, max_size: 2GiB}
+  commit_delay: 5ms
+  key_file: spool.key
+evidence: {checkpoint_events: 500, checkpoint_every: 5m}
+`))
+	require.NoError(t, err)
+	require.Equal(t, []*MQTT{
+		{
+			Name: "national", Brokers: []string{"wss://mqtt.example", "tls://other.example"}, ALPN: []string{"mqtt"},
+			MaxPacket: 256 << 10, Requests: []string{"status", "resend"},
+		},
+		{
+			Name: "alarms", Brokers: []string{"tcp://10.0.3.2"},
+			Only:        Only{Lanes: []string{"entry-3", "agent"}, Types: []string{"lanepost.radiation.*"}, Classes: []string{"urgent"}},
+			TopicPrefix: "pl/medyka", Redact: true,
+		},
+	}, c.MQTT)
+	require.Equal(t, Spool{
+		Dir: filepath.Join(dir, "spool"), Urgent: SpoolClass{MaxBytes: 1 << 30},
+		Routine: SpoolClass{MaxBytes: 500_000_000, MaxAge: 720 * time.Hour}, MinFreeShare: 0.075,
+		RetainFor: 36 * time.Hour, RetainBytes: 2 << 30, CommitDelay: 5 * time.Millisecond, KeyFile: key,
+	}, c.Spool)
+	require.Equal(t, Evidence{CheckpointEvents: 500, CheckpointEvery: 5 * time.Minute}, c.Evidence)
 }
 
 // certificate makes a self-signed certificate and its key, in path.pem and
@@ -502,21 +552,21 @@ func TestSecrets(t *testing.T) {
 		c, err := Parse(filepath.Join(dir, "c.yaml"), []byte(oneDevice+"mqtt:\n  brokers: [tls://b]\n  username: lane\n  "+line+"\n"))
 		require.NoError(t, err)
 		// Whatever prints a configuration, no secret is in it.
-		asJSON, err := json.Marshal(c.MQTT)
+		asJSON, err := json.Marshal(c.MQTT[0])
 		require.NoError(t, err)
 		var logged strings.Builder
-		slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "c", c, "m", c.MQTT)
-		for _, printed := range []string{fmt.Sprint(c.MQTT), fmt.Sprintf("%#v", c.MQTT), fmt.Sprintf("%+v", *c), string(asJSON), logged.String()} {
+		slog.New(slog.NewTextHandler(&logged, nil)).Info("x", "c", c, "m", c.MQTT[0])
+		for _, printed := range []string{fmt.Sprint(c.MQTT[0]), fmt.Sprintf("%#v", c.MQTT[0]), fmt.Sprintf("%+v", *c), string(asJSON), logged.String()} {
 			require.NotContains(t, printed, "hunter")
 		}
 		return c
 	}
 	c := load("password_file: secret")
-	password, err := c.MQTT.ReadPassword()
+	password, err := c.MQTT[0].ReadPassword()
 	require.NoError(t, err)
 	require.Equal(t, "hunter2", password)
 	require.NoError(t, os.WriteFile(secret, []byte("hunter4"), 0o600))
-	password, err = c.MQTT.ReadPassword()
+	password, err = c.MQTT[0].ReadPassword()
 	require.NoError(t, err)
 	require.Equal(t, "hunter4", password, "read anew")
 	for content, why := range map[string]string{
@@ -527,22 +577,22 @@ func TestSecrets(t *testing.T) {
 		strings.Repeat("x", maxSecret+1): "more than 4096 bytes",
 	} {
 		require.NoError(t, os.WriteFile(secret, []byte(content), 0o600))
-		_, err = c.MQTT.ReadPassword()
+		_, err = c.MQTT[0].ReadPassword()
 		require.ErrorContains(t, err, why)
 		require.ErrorContains(t, err, "mqtt.password_file: "+secret)
 		require.NotContains(t, err.Error(), "hunter")
 	}
 	require.NoError(t, os.Remove(secret))
-	_, err = c.MQTT.ReadPassword()
+	_, err = c.MQTT[0].ReadPassword()
 	require.ErrorContains(t, err, "mqtt.password_file: "+secret+": no such file")
 
 	t.Setenv("LANEPOST_TEST_PASSWORD", "hunter3")
 	c = load("password_env: LANEPOST_TEST_PASSWORD")
-	password, err = c.MQTT.ReadPassword()
+	password, err = c.MQTT[0].ReadPassword()
 	require.NoError(t, err)
 	require.Equal(t, "hunter3", password)
 	t.Setenv("LANEPOST_TEST_PASSWORD", "")
-	_, err = c.MQTT.ReadPassword()
+	_, err = c.MQTT[0].ReadPassword()
 	require.ErrorContains(t, err, "LANEPOST_TEST_PASSWORD is not set or empty")
 }
 

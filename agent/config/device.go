@@ -62,7 +62,6 @@ type besideKey struct {
 
 func (r *reader) readLanes(n ast.Node) {
 	count := 0
-	lanes := map[string]ast.Node{}
 	r.Sequence(n, "lanes", maxLanes, func(n ast.Node) {
 		lane, laneName := "", ""
 		var devices ast.Node
@@ -72,7 +71,7 @@ func (r *reader) readLanes(n ast.Node) {
 				if lane == event.AgentLane {
 					r.At(n, fmt.Sprintf("the lane id %q is taken", lane), "the agent's own events stand under it; call the lane otherwise")
 				}
-				r.unique(lanes, lane, n, "lane id "+lane)
+				r.unique(r.lanes, lane, n, "lane id "+lane)
 			}},
 			yamlfile.Key{Name: "name", Read: func(n ast.Node) { laneName = r.text(n, "lane name") }},
 			yamlfile.Key{Name: "devices", Required: true, Read: func(n ast.Node) { devices = n }},

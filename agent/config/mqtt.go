@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/netip"
 	"net/url"
 	"os"
+	"path"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -19,10 +22,14 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
-// MQTT is where events go. It holds no secret, only where to find it.
+// MQTT is an uplink: where events go. It holds no secret, only where to find it.
 type MQTT struct {
+	// Name tells the uplinks apart, "mqtt" if the file gives none. What is
+	// delivered is remembered under it.
+	Name string
 	// Brokers are URLs, to be tried in turn.
 	Brokers  []string
 	ClientID string // empty for one made of the agent's id
@@ -30,15 +37,48 @@ type MQTT struct {
 	Username, UsernameFile                string
 	PasswordFile, PasswordEnv             string
 	CAFile, CertFile, KeyFile, ServerName string
+	// ALPN are the protocols to offer in the TLS handshake.
+	ALPN []string
 	// Window is how many messages may be under way; zero for the default.
 	Window int
+	// MaxPacket is the largest message that the broker takes, in bytes; zero if
+	// that is not known.
+	MaxPacket int
+	// Only says which events go this way.
+	Only Only
+	// TopicPrefix is put before each topic, with no slash at its end; empty for
+	// none.
+	TopicPrefix string
+	// Redact takes out what is personal.
+	Redact bool
+	// Requests are the commands that are taken from the broker; none if empty.
+	Requests []string
 }
 
-// Equal reports whether two say the same; nil is no broker.
+// Only chooses events. What is empty chooses everything.
+type Only struct {
+	Lanes []string
+	// Types are patterns as of path.Match for the types of events, without their
+	// version: "lanepost.radiation.*".
+	Types   []string
+	Classes []string
+}
+
+// RequestCommands are the commands that central systems can send, if the
+// configuration allows them. None of them acts on an instrument.
+var RequestCommands = []string{"status", "resend", "flush", "reload", "diagnostics"}
+
+// Equal reports whether two say the same; nil is no uplink.
 func (m *MQTT) Equal(o *MQTT) bool { return reflect.DeepEqual(m, o) }
 
+// DefaultUplink is the name of an uplink that has none.
+const DefaultUplink = "mqtt"
+
+// maxUplinks bounds the uplinks.
+const maxUplinks = 8
+
 // TLS reports whether settings for TLS are given.
-func (m *MQTT) TLS() bool { return m.CAFile != "" || m.CertFile != "" || m.ServerName != "" }
+func (m *MQTT) TLS() bool { return m.CAFile != "" || m.CertFile != "" || m.ServerName != "" || len(m.ALPN) > 0 }
 
 // ReadUsername gives the user name, empty for none. A file is read anew each
 // time, so that it can be changed under a running agent.
@@ -124,9 +164,23 @@ var brokerSchemes = map[string]bool{
 	"tcp": false, "mqtt": false, "ws": false, "tls": true, "ssl": true, "mqtts": true, "wss": true,
 }
 
+// readMQTT reads one uplink, or a list of them.
 func (r *reader) readMQTT(n ast.Node) {
-	m := &MQTT{}
-	r.c.MQTT = m
+	if _, isList := n.(*ast.SequenceNode); !isList {
+		r.readUplink(n, false)
+		return
+	}
+	r.Sequence(n, "mqtt", maxUplinks, func(n ast.Node) { r.readUplink(n, true) })
+	if len(r.c.MQTT) == 0 {
+		r.At(n, "mqtt is empty", "describe at least one uplink, or take the mqtt section out")
+	}
+}
+
+var uplinkName = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
+
+func (r *reader) readUplink(n ast.Node, named bool) {
+	m := &MQTT{Name: DefaultUplink}
+	r.c.MQTT = append(r.c.MQTT, m)
 	at := map[string]ast.Node{}
 	var cert, key []byte
 	var open []ast.Node // brokers without TLS
@@ -158,6 +212,13 @@ func (r *reader) readMQTT(n ast.Node) {
 	brokers.Required = true
 	r.Mapping(n, "mqtt",
 		brokers,
+		yamlfile.Key{Name: "name", Required: named, Read: func(n ast.Node) {
+			m.Name = r.text(n, "mqtt.name")
+			if m.Name != "" && !uplinkName.MatchString(m.Name) {
+				r.At(n, fmt.Sprintf("mqtt.name: %s can't name an uplink", m.Name), "use 1 to 32 small letters, digits and -")
+			}
+			r.unique(r.uplinks, m.Name, n, "the uplink's name "+m.Name)
+		}},
 		keep("client_id", func(n ast.Node, what string) { m.ClientID = r.text(n, what) }),
 		keep("username", func(n ast.Node, what string) { m.Username = r.text(n, what) }),
 		keep("username_file", func(n ast.Node, what string) { m.UsernameFile = r.secretFile(n, what) }),
@@ -173,7 +234,17 @@ func (r *reader) readMQTT(n ast.Node) {
 		keep("cert_file", func(n ast.Node, what string) { m.CertFile, cert = r.file(n, what, maxPEM) }),
 		keep("key_file", func(n ast.Node, what string) { m.KeyFile, key = r.file(n, what, maxPEM) }),
 		keep("server_name", func(n ast.Node, what string) { m.ServerName = r.text(n, what) }),
+		keep("alpn", func(n ast.Node, what string) {
+			r.Sequence(n, what, maxALPN, func(n ast.Node) { m.ALPN = append(m.ALPN, r.text(n, what)) })
+		}),
 		keep("window", func(n ast.Node, what string) { m.Window, _ = r.Whole(n, what, 1, maxWindow) }),
+		keep("max_packet", func(n ast.Node, what string) { m.MaxPacket = int(r.size(n, what, minPacket, maxPacket)) }),
+		keep("only", func(n ast.Node, _ string) { r.readOnly(n, m) }),
+		keep("topic_prefix", func(n ast.Node, what string) { m.TopicPrefix = r.topicPrefix(n, what) }),
+		keep("redact", func(n ast.Node, what string) { m.Redact = r.yes(n, what) }),
+		keep("requests", func(n ast.Node, what string) {
+			r.Sequence(n, what, len(RequestCommands), func(n ast.Node) { m.Requests = append(m.Requests, r.oneOf(n, "a request", RequestCommands...)) })
+		}),
 	)
 
 	// What can't be together.
@@ -201,7 +272,7 @@ func (r *reader) readMQTT(n ast.Node) {
 		return
 	}
 	if !secure {
-		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name"} {
+		for _, name := range []string{"ca_file", "cert_file", "key_file", "server_name", "alpn"} {
 			if at[name] != nil {
 				r.At(at[name], name+" is for TLS, but no broker is reached by TLS", "write tls:// before the broker's name, or take "+name+" out")
 			}
@@ -214,6 +285,93 @@ func (r *reader) readMQTT(n ast.Node) {
 			}
 		}
 	}
+}
+
+// Bounds of an uplink's settings.
+const (
+	maxALPN   = 8
+	maxTypes  = 64
+	minPacket = 1 << 10
+	maxPacket = 256 << 20 // what MQTT can carry
+)
+
+// readOnly reads which events go to an uplink.
+func (r *reader) readOnly(n ast.Node, m *MQTT) {
+	r.Mapping(n, "mqtt.only",
+		yamlfile.Key{Name: "lanes", Read: func(n ast.Node) {
+			r.Sequence(n, "mqtt.only.lanes", maxLanes+1, func(n ast.Node) {
+				lane := r.name(n, "lane")
+				m.Only.Lanes = append(m.Only.Lanes, lane)
+				r.checks = append(r.checks, func() {
+					if lane != "" && lane != event.AgentLane && r.lanes[lane] == nil {
+						r.At(n, fmt.Sprintf("mqtt.only.lanes: there is no lane %s", lane), nearestHint(lane, slices.Collect(maps.Keys(r.lanes)), "name one of the lanes above"))
+					}
+				})
+			})
+		}},
+		yamlfile.Key{Name: "types", Read: func(n ast.Node) {
+			r.Sequence(n, "mqtt.only.types", maxTypes, func(n ast.Node) {
+				m.Only.Types = append(m.Only.Types, r.eventTypes(n))
+			})
+		}},
+		yamlfile.Key{Name: "classes", Read: func(n ast.Node) {
+			r.Sequence(n, "mqtt.only.classes", len(event.Classes), func(n ast.Node) {
+				m.Only.Classes = append(m.Only.Classes, r.oneOf(n, "mqtt.only.classes", string(event.Urgent), string(event.Routine)))
+			})
+		}},
+	)
+}
+
+// eventTypes reads a pattern of types, which must fit one at least.
+func (r *reader) eventTypes(n ast.Node) string {
+	pattern := r.text(n, "mqtt.only.types")
+	if pattern == "" {
+		return ""
+	}
+	var names []string
+	for _, k := range event.Types() {
+		name := event.TypeName(k.Type)
+		names = append(names, name)
+		fits, err := path.Match(pattern, name)
+		if err != nil {
+			r.At(n, fmt.Sprintf("mqtt.only.types: %s is not a pattern", pattern), "write a type, or a pattern such as lanepost.radiation.*")
+			return ""
+		}
+		if fits {
+			return pattern
+		}
+	}
+	r.At(n, fmt.Sprintf("mqtt.only.types: no type of event is called %s", pattern), nearestHint(pattern, names, "docs/events.md lists them"))
+	return ""
+}
+
+// nearestHint proposes the word of the list that is like the one that is wrong.
+func nearestHint(word string, list []string, otherwise string) string {
+	slices.Sort(list)
+	if near := yamlfile.Nearest(word, list); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	return otherwise
+}
+
+// topicPrefix reads what is put before topics.
+func (r *reader) topicPrefix(n ast.Node, what string) string {
+	s := strings.TrimSuffix(r.text(n, what), "/")
+	if strings.ContainsAny(s, "+#\x00") || strings.HasPrefix(s, "/") || strings.HasPrefix(s, "$") {
+		r.At(n, fmt.Sprintf("%s: %s can't begin a topic", what, s), "use words with / between them, without + and #")
+		return ""
+	}
+	return s
+}
+
+// yes reads true or false.
+func (r *reader) yes(n ast.Node, what string) bool {
+	v, ok := n.(*ast.BoolNode)
+	if !ok {
+		r.At(n, fmt.Sprintf("%s is neither true nor false", what), "write true or false, without quotes")
+		return false
+	}
+	return v.Value
 }
 
 // loopback reports whether a broker is on this box.

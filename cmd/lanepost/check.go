@@ -81,7 +81,7 @@ func check(ctx context.Context, out io.Writer, path string, wait time.Duration) 
 		w.Hint, w.Snippet = "", ""
 		results = append(results, result{what: "configuration", state: "warning", detail: w.String(), hint: hint})
 	}
-	spooled := checkSpool(cfg.SpoolDir)
+	spooled := checkSpool(cfg.Spool.Dir)
 	results = append(results, spooled)
 	// A portal's controller serves one client: the running agent has it.
 	running := spooled.state == "skipped"
@@ -99,7 +99,7 @@ func check(ctx context.Context, out io.Writer, path string, wait time.Duration) 
 		group.Go(func() { rows[i] = checkDevice(ctx, d, wait) })
 	}
 	var brokers []result
-	if cfg.MQTT == nil {
+	if len(cfg.MQTT) == 0 {
 		brokers = []result{{what: "broker", state: "skipped", detail: "no mqtt section: events stay on this box"}}
 	} else {
 		brokers = checkBrokers(ctx, cfg)
@@ -332,7 +332,14 @@ func checkDevice(ctx context.Context, d config.Device, wait time.Duration) (r re
 
 // checkBrokers logs in to each broker of the list.
 func checkBrokers(ctx context.Context, cfg *config.Config) []result {
-	m := cfg.MQTT
+	var rows []result
+	for _, m := range cfg.MQTT {
+		rows = append(rows, checkUplink(ctx, cfg.Site, m)...)
+	}
+	return rows
+}
+
+func checkUplink(ctx context.Context, site string, m *config.MQTT) []result {
 	var rows []result
 	for _, b := range m.Brokers {
 		r := result{what: "broker", state: "ok", detail: b + ": logged in, and a message was confirmed"}
@@ -344,7 +351,7 @@ func checkBrokers(ctx context.Context, cfg *config.Config) []result {
 			o.TLS = &uplink.TLSOptions{CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName}
 		}
 		probeCtx, cancel := context.WithTimeout(ctx, brokerCheckTimeout)
-		if err := uplink.Probe(probeCtx, o, cfg.Site); err != nil {
+		if err := uplink.Probe(probeCtx, o, site); err != nil {
 			r.state, r.detail, r.hint = "FAILED", b+": "+err.Error(), uplink.Hint(err)
 		}
 		cancel()

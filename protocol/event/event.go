@@ -189,9 +189,12 @@ const TopicRoot = "lanepost/v1"
 
 // Topic is where an event of the given source and type is published:
 // "lanepost/v1/{site}/{lane}/{device}/{type without version}".
-func Topic(source, typ string) string {
+func Topic(source, typ string) string { return TopicRoot + source + "/" + TypeName(typ) }
+
+// TypeName is a type without its version: the last level of a topic.
+func TypeName(typ string) string {
 	if i := strings.LastIndex(typ, ".v"); i > 0 {
-		typ = typ[:i]
+		return typ[:i]
 	}
-	return TopicRoot + source + "/" + typ
+	return typ
 }
