@@ -25,7 +25,16 @@ import (
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if config := os.Getenv(clusterNode); config != "" {
+		if err := runClusterNode(config); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // patience bounds what a test waits for; only a failing test waits so long.
 const patience = 20 * time.Second
