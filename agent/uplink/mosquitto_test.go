@@ -32,6 +32,18 @@ type mosquitto struct {
 // end with those of its only listener.
 func startMosquitto(t testing.TB, lines ...string) *mosquitto {
 	t.Helper()
+	m := newMosquitto(t)
+	_, port, err := net.SplitHostPort(m.addr)
+	require.NoError(t, err)
+	m.configure(fmt.Sprintf("listener %s 127.0.0.1\nmax_queued_messages 0\nset_tcp_nodelay true\n%s\n", port, strings.Join(lines, "\n")))
+	m.start()
+	return m
+}
+
+// newMosquitto is one that is not configured yet. The test is skipped where
+// there is none.
+func newMosquitto(t testing.TB) *mosquitto {
+	t.Helper()
 	path, err := exec.LookPath("mosquitto")
 	if err != nil {
 		path = "/usr/sbin/mosquitto"
@@ -43,16 +55,17 @@ func startMosquitto(t testing.TB, lines ...string) *mosquitto {
 		t.Skip("mosquitto is not installed")
 	}
 	m := &mosquitto{t: t, path: path, addr: freeAddress(t), conf: filepath.Join(t.TempDir(), "mosquitto.conf")}
-	_, port, err := net.SplitHostPort(m.addr)
-	require.NoError(t, err)
-	text := fmt.Sprintf("listener %s 127.0.0.1\nmax_queued_messages 0\nset_tcp_nodelay true\n%s\n", port, strings.Join(lines, "\n"))
+	t.Cleanup(m.kill)
+	return m
+}
+
+// configure writes the configuration.
+func (m *mosquitto) configure(text string) {
+	m.t.Helper()
 	if os.Geteuid() == 0 {
 		text = "user root\n" + text // or it can't read the test's files
 	}
-	require.NoError(t, os.WriteFile(m.conf, []byte(text), 0o600))
-	m.start()
-	t.Cleanup(m.kill)
-	return m
+	require.NoError(m.t, os.WriteFile(m.conf, []byte(text), 0o600))
 }
 
 func (m *mosquitto) start() {
@@ -78,7 +91,7 @@ func (m *mosquitto) start() {
 
 // kill ends it as a power cut would.
 func (m *mosquitto) kill() {
-	if m.cmd.ProcessState == nil {
+	if m.cmd != nil && m.cmd.ProcessState == nil {
 		_ = m.cmd.Process.Kill()
 		_ = m.cmd.Wait()
 	}
@@ -289,4 +302,49 @@ func TestMosquittoConfirmsWhatItDrops(t *testing.T) {
 			require.Zero(t, requireEvents(t, sub.all(), event.Urgent, 0, 600))
 		})
 	}
+}
+
+// TestMosquittoExample delivers through both listeners of the example in
+// deploy/mosquitto. Of its files only addresses and paths are changed.
+func TestMosquittoExample(t *testing.T) {
+	t.Parallel()
+	m := newMosquitto(t)
+	web, dir := freeAddress(t), t.TempDir()
+	ca := newAuthority(t)
+	later := time.Now().Add(time.Hour)
+	cert, key := ca.issue("broker", "127.0.0.1", later)
+	acl := example(t, dir, "mosquitto/lanepost.acl", "lanepost/v1/medyka/#", "lanepost/v1/test/#")
+	text, err := os.ReadFile(example(t, dir, "mosquitto/mosquitto.conf",
+		"/var/lib/mosquitto/", dir+"/", "/etc/mosquitto/lanepost.acl", acl,
+		"listener 8883", "listener "+port(m.addr)+" 127.0.0.1", "listener 443", "listener "+port(web)+" 127.0.0.1",
+		"/etc/mosquitto/tls/ca.pem", ca.file, "/etc/mosquitto/tls/broker.pem", cert, "/etc/mosquitto/tls/broker.key", key))
+	require.NoError(t, err)
+	m.configure(string(text))
+	m.start()
+	identity := func(name string) *TLSOptions {
+		cert, key := ca.issue(name, name, later)
+		return &TLSOptions{CAFile: ca.file, CertFile: cert, KeyFile: key}
+	}
+	central, err := tlsConfig(identity("central"), "127.0.0.1")
+	require.NoError(t, err)
+	sub := subscriber(t, m.addr, central, nil)
+	s := newSpool(t)
+	for i, broker := range []string{"tls://" + m.addr, "wss://" + web} {
+		record(t, s, event.Urgent, 100, 600)
+		o := (&agent{}).options(t, broker)
+		o.TLS = identity("lane-3")
+		_, stop := start(t, s, o)
+		eventually(t, func() bool { return backlog(s) == 0 })
+		stop()
+		eventually(t, func() bool { return sub.has(eventTopic, body(event.Urgent, uint64(100*i+100), 600)) })
+	}
+	require.Zero(t, requireEvents(t, sub.all(), event.Urgent, 200, 600))
+
+	// Who is not in the list of rights is put out at the first word.
+	record(t, s, event.Urgent, 1, 600)
+	o := (&agent{}).options(t, "tls://"+m.addr)
+	o.TLS, o.ClientID = identity("stranger"), "stranger"
+	u, _ := start(t, s, o)
+	eventuallyStatus(t, u, failing("the broker closed the connection"))
+	require.EqualValues(t, 1, backlog(s))
 }
