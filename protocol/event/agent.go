@@ -71,6 +71,40 @@ type AgentLoss struct {
 	Detail string `json:"detail"`
 }
 
+// AgentRequest says that a central system asked the agent for something over its
+// broker, and what became of it. Requests only read, send again or reload: none
+// of them makes the agent act on a device.
+type AgentRequest struct {
+	// RequestID is the id that the asker gave to the request.
+	RequestID string `json:"request_id"`
+	// Command is what was asked for, for instance "resend".
+	Command string `json:"command"`
+	// Args are the request's arguments as they came, JSON as text, cut after 1024
+	// bytes; empty if there were none.
+	Args string `json:"args"`
+	// From is the way by which the request came, for instance "mqtt:national".
+	From string `json:"from"`
+	// Accepted is false when the command is not allowed here.
+	Accepted bool `json:"accepted"`
+	// Outcome says in words what became of it: "ok", or why not.
+	Outcome string `json:"outcome"`
+}
+
+// AgentSkipped says that an uplink keeps events back from its receiver because
+// its filter says so. Like a state it is made by the uplink and has no sequence;
+// unlike a state it is not retained. Together with the events that come, these
+// notices cover every sequence without a gap, unless a loss is told.
+type AgentSkipped struct {
+	// Priority is the class of the events.
+	Priority Class `json:"priority"`
+	// FirstSequence and LastSequence bound the range, both included.
+	FirstSequence string `json:"first_sequence" jsonschema:"pattern=^[0-9]{20}$"`
+	LastSequence  string `json:"last_sequence" jsonschema:"pattern=^[0-9]{20}$"`
+	// Digests are the digests D of the events, one after the other, 32 bytes each,
+	// in base64.
+	Digests string `json:"digests" jsonschema_extras:"contentEncoding=base64"`
+}
+
 // AgentState is the retained state of an agent: birth, heartbeat and last will.
 // It is a snapshot, not evidence: it is not spooled and has no sequence.
 type AgentState struct {
@@ -128,6 +162,8 @@ func (AgentStopped) Type() string       { return "lanepost.agent.stopped.v1" }
 func (AgentConfigChanged) Type() string { return "lanepost.agent.config-changed.v1" }
 func (AgentClockChanged) Type() string  { return "lanepost.agent.clock-changed.v1" }
 func (AgentLoss) Type() string          { return "lanepost.agent.loss.v1" }
+func (AgentRequest) Type() string       { return "lanepost.agent.request.v1" }
+func (AgentSkipped) Type() string       { return "lanepost.agent.skipped.v1" }
 func (AgentState) Type() string         { return "lanepost.agent.state.v1" }
 func (DeviceState) Type() string        { return "lanepost.device.state.v1" }
 
@@ -137,5 +173,7 @@ func (AgentStopped) Class() Class       { return Urgent }
 func (AgentConfigChanged) Class() Class { return Urgent }
 func (AgentClockChanged) Class() Class  { return Urgent }
 func (AgentLoss) Class() Class          { return Urgent }
+func (AgentRequest) Class() Class       { return Routine }
+func (AgentSkipped) Class() Class       { return Urgent }
 func (AgentState) Class() Class         { return Urgent }
 func (DeviceState) Class() Class        { return Urgent }

@@ -86,9 +86,9 @@ func (d *Draft) Encode(sequence uint64, previous Hash) []byte {
 	return b
 }
 
-// EncodeState encodes the snapshot of a state topic: an event without priority
-// and sequence, to be published with the retain flag and not to be spooled. It
-// takes AgentState and DeviceState only.
+// EncodeState encodes an event without priority and sequence that is not to be
+// spooled: a state, which is to be published with the retain flag, or a notice
+// of an uplink. It takes the types whose Kind is unsequenced and no others.
 func EncodeState(h Header, d Data) (topic string, payload []byte, err error) {
 	payload, _, err = encode(h, d, true)
 	if err != nil {
@@ -104,8 +104,8 @@ func encode(h Header, d Data, state bool) (text []byte, place int, err error) {
 		return nil, 0, errors.New("encode an event: it has no data")
 	}
 	typ, class := d.Type(), d.Class()
-	if retained(typ) != state {
-		return nil, 0, fmt.Errorf("encode %s: state types go through EncodeState, all others through NewDraft", typ)
+	if unsequenced(typ) != state {
+		return nil, 0, fmt.Errorf("encode %s: states and notices go through EncodeState, all others through NewDraft", typ)
 	}
 	if err := h.check(); err != nil {
 		return nil, 0, fmt.Errorf("encode %s: %w", typ, err)
@@ -418,11 +418,11 @@ func (e Event) check() error {
 		return errors.New("the data is missing, or no JSON object")
 	}
 	known, isKnown := kindOf(e.Type)
-	if e.Sequence == "" && e.Priority == "" && (!isKnown || known.Retained) {
-		return nil // a state
+	if e.Sequence == "" && e.Priority == "" && (!isKnown || known.Unsequenced) {
+		return nil // a state or a notice
 	}
-	if isKnown && known.Retained {
-		return fmt.Errorf("%s is a state and has neither priority nor sequence", e.Type)
+	if isKnown && known.Unsequenced {
+		return fmt.Errorf("%s is a state or a notice and has neither priority nor sequence", e.Type)
 	}
 	if n, err := ParseSequence(e.Sequence); err != nil {
 		return err

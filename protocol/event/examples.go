@@ -138,6 +138,15 @@ func examples() map[string]Example {
 			Reason: "damaged", Detail: "sequences 57630 to 57633 of the routine log can't be read: " +
 				"damage in segment 00000000000000057200-0000000001.seg, bytes 143360 to 147456",
 		}},
+		{byAgent("019ceb99-1b6a-7d24-b8f1-60a7c35e92d4", "09:06:45.738", "09:06:45.738"), 58240, AgentRequest{
+			RequestID: "q-20260314-0007", Command: "resend",
+			Args: `{"priority":"urgent","first_sequence":"00000000000000001183","last_sequence":"00000000000000001184"}`,
+			From: "mqtt:national", Accepted: true, Outcome: "ok",
+		}},
+		{byAgent("5b7d0a3e-9c41-4f86-a2d7-e1804bc6935f", "08:40:02.117", "08:40:02.117"), 0, AgentSkipped{
+			Priority: Routine, FirstSequence: FormatSequence(58225), LastSequence: FormatSequence(58226),
+			Digests: "NivM3JVUFJaEIPhzNf0UBxoE4Og9CfZ2WvQaKWh4JLwT3iXaIQwCUNG7Kt5iRr7dPqa9c1rZ5SVcWpM+lqvxOg==",
+		}},
 		{byAgent("8e0b52f7-3d1c-4b6a-9f84-27c1d9e0a635", "08:40:00.511", "08:40:00.511"), 0, AgentState{
 			State: "online", Session: 31, Since: clockOf("06:19:03.988"), Version: "0.1.0",
 			Backlog: 1, OldestUnsent: pointer(clockOf("08:39:59.871")), UrgentHead: 1188, RoutineHead: 58227,

@@ -3,16 +3,20 @@ package event
 import (
 	"crypto/sha256"
 	"slices"
+	"strings"
 )
 
 // Kind describes one type of event.
 type Kind struct {
 	// Type is the CloudEvents type.
 	Type string
-	// Classes lists the classes that its events can have; empty for a state.
+	// Classes lists the classes that its events can have; empty if unsequenced.
 	Classes []Class
-	// Retained is true for a state: a snapshot that is published with the
-	// retain flag, without priority and sequence, and not spooled.
+	// Unsequenced is true for what is made at the moment of sending and not
+	// spooled, and so has neither priority nor sequence: a state, which is retained
+	// too, or a notice of an uplink.
+	Unsequenced bool
+	// Retained is true for what is published with the retain flag.
 	Retained bool
 	// Subject says what the event's subject is; empty when it has none.
 	Subject string
@@ -27,13 +31,13 @@ type Kind struct {
 // Example is an event with synthetic, consistent numbers.
 type Example struct {
 	Header   Header
-	Sequence uint64 // zero for a state
+	Sequence uint64 // zero if unsequenced
 	Data     Data
 }
 
 // Encode gives the example as it would be published.
 func (x Example) Encode() ([]byte, error) {
-	if retained(x.Data.Type()) {
+	if unsequenced(x.Data.Type()) {
 		_, b, err := EncodeState(x.Header, x.Data)
 		return b, err
 	}
@@ -63,9 +67,21 @@ func kindOf(typ string) (Kind, bool) {
 	return Kind{}, false
 }
 
-func retained(typ string) bool {
+func unsequenced(typ string) bool {
 	k, _ := kindOf(typ)
-	return k.Retained
+	return k.Unsequenced
+}
+
+// Retained reports whether what is published to a topic is to carry the retain
+// flag. It goes by the topic's last level, which is the type without version.
+func Retained(topic string) bool {
+	name := topic[strings.LastIndexByte(topic, '/')+1:]
+	for _, k := range kinds {
+		if k.Retained && TypeName(k.Type) == name {
+			return true
+		}
+	}
+	return false
 }
 
 var (
@@ -164,13 +180,25 @@ var kinds = [...]Kind{
 		When:    "When the loss is noticed, once for each range.",
 	},
 	{
-		Type: AgentState{}.Type(), Zero: AgentState{}, Retained: true,
+		Type: AgentRequest{}.Type(), Zero: AgentRequest{}, Classes: routine,
+		Summary: "A central system asked the agent for something.",
+		When:    "When the request is answered or refused; not for one above the rate limit, and once for one that came twice.",
+	},
+	{
+		Type: AgentSkipped{}.Type(), Zero: AgentSkipped{}, Unsequenced: true,
+		Summary: "Events that the uplink's filter keeps back from this receiver, with their digests, so that the hash chain can be " +
+			"followed over them.",
+		When: "Before the next event of the class that passes the filter, and at the latest after 1000 events or a minute. " +
+			"Not on an uplink without a filter.",
+	},
+	{
+		Type: AgentState{}.Type(), Zero: AgentState{}, Unsequenced: true, Retained: true,
 		Summary: "The state of an agent: birth, heartbeat and last will.",
 		When: "At each connection to the broker, at short intervals as a heartbeat, and at each change. The broker " +
 			"publishes the offline form when the agent vanishes.",
 	},
 	{
-		Type: DeviceState{}.Type(), Zero: DeviceState{}, Retained: true,
+		Type: DeviceState{}.Type(), Zero: DeviceState{}, Unsequenced: true, Retained: true,
 		Summary: "The state of a device now.",
 		When:    "At each connection to the broker and at each change.",
 	},

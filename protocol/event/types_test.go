@@ -53,9 +53,10 @@ func TestTable(t *testing.T) {
 			require.IsType(t, k.Zero, k.Example.Data)
 			require.NotEmpty(t, k.Summary)
 			require.NotEmpty(t, k.When)
-			require.Equal(t, k.Retained, k.Example.Sequence == 0)
-			require.Equal(t, k.Retained, len(k.Classes) == 0)
-			if !k.Retained {
+			require.Equal(t, k.Unsequenced, k.Example.Sequence == 0)
+			require.Equal(t, k.Unsequenced, len(k.Classes) == 0)
+			require.Equal(t, k.Retained, Retained(Topic("/a/b/c", k.Type)))
+			if !k.Unsequenced {
 				require.Contains(t, k.Classes, k.Example.Data.Class())
 				require.Contains(t, k.Classes, k.Zero.Class())
 			}

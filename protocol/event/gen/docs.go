@@ -65,6 +65,9 @@ func (s *source) docs() ([]byte, error) {
 		}
 		class := "none, it is a state"
 		if !k.Retained {
+			class = "none, it is a notice"
+		}
+		if !k.Unsequenced {
 			var names []string
 			for _, c := range k.Classes {
 				names = append(names, string(c))
@@ -93,7 +96,7 @@ func (s *source) docs() ([]byte, error) {
 func (s *source) typeComment(k event.Kind) string {
 	of := reflect.TypeOf(k.Zero)
 	subject := "This event"
-	if k.Retained {
+	if k.Unsequenced && k.Retained {
 		subject = "This state"
 	}
 	return s.outward(subject+strings.TrimPrefix(s.types[of.Name()], of.Name()), of)

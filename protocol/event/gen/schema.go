@@ -155,7 +155,7 @@ func (s *source) envelopeSchema(strict bool) *jsonschema.Schema {
 
 	var states []any
 	for _, k := range event.Types() {
-		if k.Retained {
+		if k.Unsequenced {
 			states = append(states, k.Type)
 		}
 		schema.AllOf = append(schema.AllOf, &jsonschema.Schema{
