@@ -33,6 +33,12 @@ func byPortal(id, clock, recorded, subject string) Header {
 	return h
 }
 
+func byDevice(device, id, clock, recorded string) Header {
+	h := byAgent(id, clock, recorded)
+	h.Source = Source(exampleSite, "entry-3", device)
+	return h
+}
+
 func byAgent(id, clock, recorded string) Header {
 	return Header{
 		ID: id, Source: Source(exampleSite, AgentLane, exampleAgent), Agent: exampleAgent,
@@ -117,6 +123,12 @@ func examples() map[string]Example {
 				Time: clockOf("08:39:35.571"), Reason: `GB: field 1 is "0004\x00\xa2", want six digits`,
 				Raw: RawOf([]byte("GB,0004\x00\xa2,000411,000436,000428\r\n")),
 			}},
+		}},
+
+		{byDevice("anpr-1", "019ceb6f-7a1c-7d52-8c3e-91b6f04a25d7", "08:21:17.468", "08:21:17.468"), 58216, DeviceAttachment{
+			SHA256: "41d07c95f2b86e3a0c5de91748ab26f0937ce51d8a64b20fe3795c18d06ba2f4", Size: 412733, MediaType: "image/jpeg",
+			Name: "20260314-082109-front.jpg", EventID: "019ceb6f-5a3f-7e04-a9d1-2f60b7c8534e", Uplink: "central",
+			Chunks: 4, ChunkBytes: 130048, Outcome: "delivered",
 		}},
 
 		{byAgent("019ceaff-93d4-72e7-9b36-05d1ca4f8e7b", "06:19:04.020", "06:19:04.020"), 1171, AgentStarted{

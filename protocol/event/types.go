@@ -155,6 +155,11 @@ var kinds = [...]Kind{
 		When:    "When there is something to tell, rate-limited; it counts what came since the last one.",
 	},
 	{
+		Type: DeviceAttachment{}.Type(), Zero: DeviceAttachment{}, Classes: routine,
+		Summary: "What became of the content of an event's attachment: delivered in full, or lost.",
+		When:    "For each attachment and uplink once it is decided; after a crash perhaps once more.",
+	},
+	{
 		Type: AgentStarted{}.Type(), Zero: AgentStarted{}, Classes: urgent,
 		Summary: "The agent started. Since last_alive its lanes were unobserved.",
 		When:    "First of all events after each start.",

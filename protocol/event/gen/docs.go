@@ -52,6 +52,10 @@ func (s *source) docs() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	attachment, _, err := s.rows(reflect.TypeFor[event.Attachment](), "")
+	if err != nil {
+		return nil, err
+	}
 	var kinds []kind
 	for _, k := range event.Types() {
 		of := reflect.TypeOf(k.Zero)
@@ -83,7 +87,7 @@ func (s *source) docs() ([]byte, error) {
 	}
 	var b bytes.Buffer
 	err = t.Execute(&b, map[string]any{
-		"Kinds": kinds, "Attributes": attributes, "Raw": raw,
+		"Kinds": kinds, "Attributes": attributes, "Raw": raw, "Attachment": attachment,
 		"Modalities": s.values["Modality"], "Outcomes": s.values["Outcome"], "Classes": s.values["Class"],
 		"Envelope": envelope, "ContentType": event.ContentType, "Root": event.TopicRoot,
 		"MaxSize": event.MaxSize >> 20, "MaxRaw": event.MaxRaw >> 10, "AgentLane": event.AgentLane,
