@@ -150,6 +150,20 @@ func examples() map[string]Example {
 			Reason: "damaged", Detail: "sequences 57630 to 57633 of the routine log can't be read: " +
 				"damage in segment 00000000000000057200-0000000001.seg, bytes 143360 to 147456",
 		}},
+		{byAgent("019ceb72-df60-7e13-86a5-d04b7f29c1e8", "08:25:00.000", "08:25:00.000"), 1185, AgentCheckpoint{
+			Statement: "lanepost checkpoint v1\nagent entry3-box-4c91ae\ntime 2026-03-14T08:25:00.000Z\nclock yes 12\n" +
+				"urgent 00000000000000001184 f9d37c23fcc0f03c15a86aba71dce01dd0baa7a1568180e60c2347a5863151bc 3\n" +
+				"routine 00000000000000058218 fde55b36ec36cbcd2832b6b9f8f59ea0cf6d942c528053ca1171c063069a74cf 61\n",
+			Signature: "PXuNxghpP0usvc+a+Tb1GxHnkhJ3ywm6xFyLsP3TbHlnqpxYAj2SixDzJ2l3ghPWuy7VC3/UgN1oRj2DPA4CBQ==",
+			PublicKey: "2oc/oIh4uTYn5W5qYvEVSuPqCA59yZosCjHMhQ73dqM=",
+		}},
+		{byAgent("019ceaff-93f4-7b60-9d1e-58c2f3a7046b", "06:19:04.052", "06:19:04.052"), 1173, AgentKey{
+			PublicKey: "2oc/oIh4uTYn5W5qYvEVSuPqCA59yZosCjHMhQ73dqM=", Reason: "rotated",
+			PreviousPublicKey: "2y0bVMKNVgzPn0UbCAFO6DaGzrgSX+nBGmnD1/cUAzU=",
+			Statement: "lanepost key v1\nagent entry3-box-4c91ae\ntime 2026-03-14T06:19:04.052Z\n" +
+				"public 2oc/oIh4uTYn5W5qYvEVSuPqCA59yZosCjHMhQ73dqM=\n",
+			Endorsement: "ImFq8JnIQ2X5FOaQtLBdc7qpHmri+ogEJnIsyYr+KpXX1cNF03N0D9Vk87Q5TbOJ58hXPBwOAqACUS/BNa8tAA==",
+		}},
 		{byAgent("019ceb99-1b6a-7d24-b8f1-60a7c35e92d4", "09:06:45.738", "09:06:45.738"), 58240, AgentRequest{
 			RequestID: "q-20260314-0007", Command: "resend",
 			Args: `{"priority":"urgent","first_sequence":"00000000000000001183","last_sequence":"00000000000000001184"}`,

@@ -185,6 +185,17 @@ var kinds = [...]Kind{
 		When:    "When the loss is noticed, once for each range.",
 	},
 	{
+		Type: AgentCheckpoint{}.Type(), Zero: AgentCheckpoint{}, Classes: urgent, Retained: true,
+		Summary: "A signed statement of how far the agent's hash chains have come.",
+		When: "At short intervals while events are recorded, and before an orderly stop. It is in the chain like any event, and " +
+			"the broker keeps the latest.",
+	},
+	{
+		Type: AgentKey{}.Type(), Zero: AgentKey{}, Classes: urgent,
+		Summary: "The key with which the agent signs from now on, endorsed by the one before it.",
+		When:    "At the first start, and when the key was changed or is lost.",
+	},
+	{
 		Type: AgentRequest{}.Type(), Zero: AgentRequest{}, Classes: routine,
 		Summary: "A central system asked the agent for something.",
 		When:    "When the request is answered or refused; not for one above the rate limit, and once for one that came twice.",
