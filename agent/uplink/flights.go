@@ -11,13 +11,18 @@ import (
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
+// first is the first sequence that the flight is about.
+func (f flight) first() uint64 { return f.sequence - uint64(max(f.skipped, 1)) + 1 }
+
 // flight is a message on its way: handed to paho and not yet taken off the
 // window.
 type flight struct {
 	token    mqtt.Token
 	sent     time.Time
 	bytes    int
-	sequence uint64  // of an event
+	payload  int     // its bytes without topic and packet
+	sequence uint64  // of an event, or the last that a notice covers
+	skipped  int     // how many a notice covers; zero if it is none
 	message  Message // a state's; of an event only the topic
 }
 
@@ -91,7 +96,7 @@ func (s *session) room(bytes int) bool {
 
 // publish hands a message to paho. With an error it is not on its way.
 func (s *session) publish(m Message, retained bool) (flight, error) {
-	f := flight{sent: time.Now(), message: m, bytes: size(m)}
+	f := flight{sent: time.Now(), message: m, bytes: s.size(m), payload: len(m.Payload)}
 	var err error
 	if f.token, err = s.send(m, retained); err != nil {
 		return flight{}, err
@@ -102,11 +107,13 @@ func (s *session) publish(m Message, retained bool) (flight, error) {
 }
 
 // size is what a message takes in the window.
-func size(m Message) int { return len(m.Topic) + len(m.Payload) + packetSlack }
+func (s *session) size(m Message) int {
+	return len(s.prefix) + len(m.Topic) + len(m.Payload) + packetSlack
+}
 
 // send hands a message to paho, whose token then tells of the PUBACK.
 func (s *session) send(m Message, retained bool) (token mqtt.Token, err error) {
-	alive := s.conn.unlessClosing(func() { token = s.client.Publish(m.Topic, qos, retained, m.Payload) })
+	alive := s.conn.unlessClosing(func() { token = s.client.Publish(s.prefix+m.Topic, qos, retained, m.Payload) })
 	if !alive {
 		return nil, s.conn.reason()
 	}
@@ -149,17 +156,20 @@ func (s *session) reap() error {
 		if st == nil {
 			continue
 		}
-		var n int
+		var n, skipped int
 		var last uint64
 		err = errors.Join(err, st.flying.land(func(f flight) {
 			gone(f)
-			n++
+			if f.skipped == 0 {
+				n++
+			}
+			skipped += f.skipped
 			last = f.sequence
 		}))
-		if n == 0 {
+		if last == 0 {
 			continue
 		}
-		s.u.confirmed(st.class, n)
+		s.u.confirmed(st.class, n, skipped)
 		s.good()
 		if ackErr := st.reader.Ack(last); ackErr != nil {
 			err = errors.Join(err, fmt.Errorf("move the %s cursor: %w", st.class, ackErr))
@@ -168,11 +178,15 @@ func (s *session) reap() error {
 	return err
 }
 
-// confirmed notes that the broker has confirmed the next n events of a class.
-func (u *Uplink) confirmed(class event.Class, n int) {
+// confirmed notes that the broker has confirmed the next n events of a class, and
+// notices that cover some.
+func (u *Uplink) confirmed(class event.Class, n, skipped int) {
 	u.mu.Lock()
 	u.status.Acked += uint64(n)
-	u.status.LastAck = time.Now()
+	u.status.Skipped += uint64(skipped)
+	if n > 0 {
+		u.status.LastAck = time.Now()
+	}
 	wasStuck := u.heads[class].Sessions >= stuckAfter
 	delete(u.heads, class)
 	u.mu.Unlock()

@@ -60,11 +60,8 @@ func (s *session) settle(err error) {
 		}
 		head := st.flying.list[0]
 		h := u.heads[st.class]
-		if h.Sequence != head.sequence {
-			h = Stuck{
-				Class: st.class, Sequence: head.sequence, Topic: head.message.Topic,
-				Bytes: head.bytes - len(head.message.Topic) - packetSlack,
-			}
+		if h.Sequence != head.first() {
+			h = Stuck{Class: st.class, Sequence: head.first(), Topic: s.prefix + head.message.Topic, Bytes: head.payload}
 		}
 		h.Sessions++
 		u.heads[st.class] = h

@@ -8,14 +8,14 @@ import (
 )
 
 // Probe logs in to the first of the brokers, has a message confirmed, and
-// leaves. The message is not retained; its topic is
+// leaves. The message is not retained; its topic is, behind the prefix,
 // "lanepost/v1/{site}/agent/{client id}/lanepost.agent.probe".
 func Probe(ctx context.Context, o Options, site string) error {
 	brokers, err := o.complete()
 	if err != nil {
 		return err
 	}
-	s := &session{}
+	s := &session{prefix: o.prefix()}
 	if err := s.connect(ctx, brokers[0], &o, Message{}, func() {}); err != nil {
 		return err
 	}

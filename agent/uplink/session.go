@@ -35,6 +35,8 @@ type session struct {
 	// states are the retained messages on their way.
 	states flights
 
+	prefix       string    // of every topic
+	finishing    bool      // only what waits already is sent
 	count, bytes int       // on their way
 	online       time.Time // since when
 	healthy      bool      // an event was confirmed, or it has lasted
@@ -72,8 +74,9 @@ func (u *Uplink) open(ctx context.Context, broker *url.URL) (*session, error) {
 	will := Message{}
 	if u.o.Will != nil {
 		will.Topic, will.Payload = u.o.Will(u.number)
+		will.Topic = u.o.prefix() + will.Topic
 	}
-	s := &session{u: u}
+	s := &session{u: u, prefix: u.o.prefix()}
 	err := s.connect(ctx, broker, &u.o, will, func() { u.numberUsed = true })
 	if err != nil {
 		return nil, err
@@ -121,8 +124,10 @@ func (s *session) run(ctx context.Context) error {
 	broker := u.status.Broker
 	for i, class := range event.Classes {
 		s.streams[i] = &stream{class: class, reader: u.spool.Reader(class), window: u.o.Window}
+		s.streams[i].skip.limit = u.o.skipLimit()
 		if u.heads[class].Sessions >= stuckAfter {
 			s.streams[i].window = 1
+			s.streams[i].skip.limit = min(warySkipped, s.streams[i].skip.limit)
 		}
 	}
 	u.mu.Unlock()
@@ -150,7 +155,9 @@ func (u *Uplink) freshStates(birth string) {
 	defer u.mu.Unlock()
 	// Whatever PublishState brought in between is newer than both.
 	for _, m := range fresh {
-		u.pending.putOlder(m)
+		if u.o.Filter.passesState(m.Topic) {
+			u.pending.putOlder(m)
+		}
 	}
 	for m, ok := old.take(); ok; m, ok = old.take() {
 		if m.Topic != birth {
@@ -164,6 +171,7 @@ func (u *Uplink) freshStates(birth string) {
 // nothing waits any more.
 func (s *session) deliver(ctx context.Context, finish bool) error {
 	u := s.u
+	s.finishing = finish
 	heartbeat := time.NewTicker(u.o.Heartbeat)
 	defer heartbeat.Stop()
 	watch := time.NewTicker(min(watchEvery, u.o.AckTimeout/4, u.o.KeepAlive/4))

@@ -15,8 +15,16 @@ type stream struct {
 	reader *spool.Reader
 	window int
 	ready  []spool.Record // read and not yet sent
+	skip   skipped        // read before what is ready, and passed over
 	flying flights        // sent and not yet confirmed, in sequence
 	retry  time.Time      // do not read the spool before, after a failure
+}
+
+// pop takes the first record off what is ready.
+func (st *stream) pop() (r spool.Record) {
+	r, st.ready[0] = st.ready[0], spool.Record{}
+	st.ready = st.ready[1:]
+	return r
 }
 
 // fill publishes as much as the window takes: at each slot first a state, then
@@ -54,44 +62,91 @@ func (s *session) fill() error {
 		if st == nil {
 			return nil
 		}
+		if st.skip.last != 0 {
+			if more, err := s.sendNotice(st); !more || err != nil {
+				return err
+			}
+			continue
+		}
 		r := st.ready[0]
 		m := Message{r.Topic, r.Payload}
-		if !s.room(size(m)) {
+		if u.o.Redact {
+			m.Payload = event.Redact(m.Payload)
+		}
+		if !s.room(s.size(m)) {
 			return nil
 		}
-		f, err := s.publish(m, false)
+		f, err := s.publish(m, event.Retained(r.Topic))
 		if err != nil {
 			return err
 		}
 		f.sequence = r.Sequence
 		f.message.Payload = nil // the spool has it
 		st.flying.add(f)
-		st.ready[0] = spool.Record{}
-		st.ready = st.ready[1:]
+		st.pop()
 		sent++
 	}
 }
 
-// next is the most urgent stream that has a record to send and may send it; nil
+// sendNotice tells of the events that were passed over. more is false if there
+// is no room for it now.
+func (s *session) sendNotice(st *stream) (more bool, err error) {
+	if !s.room(st.skip.bytes()) {
+		return false, nil
+	}
+	topic, payload := s.u.o.Skipped(st.skip.notice(st.class))
+	f, err := s.publish(Message{topic, payload}, false)
+	if err != nil {
+		return false, err
+	}
+	f.sequence, f.skipped = st.skip.last, st.skip.count()
+	f.message.Payload = nil // it is made again
+	st.flying.add(f)
+	st.skip.clear()
+	return true, nil
+}
+
+// next is the most urgent stream that has something to send and may send it; nil
 // if there is none.
 func (s *session) next() (*stream, error) {
 	for _, st := range s.streams {
 		if len(st.flying.list) >= st.window {
 			continue
 		}
-		if len(st.ready) == 0 && !time.Now().Before(st.retry) {
-			records, err := st.reader.Next(readAheadRecords, readAheadBytes)
-			if errors.Is(err, spool.ErrClosed) {
-				return nil, err
-			}
-			s.u.spoolProblem(st, err)
-			st.ready = records
+		ready, err := s.ahead(st)
+		if err != nil {
+			return nil, err
 		}
-		if len(st.ready) > 0 {
+		if ready {
 			return st, nil
 		}
 	}
 	return nil, nil
+}
+
+// ahead passes over what the filter keeps back, and tells whether there is
+// something to send: a notice about that, which goes first, or the event that is
+// ready.
+func (s *session) ahead(st *stream) (bool, error) {
+	for {
+		if len(st.ready) == 0 && !time.Now().Before(st.retry) {
+			records, err := st.reader.Next(readAheadRecords, readAheadBytes)
+			if errors.Is(err, spool.ErrClosed) {
+				return false, err
+			}
+			s.u.spoolProblem(st, err)
+			st.ready = records
+		}
+		if len(st.ready) == 0 {
+			return st.skip.due(time.Now(), s.finishing), nil
+		}
+		r := st.ready[0]
+		if s.u.o.Filter.passes(r.Topic, st.class) || !st.skip.takes(r.Sequence) {
+			return true, nil
+		}
+		st.skip.add(r)
+		st.pop()
+	}
 }
 
 // spoolProblem notes that a class can't be read, or can again.

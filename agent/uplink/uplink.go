@@ -8,19 +8,23 @@
 //     from the first unconfirmed event is sent again, in order and with the same
 //     bytes. A subscriber that keeps the first copy of each id has the order.
 //   - Urgent events go before routine ones, at every slot of the window.
+//   - An uplink with a filter tells its receiver, in order, which sequences it
+//     keeps back, with their digests.
 //   - There is one connection at a time. The old one is down before the next one
 //     is opened.
 //   - What stands in the way is told in words, with what to do about it.
 //
 // One goroutine (Run) does all of it, session after session. session.go holds
 // the life of one session, login.go its beginning and goodbye.go its end;
-// streams.go what is to be sent, flights.go what is on its way; watch.go when a
-// session counts as dead; conn.go the connection under paho.
+// streams.go what is to be sent and filter.go what is not, flights.go what is on
+// its way; watch.go when a session counts as dead; conn.go the connection under
+// paho.
 package uplink
 
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -48,6 +52,9 @@ const (
 	defaultHeartbeat   = time.Minute
 	defaultRetryMin    = time.Second
 	defaultRetryMax    = time.Minute
+
+	maxPrefix = 1024
+	minPacket = 1024
 
 	// healthyAfter is how long a session must last to count as good when it had
 	// no event to deliver.
@@ -79,6 +86,21 @@ type Options struct {
 	// TLS is for tls:// and wss:// brokers. If nil, the system's certificate
 	// authorities are trusted and no client certificate is shown.
 	TLS *TLSOptions
+
+	// Name tells several uplinks of one spool apart, each of which has a cursor of
+	// its own under its name; DefaultName if empty.
+	Name string
+	// Filter chooses the events to send.
+	Filter Filter
+	// TopicPrefix comes before each topic, with a slash between, those of the states
+	// and of the last will included; empty for none.
+	TopicPrefix string
+	// Redact sends events in their public form (see event.Hash), without what is
+	// personal.
+	Redact bool
+	// MaxPacket is the largest MQTT packet that the brokers take, in bytes; zero if
+	// that is not known.
+	MaxPacket int
 
 	// Window is how many messages may be on their way unconfirmed, 1 to 1024; 64
 	// if zero. Over a long line the rate is Window per round trip.
@@ -120,6 +142,9 @@ type Options struct {
 	// The number counts even if it comes with an error: a disk that refuses must
 	// not stop the delivery.
 	Session func() (uint64, error)
+	// Skipped makes the notice of events that the filter keeps back. It is needed
+	// with a filter.
+	Skipped func(event.AgentSkipped) (topic string, payload []byte)
 	// Retained lists the other retained states, published after State at the
 	// beginning of each session.
 	Retained func() []Message
@@ -128,7 +153,12 @@ type Options struct {
 	Log *slog.Logger
 }
 
-// Message is a retained state document. Its payload must not change any more.
+// DefaultName is the name of an uplink that has none.
+const DefaultName = "mqtt"
+
+// Message is a topic without the uplink's prefix, and a payload, for example a
+// retained state document. The payload
+// must not change any more.
 type Message struct {
 	Topic   string
 	Payload []byte
@@ -149,6 +179,8 @@ const (
 
 // Status is a snapshot for people and for health.
 type Status struct {
+	// Name is the uplink's.
+	Name  string
 	State State
 	// Since is when the uplink went online, or since when it is not.
 	Since time.Time
@@ -166,6 +198,9 @@ type Status struct {
 	InFlight int
 	// Published and Acked count events since New; Published with repetitions.
 	Published, Acked uint64
+	// Skipped counts events that the filter kept back and of which the receiver was
+	// told.
+	Skipped uint64
 	// Reconnects counts the sessions after the first.
 	Reconnects uint64
 	// Stuck lists events that seem to end the sessions in which they are sent.
@@ -223,7 +258,7 @@ func New(s *spool.Spool, o Options) (*Uplink, error) {
 	return &Uplink{
 		o: o, log: o.Log, spool: s, brokers: brokers,
 		states: make(chan struct{}, 1),
-		status: Status{State: Offline, Since: time.Now()},
+		status: Status{Name: o.Name, State: Offline, Since: time.Now()},
 		heads:  map[event.Class]Stuck{},
 	}, nil
 }
@@ -243,6 +278,20 @@ func (o *Options) complete() ([]*url.URL, error) {
 			return nil, err
 		}
 		brokers = append(brokers, u)
+	}
+	o.Name = cmp.Or(o.Name, DefaultName)
+	if err := o.Filter.check(); err != nil {
+		return nil, err
+	}
+	if !o.Filter.all() && o.Skipped == nil {
+		return nil, errors.New("a filter is given, and no way to tell of what it keeps back")
+	}
+	if len(o.TopicPrefix) > maxPrefix || strings.ContainsAny(o.TopicPrefix, "+#\x00") || strings.HasPrefix(o.TopicPrefix, "$") ||
+		strings.HasSuffix(o.TopicPrefix, "/") {
+		return nil, fmt.Errorf("%q can't come before topics: want at most %d bytes without +, # and a slash at the end", o.TopicPrefix, maxPrefix)
+	}
+	if o.MaxPacket != 0 && o.MaxPacket < minPacket {
+		return nil, fmt.Errorf("the largest packet must be %d bytes at least, not %d", minPacket, o.MaxPacket)
 	}
 	if o.Window < 0 || o.Window > maxWindow {
 		return nil, fmt.Errorf("the window must be 1 to %d messages, not %d", maxWindow, o.Window)
@@ -270,6 +319,23 @@ func (o *Options) complete() ([]*url.URL, error) {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
 	return brokers, nil
+}
+
+// prefix is what stands before each topic.
+func (o *Options) prefix() string {
+	if o.TopicPrefix == "" {
+		return ""
+	}
+	return o.TopicPrefix + "/"
+}
+
+// skipLimit is how many events one notice covers.
+func (o *Options) skipLimit() int {
+	if o.MaxPacket == 0 {
+		return maxSkipped
+	}
+	fits := (o.MaxPacket - noticeSlack - len(o.TopicPrefix)) / base64.StdEncoding.EncodedLen(len(event.Hash{}))
+	return min(maxSkipped, max(1, fits))
 }
 
 // brokerPorts are the accepted schemes and their default ports.
@@ -374,6 +440,9 @@ func (u *Uplink) round(ctx context.Context) (healthy bool, err error) {
 func (u *Uplink) PublishState(m Message) {
 	if m.Topic == "" || len(m.Topic) > spool.MaxTopic || strings.ContainsAny(m.Topic, "+#\x00") || len(m.Payload) > spool.MaxRecord {
 		u.log.Error("a state can't be published: its topic is wrong or it is too large", "topic", m.Topic, "bytes", len(m.Payload))
+		return
+	}
+	if !u.o.Filter.passesState(m.Topic) {
 		return
 	}
 	u.mu.Lock()
