@@ -239,7 +239,7 @@ func TestClusterNodeKilled(t *testing.T) {
 	t.Parallel()
 	const size, writers = 600, 4
 	c := startCluster(t)
-	config, err := tlsConfig(c.tls("central"), "127.0.0.1")
+	config, err := (&trust{}).configure(c.tls("central"), "127.0.0.1")
 	require.NoError(t, err)
 	login := func(o *mqtt.ClientOptions) { o.SetUsername("central").SetPassword("replace-central") }
 	// The first client makes the streams and has no part in what follows.

@@ -2,18 +2,14 @@ package uplink
 
 import (
 	"bufio"
-	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/eclipse/paho.mqtt.golang"
 	"github.com/eclipse/paho.mqtt.golang/packets"
 )
 
@@ -346,40 +342,5 @@ func (f *inbound) check(p []byte) error {
 
 // errProtocol: the other side does not speak MQTT 3.1.1, or not as a broker.
 var errProtocol = errors.New("the other side sent what no MQTT broker sends to a publisher")
-
-// dial opens a connection to a broker, TLS handshake included.
-func dial(ctx context.Context, broker *url.URL, o *Options) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(ctx, o.ConnectTimeout)
-	defer cancel()
-	secure := broker.Scheme != "tcp" && broker.Scheme != "mqtt" && broker.Scheme != "ws"
-	var config *tls.Config
-	if secure {
-		var err error
-		if config, err = tlsConfig(o.TLS, broker.Hostname()); err != nil {
-			return nil, err
-		}
-	}
-	if broker.Scheme == "ws" || broker.Scheme == "wss" {
-		return mqtt.NewWebsocket(broker.String(), config, o.ConnectTimeout, nil, nil)
-	}
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", broker.Host)
-	if err != nil {
-		return nil, err
-	}
-	if !secure {
-		return nc, nil
-	}
-	secured := tls.Client(nc, config)
-	if err := secured.HandshakeContext(ctx); err != nil {
-		_ = nc.Close() // the handshake's error is the one that matters
-		return nil, &handshakeError{err}
-	}
-	return secured, nil
-}
-
-// handshakeError tells a failed TLS handshake from other failures.
-type handshakeError struct{ error }
-
-func (e *handshakeError) Unwrap() error { return e.error }
 
 var _ io.ReadWriteCloser = (*conn)(nil)

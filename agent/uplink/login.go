@@ -21,7 +21,7 @@ func (s *session) connect(ctx context.Context, broker *url.URL, o *Options, will
 	if err != nil {
 		return explain(dialing, err, broker, o.ClientID)
 	}
-	nc, err := dial(ctx, broker, o)
+	nc, err := dial(ctx, broker, o, &s.trust)
 	if err != nil {
 		return explain(dialing, err, broker, o.ClientID)
 	}

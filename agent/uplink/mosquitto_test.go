@@ -325,7 +325,7 @@ func TestMosquittoExample(t *testing.T) {
 		cert, key := ca.issue(name, name, later)
 		return &TLSOptions{CAFile: ca.file, CertFile: cert, KeyFile: key}
 	}
-	central, err := tlsConfig(identity("central"), "127.0.0.1")
+	central, err := (&trust{}).configure(identity("central"), "127.0.0.1")
 	require.NoError(t, err)
 	sub := subscriber(t, m.addr, central, nil)
 	s := newSpool(t)

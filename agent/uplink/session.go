@@ -30,6 +30,10 @@ type session struct {
 	u      *Uplink
 	client mqtt.Client
 	conn   *conn
+	trust  trust
+	// leave ends the session in good order, for another one.
+	leave   func()
+	renewal *renewal
 
 	streams [len(event.Classes)]*stream
 	// states are the retained messages on their way.
@@ -43,14 +47,19 @@ type session struct {
 	busy         time.Time // when data last waited for the line
 }
 
-// session runs one session with a broker to its end, which is never without an
-// error unless ctx ended. healthy tells that the broker was of use.
+// session runs one session with a broker to its end, which is without an error
+// if ctx ended or another session is to follow at once. healthy tells that the
+// broker was of use.
 func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, err error) {
 	s, err := u.open(ctx, broker)
 	if err != nil {
 		return false, err
 	}
-	err = s.run(ctx)
+	life, leave := context.WithCancel(ctx)
+	defer leave()
+	s.leave = leave
+	s.renewal = newRenewal(&s.trust, time.Now())
+	err = s.run(life)
 	if err == nil {
 		s.goodbye()
 	} else if cause := s.conn.reason(); cause != nil {
@@ -78,6 +87,9 @@ func (u *Uplink) open(ctx context.Context, broker *url.URL) (*session, error) {
 	}
 	s := &session{u: u, prefix: u.o.prefix()}
 	err := s.connect(ctx, broker, &u.o, will, func() { u.numberUsed = true })
+	u.mu.Lock()
+	u.status.Certificates, u.status.RenewalError = s.trust.certificates(), ""
+	u.mu.Unlock()
 	if err != nil {
 		return nil, err
 	}

@@ -207,6 +207,12 @@ type Status struct {
 	Stuck []Stuck
 	// SpoolError says why the spool can't be read now; empty if it can.
 	SpoolError string
+	// Certificates are those on which the connection rests, or the last attempt
+	// to make one; none without TLS. See Problems.
+	Certificates []CertificateStatus
+	// RenewalError says why changed certificate files are not used yet; empty if
+	// there are none.
+	RenewalError string
 }
 
 // Stuck is an event that was on its way when several sessions in a row ended,
@@ -314,6 +320,9 @@ func (o *Options) complete() ([]*url.URL, error) {
 		}
 		*d.value = cmp.Or(*d.value, d.fallback)
 	}
+	if err := o.TLS.check(); err != nil {
+		return nil, err
+	}
 	o.RetryMax = max(o.RetryMin, o.RetryMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -371,8 +380,7 @@ func parseBroker(s string) (*url.URL, error) {
 // Run delivers until ctx ends. Then it delivers what still waits for half of
 // StopTimeout, publishes the offline state, disconnects, and returns nil.
 // Before that it returns only if the spool is closed under it. No goroutine is
-// left. While a websocket is being opened, Run can't be interrupted, so it may
-// return up to ConnectTimeout later.
+// left.
 func (u *Uplink) Run(ctx context.Context) error {
 	u.mu.Lock()
 	if u.running {
@@ -388,6 +396,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 		healthy, err := u.round(ctx)
 		if ctx.Err() != nil {
 			return nil
+		}
+		if err == nil {
+			continue // it ended for the next one
 		}
 		if errors.Is(err, spool.ErrClosed) {
 			return err
@@ -424,7 +435,7 @@ func (u *Uplink) round(ctx context.Context) (healthy bool, err error) {
 	for _, broker := range u.brokers {
 		u.setState(Connecting, broker)
 		healthy, err = u.session(ctx, broker)
-		if ctx.Err() != nil || errors.Is(err, spool.ErrClosed) {
+		if ctx.Err() != nil || err == nil || errors.Is(err, spool.ErrClosed) {
 			return healthy, err
 		}
 		u.failed(broker, err)

@@ -24,6 +24,7 @@ func (s *session) watch(now time.Time) error {
 	if now.Sub(s.online) > healthyAfter {
 		s.good()
 	}
+	s.renew(now)
 	idle := s.conn.lastIdle()
 	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying} {
 		if f.overdue(now, idle, o.AckTimeout) {
