@@ -46,7 +46,7 @@ const maxFindings = 10_000
 
 // Verify reads every record of the spool and checks its checksums, the
 // continuity of the numbers, and the hash chain. What is gone counts as explained
-// if the cursor notes it as a reported loss, or an agent.loss event in the spool
+// if the cursor notes that it need not be reported, or an agent.loss event in the spool
 // tells of it. Before and after a gap the chain can't be compared, so there it
 // begins anew.
 func (i *Inspection) Verify(ctx context.Context, progress func(int64)) (*Verification, error) {
@@ -111,7 +111,7 @@ func (i *Inspection) explain(f Finding, told []toldLoss) string {
 		for _, c := range i.Classes {
 			for _, k := range c.Losses {
 				if c.Class == f.Class && k.Reported && k.First <= covered && covered <= k.Last {
-					covered, by = k.Last+1, "the loss was reported in an agent.loss event"
+					covered, by = k.Last+1, "the cursor notes that it was reported, or delivered and deleted"
 				}
 			}
 		}
