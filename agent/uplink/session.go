@@ -59,7 +59,14 @@ func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, er
 	defer leave()
 	s.leave = leave
 	s.renewal = newRenewal(&s.trust, time.Now())
+	better := u.seekBetter(life, broker, leave)
 	err = s.run(life)
+	leave()
+	if <-better {
+		u.returns++
+	} else if s.healthy {
+		u.returns = 0
+	}
 	if err == nil {
 		s.goodbye()
 	} else if cause := s.conn.reason(); cause != nil {

@@ -10,8 +10,8 @@
 //   - Urgent events go before routine ones, at every slot of the window.
 //   - An uplink with a filter tells its receiver, in order, which sequences it
 //     keeps back, with their digests.
-//   - There is one connection at a time. The old one is down before the next one
-//     is opened.
+//   - There is one session at a time. The old one is down before the next one is
+//     opened.
 //   - What stands in the way is told in words, with what to do about it.
 //
 // One goroutine (Run) does all of it, session after session. session.go holds
@@ -52,6 +52,8 @@ const (
 	defaultHeartbeat   = time.Minute
 	defaultRetryMin    = time.Second
 	defaultRetryMax    = time.Minute
+	defaultReturn      = 5 * time.Minute
+	maxReturn          = time.Hour
 
 	maxPrefix = 1024
 	minPacket = 1024
@@ -130,6 +132,11 @@ type Options struct {
 	// brokers: the first is random between zero and RetryMin (1 s if zero), and
 	// the upper end doubles up to RetryMax (a minute if zero).
 	RetryMin, RetryMax time.Duration
+	// ReturnAfter is how long a session with a broker that is not the first of
+	// the list lasts before those before it are called; if one answers, the
+	// session ends in good order and the list is tried from the top. 5 min if
+	// zero; it doubles up to an hour as long as that brings nothing better.
+	ReturnAfter time.Duration
 
 	// State makes the agent's retained state: published first in each session,
 	// then at each Heartbeat, and with online false at an orderly end.
@@ -251,6 +258,7 @@ type Uplink struct {
 	// Of Run's goroutine alone.
 	number     uint64 // of the session
 	numberUsed bool   // a broker may have seen it
+	returns    int    // sessions in a row that were ended for a better broker
 	logged     string // the failure that was logged last
 	loggedAt   time.Time
 }
@@ -314,6 +322,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 	}{
 		{&o.ConnectTimeout, defaultConnect}, {&o.AckTimeout, defaultAck}, {&o.StopTimeout, defaultStop},
 		{&o.Heartbeat, defaultHeartbeat}, {&o.RetryMin, defaultRetryMin}, {&o.RetryMax, defaultRetryMax},
+		{&o.ReturnAfter, defaultReturn},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("a time of the uplink is negative: %s", *d.value)
