@@ -142,7 +142,7 @@ func (s *session) run(ctx context.Context) error {
 	u.status.Reconnects = u.sessions - 1
 	broker := u.status.Broker
 	for i, class := range event.Classes {
-		s.streams[i] = &stream{class: class, reader: u.spool.Reader(class), window: u.o.Window}
+		s.streams[i] = &stream{class: class, reader: u.spool.Reader("mqtt", class), window: u.o.Window}
 		s.streams[i].skip.limit = u.o.skipLimit()
 		if u.heads[class].Sessions >= stuckAfter {
 			s.streams[i].window = 1
