@@ -41,6 +41,9 @@ type session struct {
 
 	prefix       string    // of every topic
 	finishing    bool      // only what waits already is sent
+	trial        *trial    // of an event that seems to end sessions; nil if there is none
+	untried      bool      // no trial in this session any more
+	sent         uint64    // events since Status was told
 	count, bytes int       // on their way
 	online       time.Time // since when
 	healthy      bool      // an event was confirmed, or it has lasted
@@ -207,6 +210,10 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		if finish && s.count == 0 {
 			return nil
 		}
+		var trialWake <-chan time.Time
+		if s.trial != nil {
+			trialWake = s.trial.wake
+		}
 		if !s.room(0) {
 			changed = nil
 		}
@@ -220,6 +227,8 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		case <-s.states.decided():
 		case <-changed:
 		case <-u.states:
+		case <-u.removed:
+		case <-trialWake:
 		case <-heartbeat.C:
 			if u.o.State != nil {
 				topic, payload := u.o.State(true)
