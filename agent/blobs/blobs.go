@@ -77,7 +77,7 @@ const (
 	// collectEvery spaces the searches for what nobody needs any more.
 	collectEvery = time.Minute
 	// copyBytes is the unit of writing and of accounting.
-	copyBytes = 256 << 10
+	copyBytes = 128 << 10
 )
 
 // Errors that the methods wrap; ask with errors.Is.
@@ -163,8 +163,18 @@ func parseHash(s string) (h hash, ok bool) {
 	if len(s) != 2*len(h) {
 		return h, false
 	}
-	_, err := hex.Decode(h[:], []byte(s))
-	return h, err == nil && h.String() == s
+	for i, c := range []byte(s) {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return h, false
+		}
+		h[i/2] = h[i/2]<<4 | c
+	}
+	return h, true
 }
 
 // blob is one content on disk.
@@ -215,6 +225,7 @@ type Store struct {
 	lastTemp    uint64
 	quarantined int64
 	damaged     int
+	sources     map[string]bool // known to be right, while the journal is read
 
 	// jmu guards the journal's file. It is taken before mu.
 	jmu      sync.Mutex
@@ -234,15 +245,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s := &Store{
-		dir: dir, o: o, log: o.Log, files: files{o.hook, o.noSync},
-		blobs: map[hash]*blob{}, idle: list.New(), promises: map[uint64]*promise{},
-		announced: map[string][]*promise{}, senders: map[string]*Sender{}, changed: make(chan struct{}),
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-	}
-	for _, name := range o.Consumers {
-		s.senders[name] = &Sender{store: s, name: name, changed: make(chan struct{})}
-	}
+	s := newStore(dir, o)
 	// All of them now, so that no content ever waits for its directory's name to be
 	// durable.
 	subs := []string{"tmp", "quarantine"}
@@ -270,6 +273,20 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.work()
 	return s, nil
+}
+
+// newStore makes a store that knows nothing of its files yet.
+func newStore(dir string, o Options) *Store {
+	s := &Store{
+		dir: dir, o: o, log: o.Log, files: files{o.hook, o.noSync},
+		blobs: map[hash]*blob{}, idle: list.New(), promises: map[uint64]*promise{},
+		announced: map[string][]*promise{}, senders: map[string]*Sender{}, changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	for _, name := range o.Consumers {
+		s.senders[name] = &Sender{store: s, name: name, changed: make(chan struct{})}
+	}
+	return s
 }
 
 func (o *Options) complete() error {
