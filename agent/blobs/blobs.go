@@ -493,7 +493,7 @@ func (s *Store) reserve(n int64) error {
 			return err
 		}
 		s.mu.Lock()
-		why := ""
+		var why string
 		switch {
 		case s.closed:
 			s.mu.Unlock()
