@@ -99,6 +99,7 @@ func BenchmarkOpen(b *testing.B) {
 	for i := range uint64(waiting) {
 		var sum hash
 		binary.BigEndian.PutUint64(sum[:], i*0x9e3779b97f4a7c15)
+		require.NoError(b, os.MkdirAll(filepath.Dir(s.path(sum)), 0o700))
 		require.NoError(b, os.WriteFile(s.path(sum), nil, 0o600))
 		journal = entry{
 			Op: opPromise, ID: i + 1, EventID: fmt.Sprintf("019ceb6f-5a3f-7e04-a9d1-%012x", i), Class: event.Routine, Source: source,

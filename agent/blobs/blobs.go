@@ -225,6 +225,7 @@ type Store struct {
 	lastTemp    uint64
 	quarantined int64
 	damaged     int
+	dirs        map[string]bool // of contents: those whose name is durable
 	sources     map[string]bool // known to be right, while the journal is read
 
 	// jmu guards the journal's file. It is taken before mu.
@@ -246,22 +247,15 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := newStore(dir, o)
-	// All of them now, so that no content ever waits for its directory's name to be
-	// durable.
-	subs := []string{"tmp", "quarantine"}
-	for i := range 256 {
-		subs = append(subs, fmt.Sprintf("%02x", i))
-	}
-	for _, sub := range subs {
-		if _, err := os.Stat(filepath.Join(dir, sub)); err == nil {
-			continue
-		}
+	for _, sub := range []string{"", "tmp", "quarantine"} {
 		if err := s.files.mkdir(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("open the store of attachments: %w", err)
 		}
 	}
-	if err := s.files.syncDir(dir); err != nil {
-		return nil, fmt.Errorf("open the store of attachments: %w", err)
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := s.files.syncDir(d); err != nil {
+			return nil, fmt.Errorf("open the store of attachments: %w", err)
+		}
 	}
 	var err error
 	if s.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
@@ -279,7 +273,7 @@ func Open(dir string, o Options) (*Store, error) {
 func newStore(dir string, o Options) *Store {
 	s := &Store{
 		dir: dir, o: o, log: o.Log, files: files{o.hook, o.noSync},
-		blobs: map[hash]*blob{}, idle: list.New(), promises: map[uint64]*promise{},
+		blobs: map[hash]*blob{}, dirs: map[string]bool{}, idle: list.New(), promises: map[uint64]*promise{},
 		announced: map[string][]*promise{}, senders: map[string]*Sender{}, changed: make(chan struct{}),
 		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
 	}
@@ -444,8 +438,21 @@ func (s *Store) write(f *os.File, b []byte) error {
 // place gives a written file its name. A file that is there already has the same
 // content and is replaced all the same: it may be damaged.
 func (s *Store) place(temp string, sum hash, size int64) error {
+	dir := filepath.Dir(s.path(sum))
+	s.mu.Lock()
+	there := s.dirs[dir]
+	s.mu.Unlock()
+	if !there {
+		if err := s.files.mkdir(dir); err != nil {
+			return err
+		}
+		if err := s.files.syncDir(s.dir); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dirs[dir] = true
 	if s.closed {
 		return ErrClosed
 	}

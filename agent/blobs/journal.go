@@ -454,6 +454,7 @@ func (s *Store) scan() error {
 		if !dir.IsDir() || len(dir.Name()) != 2 {
 			continue
 		}
+		s.dirs[filepath.Join(s.dir, dir.Name())] = true // Open has made it so
 		d, err := os.Open(filepath.Join(s.dir, dir.Name()))
 		if err != nil {
 			return err
