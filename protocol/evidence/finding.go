@@ -107,9 +107,9 @@ type Finding struct {
 func (f Finding) Where() string {
 	span := func(word string, first, last uint64) string {
 		if first == last {
-			return fmt.Sprintf("%s %d", word, first)
+			return fmt.Sprintf(" %s%d", word, first)
 		}
-		return fmt.Sprintf("%s %d to %d", word, first, last)
+		return fmt.Sprintf(" %s%d to %d", word, first, last)
 	}
 	s := f.Agent
 	if f.Class != "" {
@@ -119,9 +119,9 @@ func (f Finding) Where() string {
 	case f.Last > 0:
 		s += span("", f.First, f.Last)
 	case f.FirstLine > 0:
-		s += span("line", f.FirstLine, f.LastLine)
+		s += span("line ", f.FirstLine, f.LastLine)
 	}
-	return s
+	return strings.TrimSpace(s)
 }
 
 // finding makes one. Text is up to the caller.
