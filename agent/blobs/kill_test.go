@@ -518,14 +518,14 @@ func TestPowerCutAtAnyOperation(t *testing.T) {
 						return false
 					}
 					a.MediaType = "image/jpeg"
+					s.mu.Lock()
+					s.rewrite = s.rewrite || i == 2
+					s.mu.Unlock()
 					if s.Announce(reference(id, event.Routine, a)) != nil {
 						return false
 					}
 					made = append(made, id)
 					s.Refer(id, uint64(i+1))
-					s.mu.Lock()
-					s.rewrite = s.rewrite || i == 1
-					s.mu.Unlock()
 				}
 				return true
 			}()
