@@ -35,6 +35,7 @@ func TestNormalise(t *testing.T) {
 		{"Turkish i", "\u0130\u0131i", "\u0130II", "III"},
 		{"accents", "ČŠŽĆĐÖÜÄ", "ČŠŽĆĐÖÜÄ", "CSZCDOUA"},
 		{"accents, marks apart", "C\u030cO\u0308", "\u010c\u00d6", "CO"},
+		{"vowels that are marks", "\u0e01\u0e341234", "\u0e01\u0e341234", "\u0e01\u0e341234"},
 		{"strokes", "đðłø", "ĐÐŁØ", "DDLO"},
 		{"a colour first", "蓝苏A8HK52", "蓝苏A8HK52", "蓝苏A8HK52"},
 		{"a flag and a shield", "\U0001f1fa\U0001f1e6AA\u26e81234\ue001BB", "AA1234BB", "AA1234BB"},
