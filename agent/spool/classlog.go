@@ -56,6 +56,7 @@ type classLog struct {
 	fresh       []Loss // for Losses
 	dirty       bool   // the cursor file lags behind
 	oldest      oldest // after acked
+	resumeRead  resumption
 
 	// Of Open, then of the committing goroutine.
 	cursor         cursorFile
@@ -389,10 +390,17 @@ func (l *classLog) deleteSegments(n int) {
 	}
 }
 
-// deletable counts the segments at the front that are delivered.
+// deletable counts the segments at the front that are delivered and not retained.
 func (l *classLog) deletable(acked uint64) int {
+	delivered := 0
+	var bytes int64
+	for delivered+1 < len(l.segments) && l.segments[delivered+1].first-1 <= acked {
+		bytes += l.segments[delivered].size
+		delivered++
+	}
 	n := 0
-	for n+1 < len(l.segments) && l.segments[n+1].first-1 <= acked {
+	for n < delivered && (l.segments[n+1].first-1 <= l.dropTo || !l.retains(n, bytes)) {
+		bytes -= l.segments[n].size
 		n++
 	}
 	return n

@@ -23,7 +23,9 @@ type world struct {
 	n     int
 	names []string // the consumers
 	cap   int64    // of the routine class
-	logs  [2]modelLog
+
+	retain Retain
+	logs   [2]modelLog
 }
 
 var modelNames = []string{"mqtt", "alarm", "third"}
@@ -60,6 +62,7 @@ func newWorld(t *rapid.T) *world {
 	}
 	w.names = modelNames[:rapid.IntRange(1, 3).Draw(t, "consumers")]
 	w.cap = rapid.SampledFrom([]int64{0, 12_000}).Draw(t, "cap")
+	w.retain = rapid.SampledFrom([]Retain{{}, {Bytes: 9_000}, {For: time.Hour}}).Draw(t, "retain")
 	w.start()
 	return w
 }
@@ -76,7 +79,7 @@ func (w *world) start() {
 		}
 		return nil
 	}
-	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond, Consumers: w.names, Routine: Caps{MaxBytes: w.cap}})
+	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond, Consumers: w.names, Routine: Caps{MaxBytes: w.cap}, Retain: w.retain})
 	if err != nil {
 		w.t.Fatalf("open: %v", err)
 	}
@@ -241,6 +244,26 @@ func (s ClassStats) of(name string) ConsumerStats {
 	return ConsumerStats{}
 }
 
+// again reads what is on disk, whoever it was delivered to.
+func (w *world) again(t *rapid.T) {
+	class := w.class()
+	l := &w.logs[class]
+	from := rapid.Uint64Range(0, l.head).Draw(t, "from")
+	to := rapid.Uint64Range(from, l.head+1).Draw(t, "to")
+	records, err := w.s.Read(event.Classes[class], from, to, 20, 1<<20)
+	if err != nil {
+		return // the disk
+	}
+	for _, rec := range records {
+		_, text, _ := strings.Cut(string(rec.Payload), " ")
+		known, ok := l.seen[rec.Sequence]
+		if rec.Sequence < from || rec.Sequence > to || ok && known != text && known != "lost" || !ok && !l.failed[text] {
+			t.Fatalf("%d was %q and is read again as %q, in %d to %d", rec.Sequence, known, text, from, to)
+		}
+		from = rec.Sequence + 1
+	}
+}
+
 func (w *world) rewind(t *rapid.T) {
 	class := w.class()
 	name := w.consumer()
@@ -307,6 +330,7 @@ func TestModel(t *testing.T) {
 			"read":    w.read,
 			"ack":     w.ack,
 			"rewind":  w.rewind,
+			"again":   w.again,
 			"wait":    func(*rapid.T) { time.Sleep(3 * time.Millisecond) }, // for the cursor
 			"fault":   w.fault,
 			"close":   w.close,

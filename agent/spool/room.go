@@ -117,6 +117,12 @@ func (l *classLog) keepWithin(d disk) {
 			break
 		}
 	}
+	l.s.mu.Lock()
+	acked := l.acked
+	l.s.mu.Unlock()
+	if l.s.retain != (Retain{}) && l.deletable(acked) > 0 {
+		l.shed(false, "") // the others that are due go with it
+	}
 }
 
 func (l *classLog) capText() string {
@@ -130,6 +136,13 @@ func (l *classLog) bound(c Caps) {
 		l.segmentBytes = min(l.segmentBytes, max(c.MaxBytes/segmentsPerCap, sectorBytes))
 	}
 	l.rollAfter = c.MaxAge / segmentsPerCap
+	r := l.s.retain
+	if r.For > 0 && (l.rollAfter == 0 || r.For/segmentsPerCap < l.rollAfter) {
+		l.rollAfter = r.For / segmentsPerCap
+	}
+	if r.Bytes > 0 {
+		l.segmentBytes = min(l.segmentBytes, max(r.Bytes/segmentsPerCap, sectorBytes))
+	}
 }
 
 // bytes is what the class takes.

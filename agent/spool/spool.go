@@ -109,6 +109,8 @@ type Options struct {
 	Urgent, Routine Caps
 	// MinFree is what is left free of the file system.
 	MinFree MinFree
+	// Retain says what is kept of delivered records, for Read.
+	Retain Retain
 	// Reserve is how many bytes are put aside for urgent events on a full disk, but
 	// at most a 32nd part of the file system: 1 MiB if zero, none if negative.
 	Reserve int64
@@ -175,6 +177,7 @@ type Spool struct {
 	cursorEvery  time.Duration
 	caps         map[event.Class]Caps
 	minFree      MinFree
+	retain       Retain
 	reserveBytes int64
 	keys         atomic.Pointer[Keyring]
 	lock         File
@@ -249,6 +252,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		event.Urgent:  {MaxBytes: cmp.Or(o.Urgent.MaxBytes, defaultUrgentBytes)},
 		event.Routine: {MaxBytes: cmp.Or(o.Routine.MaxBytes, defaultRoutineBytes), MaxAge: o.Routine.MaxAge},
 	}
+	s.retain = o.Retain
 	s.minFree, s.reserveBytes = o.MinFree, cmp.Or(o.Reserve, defaultReserve)
 	names, err := checkConsumers(o.Consumers)
 	if err != nil {
