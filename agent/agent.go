@@ -61,6 +61,7 @@ type Agent struct {
 	log   *slog.Logger
 	site  string
 	spool *spool.Spool
+	disk  *spool.Counters
 	id    *identity
 	clock clock
 	began time.Time
@@ -78,6 +79,9 @@ type Agent struct {
 	refused string
 	// refusedConfig is why the last reload was refused.
 	refusedConfig []string
+
+	// reloads are asked for by requests.
+	reloads chan chan reloaded
 
 	// publishing keeps retained states in order: a state is made and handed over
 	// under it.
@@ -108,16 +112,16 @@ func Run(ctx context.Context, o Options) error {
 	for _, w := range cfg.Warnings {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
-	var disk spool.Counters
-	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{Log: o.Log, FS: spool.Counting(nil, &disk)})
+	disk := &spool.Counters{}
+	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{Log: o.Log, FS: spool.Counting(nil, disk)})
 	if err != nil {
 		return err // it names the spool
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	defer die()
 	a := &Agent{
-		opts: o, log: o.Log, site: cfg.Site, spool: sp, cfg: cfg, life: life,
-		began: time.Now(), devices: map[string]*device{},
+		opts: o, log: o.Log, site: cfg.Site, spool: sp, disk: disk, cfg: cfg, life: life,
+		began: time.Now(), devices: map[string]*device{}, reloads: make(chan chan reloaded),
 	}
 	if o.Stdout != nil {
 		a.printer = newPrinter(o.Stdout, o.Log, sp.Stats())
@@ -205,6 +209,8 @@ func (a *Agent) loop(ctx context.Context) {
 			return
 		case <-a.opts.Reload:
 			a.reload()
+		case done := <-a.reloads:
+			done <- a.reload()
 		case <-tick.C:
 			now := time.Now()
 			if step := clockStep(last, now); step != 0 {
@@ -421,7 +427,7 @@ func (a *Agent) deviceList() []*device {
 
 // reload reads the configuration again. Only devices that changed are
 // restarted; a file that does not validate changes nothing.
-func (a *Agent) reload() {
+func (a *Agent) reload() reloaded {
 	next, err := config.Load(a.opts.ConfigPath)
 	if err != nil {
 		a.log.Error("reload refused, the old configuration goes on", "err", err)
@@ -433,7 +439,7 @@ func (a *Agent) reload() {
 			Added: []string{}, Changed: []string{}, Removed: []string{},
 		})
 		a.publishState()
-		return
+		return reloaded{ConfigSHA256: a.cfg.SHA256, Problems: config.Lines(err)}
 	}
 	for _, w := range next.Warnings {
 		a.log.Warn("configuration", "warning", w.String())
@@ -511,6 +517,14 @@ func (a *Agent) reload() {
 	}
 	a.try(changed)
 	a.publishState()
+	return reloaded{Applied: true, ConfigSHA256: next.SHA256, Problems: changed.Problems}
+}
+
+// config is the configuration in effect.
+func (a *Agent) config() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
 }
 
 // needsRestart lists what a reload can't change.
