@@ -92,7 +92,7 @@ func BenchmarkDrain(b *testing.B) {
 	fill(b, s, event.Routine, b.N, 600)
 	fs.syncs.Store(0)
 	fs.written.Store(0)
-	r := s.Reader(event.Routine)
+	r := s.Reader(DefaultConsumer, event.Routine)
 	b.ReportAllocs()
 	b.SetBytes(600)
 	b.ResetTimer()
@@ -119,7 +119,7 @@ func BenchmarkOpen(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		s := open(b, nil, dir, Options{})
-		records, err := s.Reader(event.Urgent).Next(1, 0)
+		records, err := s.Reader(DefaultConsumer, event.Urgent).Next(1, 0)
 		require.NoError(b, err)
 		require.Len(b, records, 1)
 		require.NoError(b, s.Close())

@@ -47,32 +47,34 @@ type classLog struct {
 
 	// Guarded by s.mu. Only the committing goroutine changes segments and head,
 	// so it may read them without.
-	queue               []*request
-	segments            []segment // by generation
-	head, acked, handed uint64    // handed: highest number that Next returned
-	losses              []knownLoss
-	fresh               []Loss // for Losses
-	dirty               bool   // the cursor file lags behind
-	oldestSeq           uint64 // whose time of recording is oldestTime
-	oldestTime          time.Time
-	oldestAt            int64 // where a search for the oldest may begin, in the segment oldestGen
-	oldestGen           uint64
+	queue       []*request
+	segments    []segment // by generation
+	head, acked uint64    // acked: the least of the consumers'
+	consumers   []*consumer
+	losses      []knownLoss
+	fresh       []Loss // for Losses
+	dirty       bool   // the cursor file lags behind
+	oldest      oldest // after acked
 
 	// Of Open, then of the committing goroutine.
-	cursor     cursorFile
-	found      cursorState
-	haveCursor bool
-	gen        uint64     // highest one tried
-	chain      event.Hash // value of the hash chain after head
-	next       event.Hash // likewise after what is pending
-	active     File       // the last segment while it is written to
-	capacity   int64      // of the active segment
-	batch      []*request
-	pending    []*request // encoded in frames
-	frames     []byte
-	synced     time.Time // of the cursor
-	failing    bool      // the last write failed
-	cursorBad  bool      // the last write of the cursor failed
+	cursor         cursorFile
+	positions      cursorFile
+	found          cursorState
+	foundAt        positions
+	written        []position // in the consumers file
+	positionsStale bool       // the consumers file is to be written in any case
+	haveCursor     bool
+	gen            uint64     // highest one tried
+	chain          event.Hash // value of the hash chain after head
+	next           event.Hash // likewise after what is pending
+	active         File       // the last segment while it is written to
+	capacity       int64      // of the active segment
+	batch          []*request
+	pending        []*request // encoded in frames
+	frames         []byte
+	synced         time.Time // of the cursor
+	failing        bool      // the last write failed
+	cursorBad      bool      // the last write of the cursor failed
 }
 
 // maxEvidence bounds the numbers that names and cursors are believed; it leaves
@@ -83,8 +85,17 @@ func newClassLog(s *Spool, class event.Class) *classLog {
 	dir := filepath.Join(s.dir, string(class))
 	return &classLog{
 		s: s, class: class, code: classCode(class), dir: dir,
-		cursor: cursorFile{fs: s.fs, path: filepath.Join(dir, "cursor"), class: classCode(class)},
+		cursor:    cursorFile{fs: s.fs, path: filepath.Join(dir, "cursor"), class: classCode(class)},
+		positions: cursorFile{fs: s.fs, path: filepath.Join(dir, "consumers"), class: classCode(class)},
 	}
+}
+
+// oldest is when the first record from seq on was recorded, and where it is.
+type oldest struct {
+	seq uint64
+	at  time.Time
+	gen uint64 // of its segment; zero if that was not looked up
+	off int64
 }
 
 func (l *classLog) path(g segment) string { return filepath.Join(l.dir, g.name()) }
@@ -269,8 +280,14 @@ func (l *classLog) publish(begun *segment, end int64) {
 	g := &l.segments[len(l.segments)-1]
 	g.end = end
 	g.size = max(g.size, end)
+	first := oldest{seq: l.head + 1, at: time.Unix(0, unixNano(l.pending[0].recorded)).UTC()}
 	if l.acked == l.head {
-		l.oldestSeq, l.oldestTime = l.head+1, time.Unix(0, unixNano(l.pending[0].recorded)).UTC()
+		l.oldest = first
+	}
+	for _, c := range l.consumers {
+		if c.acked == l.head {
+			c.oldest = first
+		}
 	}
 	l.head += uint64(len(l.pending))
 	l.dirty = true
@@ -300,7 +317,7 @@ func (l *classLog) tidy() {
 	l.s.mu.Lock()
 	dirty := l.dirty
 	l.s.mu.Unlock()
-	if !dirty && !l.cursor.unsynced {
+	if !dirty && !l.cursor.unsynced && !l.positions.unsynced {
 		return
 	}
 	err := l.writeCursor(false, false)
@@ -321,6 +338,10 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 	state := cursorState{
 		id: l.s.id, acked: l.acked, head: l.head, gen: l.gen, closed: closed,
 		losses: condense(l.losses),
+	}
+	var at []position
+	for _, c := range l.consumers {
+		at = append(at, c.position)
 	}
 	l.dirty = false
 	n := l.deletable()
@@ -357,6 +378,12 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 		l.synced = now
 	}
 	l.deleteSegments(n)
+	if err := l.writePositions(at, sync); err != nil {
+		l.s.mu.Lock()
+		l.dirty = true
+		l.s.mu.Unlock()
+		return err
+	}
 	return nil
 }
 
@@ -416,24 +443,37 @@ func (l *classLog) stats() ClassStats {
 	for _, g := range l.segments {
 		st.Bytes += g.size
 	}
-	known, at := l.oldestSeq == l.acked+1, l.oldestTime
+	for _, c := range l.consumers {
+		st.Consumers = append(st.Consumers, ConsumerStats{Name: c.name, Acked: c.acked, Backlog: l.head - c.acked})
+	}
+	consumers := l.consumers
 	l.s.mu.Unlock()
-	switch {
-	case st.Backlog == 0:
-	case known:
-		st.OldestUnacked = at
-	default:
-		st.OldestUnacked = l.findOldest(st.Acked + 1)
+	if st.Backlog > 0 {
+		st.OldestUnacked = l.recordedAt(&l.oldest, st.Acked+1)
+	}
+	for i := range st.Consumers {
+		c := &st.Consumers[i]
+		switch {
+		case c.Backlog == 0:
+		case c.Acked == st.Acked:
+			c.OldestUnacked = st.OldestUnacked
+		default:
+			c.OldestUnacked = l.recordedAt(&consumers[i].oldest, c.Acked+1)
+		}
 	}
 	return st
 }
 
-// findOldest returns when the first readable record from seq on was recorded.
-func (l *classLog) findOldest(seq uint64) time.Time {
+// recordedAt returns when the first readable record from seq on was recorded, and
+// keeps it in o, which s.mu guards.
+func (l *classLog) recordedAt(o *oldest, seq uint64) time.Time {
 	l.s.mu.Lock()
+	hint := *o
 	segments := slices.Clone(l.segments)
-	hintGen, hintAt := l.oldestGen, l.oldestAt
 	l.s.mu.Unlock()
+	if hint.seq == seq {
+		return hint.at
+	}
 	for i, g := range segments {
 		if i+1 < len(segments) && segments[i+1].first <= seq {
 			continue
@@ -443,8 +483,8 @@ func (l *classLog) findOldest(seq uint64) time.Time {
 			continue // deleted meanwhile, or for the Reader to report
 		}
 		sc := scanner{file: f, class: l.code, off: segmentHeader, end: g.end, tolerant: true, tries: fewTries}
-		if g.gen == hintGen {
-			sc.off = hintAt
+		if g.gen == hint.gen && hint.seq <= seq {
+			sc.off = hint.off
 		}
 		for {
 			fr, ok, _ := sc.peek()
@@ -456,11 +496,11 @@ func (l *classLog) findOldest(seq uint64) time.Time {
 				continue
 			}
 			_ = f.Close() // read only
-			at := time.Unix(0, fr.recorded).UTC()
+			found := oldest{seq: seq, at: time.Unix(0, fr.recorded).UTC(), gen: g.gen, off: sc.off}
 			l.s.mu.Lock()
-			l.oldestSeq, l.oldestTime, l.oldestGen, l.oldestAt = seq, at, g.gen, sc.off
+			*o = found
 			l.s.mu.Unlock()
-			return at
+			return found.at
 		}
 		_ = f.Close() // read only
 	}

@@ -150,7 +150,7 @@ func parseCursor(b []byte, class byte) (c cursorState, ok bool) {
 	return c, c.acked <= c.head && c.head <= maxEvidence
 }
 
-// cursorFile writes the slots.
+// cursorFile writes the slots, of the cursor or of the consumers file.
 type cursorFile struct {
 	fs    FS
 	path  string
@@ -167,57 +167,84 @@ type cursorFile struct {
 // open reads the cursor. ok is false if there is none that can be read. The
 // error only says why.
 func (c *cursorFile) open() (state cursorState, ok bool, err error) {
+	ok, err = c.openSlots(func(b []byte) (uint64, bool) {
+		s, whole := parseCursor(b, c.class)
+		if whole {
+			state = s
+		}
+		return s.writeCount, whole
+	})
+	return state, ok, err
+}
+
+// openSlots reads the file. The slot that counts is the last one that parse gets;
+// it returns the slot's count of writes, or that it is not whole.
+func (c *cursorFile) openSlots(parse func(b []byte) (uint64, bool)) (ok bool, err error) {
 	f, err := c.fs.OpenFile(c.path, os.O_RDWR)
 	if err != nil {
 		if errors.Is(err, os.ErrNotExist) {
 			err = nil
 		}
-		return state, false, err
+		return false, err
 	}
-	b := make([]byte, cursorSlot)
+	var newest []byte
 	for slot := range int64(2) {
+		b := make([]byte, cursorSlot)
 		n, readErr := f.ReadAt(b, slot*cursorSlot)
 		if readErr != nil && !errors.Is(readErr, io.EOF) {
 			err = readErr
 			continue
 		}
-		s, whole := parseCursor(b[:n], c.class)
-		if whole && (!ok || s.writeCount > state.writeCount) {
-			state, ok = s, true
+		count, whole := parse(b[:n])
+		if whole && (!ok || count > c.count) {
+			c.count, ok = count, true
 			c.slot = 1 - slot
+			newest = b[:n]
 		}
 	}
-	c.count, c.exists = state.writeCount, ok
+	if ok {
+		parse(newest)
+	}
+	c.exists = ok
 	// A process that was killed may have left the slot unsynced. It must be
 	// durable before the other one is touched.
 	if ok && err == nil {
 		if err = f.Sync(); err == nil {
 			c.file = f
-			return state, true, nil
+			return true, nil
 		}
 	}
 	_ = f.Close() // the next write makes a new file
 	if !ok && err == nil {
 		err = fmt.Errorf("%s is damaged", c.path)
 	}
-	return state, ok, err
+	return ok, err
 }
 
 // write writes a slot; sync makes it durable too. If that fails, it makes a new
 // file instead of trying the same pages again.
 func (c *cursorFile) write(state cursorState, sync bool) error {
+	return c.writeSlots(func(b []byte, count uint64) []byte {
+		state.writeCount = count
+		return appendCursor(b, c.class, state)
+	}, sync)
+}
+
+// writeSlots is write for the content that encode appends.
+func (c *cursorFile) writeSlots(encode func(b []byte, count uint64) []byte, sync bool) error {
+	c.count++
+	c.buf = encode(c.buf[:0], c.count)
 	if c.file != nil {
-		err := c.overwrite(state, sync)
+		err := c.overwrite(sync)
 		if err == nil {
 			return nil
 		}
 		_ = c.close() // given up
 	}
-	return c.create(state)
+	return c.create()
 }
 
-func (c *cursorFile) overwrite(state cursorState, sync bool) error {
-	c.encode(state)
+func (c *cursorFile) overwrite(sync bool) error {
 	if _, err := c.file.WriteAt(c.buf, c.slot*cursorSlot); err != nil {
 		return err
 	}
@@ -233,14 +260,8 @@ func (c *cursorFile) overwrite(state cursorState, sync bool) error {
 	return nil
 }
 
-func (c *cursorFile) encode(state cursorState) {
-	c.count++
-	state.writeCount = c.count
-	c.buf = appendCursor(c.buf[:0], c.class, state)
-}
-
 // create puts a new cursor file in the place of the old one, durably.
-func (c *cursorFile) create(state cursorState) (err error) {
+func (c *cursorFile) create() (err error) {
 	temp := c.path + ".new"
 	f, err := c.fs.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_TRUNC)
 	if err != nil {
@@ -252,7 +273,6 @@ func (c *cursorFile) create(state cursorState) (err error) {
 			_ = c.fs.Remove(temp) // Open removes it at the latest
 		}
 	}()
-	c.encode(state)
 	// The file has its size from the start, so that a full disk can't stop a
 	// write to it.
 	c.buf = append(c.buf, make([]byte, 2*cursorSlot-len(c.buf))...)

@@ -20,9 +20,12 @@ import (
 type ledger struct {
 	stored  [2]map[uint64]string
 	refused map[string]bool
-	acked   [2]uint64
+	acked   [2]uint64 // by the first consumer; the second one is behind
 	n       int
 }
+
+// day's spool has two consumers.
+var dayConsumers = []string{DefaultConsumer, "slow"}
 
 func newLedger() *ledger {
 	return &ledger{stored: [2]map[uint64]string{{}, {}}, refused: map[string]bool{}}
@@ -48,7 +51,7 @@ func (l *ledger) append(s *Spool, class, size int) error {
 
 // ack reads some and acknowledges half of them.
 func (l *ledger) ack(s *Spool, class int) error {
-	r := s.Reader(event.Classes[class])
+	r := s.Reader(DefaultConsumer, event.Classes[class])
 	records, err := r.Next(6, 1<<20)
 	if err != nil || len(records) == 0 {
 		return err
@@ -57,8 +60,16 @@ func (l *ledger) ack(s *Spool, class int) error {
 	if err := r.Ack(seq); err != nil {
 		return err
 	}
+	behind := l.acked[class]
 	l.acked[class] = max(l.acked[class], seq)
 	r.Rewind()
+	if slow := s.Reader("slow", event.Classes[class]); slow.none == nil {
+		records, err := slow.Next(1000, 1<<20)
+		if err != nil || len(records) == 0 {
+			return err
+		}
+		return slow.Ack(min(behind, records[len(records)-1].Sequence))
+	}
 	return nil
 }
 
@@ -66,13 +77,13 @@ func (l *ledger) ack(s *Spool, class int) error {
 // only of numbers that nobody was told of.
 func (l *ledger) check(t *testing.T, m *memFS, lossesAllowed bool) {
 	t.Helper()
-	s := open(t, m, "/spool", Options{SegmentBytes: 2048})
+	s := open(t, m, "/spool", Options{SegmentBytes: 2048, Consumers: dayConsumers})
 	lost := [2]map[uint64]bool{{}, {}}
 	var delivered [2]map[uint64]string
 	texts := map[string]uint64{}
 	for class := range event.Classes {
 		delivered[class] = map[uint64]string{}
-		r := s.Reader(event.Classes[class])
+		r := s.Reader(DefaultConsumer, event.Classes[class])
 		for {
 			records, err := r.Next(10, 1<<20)
 			require.NoError(t, err)
@@ -88,6 +99,24 @@ func (l *ledger) check(t *testing.T, m *memFS, lossesAllowed bool) {
 				delivered[class][rec.Sequence] = text
 				texts[text] = rec.Sequence
 			}
+		}
+	}
+	for class := range event.Classes {
+		require.LessOrEqual(t, s.logs[class].consumers[1].acked, s.logs[class].consumers[0].acked)
+		r := s.Reader("slow", event.Classes[class])
+		seen := map[uint64]bool{}
+		for {
+			records, err := r.Next(10, 1<<20)
+			require.NoError(t, err)
+			if len(records) == 0 {
+				break
+			}
+			for _, rec := range records {
+				seen[rec.Sequence] = true
+			}
+		}
+		for seq := range delivered[class] {
+			require.True(t, seen[seq], "%s %d is delivered to one consumer and not to the other", event.Classes[class], seq)
 		}
 	}
 	losses := s.Losses()
@@ -117,7 +146,7 @@ func (l *ledger) check(t *testing.T, m *memFS, lossesAllowed bool) {
 				require.True(t, l.refused[text], "%s %d %q was never given to the spool", event.Classes[class], seq, text)
 			}
 		}
-		for seq := st.acked + 1; seq <= st.head; seq++ {
+		for seq := st.consumers[0].acked + 1; seq <= st.head; seq++ {
 			_, ok := delivered[class][seq]
 			require.True(t, ok || lost[class][seq], "%s %d is neither delivered nor lost", event.Classes[class], seq)
 		}
@@ -134,7 +163,7 @@ func (l *ledger) script(m *memFS, fail func(error)) {
 		var s *Spool
 		for range 3 {
 			var err error
-			if s, err = Open("/spool", Options{FS: m, SegmentBytes: 2048}); err == nil {
+			if s, err = Open("/spool", Options{FS: m, SegmentBytes: 2048, Consumers: dayConsumers}); err == nil {
 				break
 			}
 			fail(err)
@@ -371,7 +400,7 @@ func TestRefusedRecordIsGoneAfterClose(t *testing.T) {
 }
 
 func drain2(t *testing.T, s *Spool) []Record {
-	records, err := s.Reader(event.Urgent).Next(100, 1<<20)
+	records, err := s.Reader(DefaultConsumer, event.Urgent).Next(100, 1<<20)
 	require.NoError(t, err)
 	return records
 }
@@ -451,7 +480,7 @@ func fillUp2(t *testing.T, s *Spool, l *ledger) {
 		if m, ok := s.fs.(*memFS); ok {
 			require.Len(t, m.segments(), len(s.logs[0].segments), "what failed is gone")
 		}
-		r := s.Reader(event.Urgent)
+		r := s.Reader(DefaultConsumer, event.Urgent)
 		var records []Record
 		for {
 			more, err := r.Next(1000, 1<<30)

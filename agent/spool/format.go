@@ -18,6 +18,7 @@ import (
 //	urgent/                    one directory for each class
 //	  NNN-GGG.seg              segments: first sequence number, generation
 //	  cursor                   what is delivered (cursor.go)
+//	  consumers                to whom, if there are several (consumers.go)
 //	routine/
 //	quarantine/                copies of what could not be read
 //

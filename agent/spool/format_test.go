@@ -105,6 +105,29 @@ func TestFormatIsFixed(t *testing.T) {
 	_, ok = parseCursor(cursor, 1)
 	require.False(t, ok)
 
+	consumers := unhex(t, `
+		f7 4c 50 43 4f 4e 0d 0a  01 00  01  02  00 00 00 00
+		00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f
+		03 00 00 00 00 00 00 00
+		6d 71 74 74 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+		09 00 00 00 00 00 00 00
+		61 2d 31 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00
+		0c 01 00 00 00 00 00 00`)
+	consumers = append(consumers, crcBitwise(consumers)...)
+	at := positions{id: info.id, writeCount: 3, list: []position{{"mqtt", 9}, {"a-1", 268}}}
+	require.Equal(t, consumers, appendPositions(nil, 1, at))
+	parsedAt, ok := parsePositions(consumers, 1)
+	require.True(t, ok)
+	require.Equal(t, at, parsedAt)
+	_, ok = parsePositions(consumers, 2)
+	require.False(t, ok)
+	for bit := range len(consumers) * 8 {
+		consumers[bit/8] ^= 1 << (bit % 8)
+		_, ok = parsePositions(consumers, 1)
+		require.False(t, ok, "bit %d", bit)
+		consumers[bit/8] ^= 1 << (bit % 8)
+	}
+
 	require.Contains(t, frameMagic, "\xff", "which is never found in UTF-8")
 	require.Equal(t, "00000000000123456789-0000000003.seg", segment{first: 123456789, gen: 3}.name())
 }

@@ -138,6 +138,10 @@ func moveBack(l *classLog, fs FS, acked uint64, back *knownLoss) error {
 		}
 		return nil
 	}
+	// The consumers that were ahead of others go back as well.
+	if err := fs.Remove(l.positions.path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
 	was := state.acked
 	state.acked = acked
 	if back != nil {

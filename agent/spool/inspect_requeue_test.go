@@ -47,7 +47,7 @@ func TestRequeueDeliversAgain(t *testing.T) {
 		require.Equal(t, uint64(50), state.head)
 	}
 	s := open(t, nil, dir, Options{})
-	records, err := s.Reader(event.Routine).Next(100, 1<<20)
+	records, err := s.Reader(DefaultConsumer, event.Routine).Next(100, 1<<20)
 	require.NoError(t, err)
 	require.Equal(t, first, records[0].Sequence)
 	require.Len(t, records, int(51-first))
@@ -78,7 +78,7 @@ func TestQuarantinedSegmentComesBack(t *testing.T) {
 	dir := t.TempDir()
 	name, g, next := quarantined(t, dir)
 	s := open(t, nil, dir, Options{})
-	r := s.Reader(event.Routine)
+	r := s.Reader(DefaultConsumer, event.Routine)
 	records, err := r.Next(100, 1<<20)
 	require.NoError(t, err)
 	require.NoError(t, r.Ack(records[len(records)-11].Sequence))
@@ -93,7 +93,7 @@ func TestQuarantinedSegmentComesBack(t *testing.T) {
 	require.Equal(t, Requeued{event.Routine, g.first, 50}, done)
 	require.NoFileExists(t, filepath.Join(dir, "quarantine", name))
 	s = open(t, nil, dir, Options{})
-	records, err = s.Reader(event.Routine).Next(100, 1<<20)
+	records, err = s.Reader(DefaultConsumer, event.Routine).Next(100, 1<<20)
 	require.NoError(t, err)
 	var seqs []uint64
 	for _, rec := range records {

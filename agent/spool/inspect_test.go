@@ -29,7 +29,7 @@ func spoolOnDisk(t testing.TB, dir string, n, delivered int, o Options) []string
 		chained(t, s, event.Routine, "x")
 	}
 	if delivered > 0 {
-		r := s.Reader(event.Routine)
+		r := s.Reader(DefaultConsumer, event.Routine)
 		_, err := r.Next(delivered, 1<<20)
 		require.NoError(t, err)
 		require.NoError(t, r.Ack(uint64(delivered)))
@@ -234,7 +234,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 
 			// The agent finds the same, reports it, and then it is explained.
 			s := open(t, nil, dir, Options{})
-			r := s.Reader(event.Routine)
+			r := s.Reader(DefaultConsumer, event.Routine)
 			for {
 				records, err := r.Next(10, 1<<20)
 				require.NoError(t, err)
@@ -378,7 +378,7 @@ func TestInspectBesideARunningAgent(t *testing.T) {
 		}
 	})
 	group.Go(func() {
-		r := s.Reader(event.Urgent)
+		r := s.Reader(DefaultConsumer, event.Urgent)
 		for running.Err() == nil {
 			records, err := r.Next(50, 1<<20)
 			require.NoError(t, err)
@@ -416,7 +416,7 @@ func TestQuarantineIsListed(t *testing.T) {
 	segments := spoolOnDisk(t, dir, 60, 0, Options{})
 	flip(t, segments[1], 600)
 	s := open(t, nil, dir, Options{})
-	_, err := s.Reader(event.Routine).Next(60, 1<<20)
+	_, err := s.Reader(DefaultConsumer, event.Routine).Next(60, 1<<20)
 	require.NoError(t, err)
 	losses := s.Losses()
 	require.NoError(t, s.Close())

@@ -53,7 +53,7 @@ func child(dir string) {
 			}
 		}()
 	}
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	for {
 		records, err := r.Next(50, 1<<20)
 		if err != nil || len(s.Losses()) > 0 {
@@ -123,7 +123,7 @@ func TestKilled(t *testing.T) {
 
 		s := open(t, nil, dir, Options{SegmentBytes: 64 << 10})
 		for class := range stored {
-			r := s.Reader(event.Classes[class])
+			r := s.Reader(DefaultConsumer, event.Classes[class])
 			head, next := uint64(0), uint64(0)
 			for {
 				records, err := r.Next(1000, 1<<22)

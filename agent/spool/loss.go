@@ -131,15 +131,20 @@ func (l *classLog) addFresh(loss Loss) {
 	f.Quarantine = ""
 }
 
-// settle moves the cursor over losses that nothing undelivered precedes, and
-// forgets those that are behind it and recorded. The caller holds s.mu.
+// settle moves the consumers over losses that nothing undelivered precedes, and
+// the cursor to the last of them. It forgets the losses that are behind the
+// cursor and recorded. The caller holds s.mu.
 func (l *classLog) settle() {
-	for _, k := range l.losses {
-		if k.dense() && k.first <= l.acked+1 && k.last > l.acked {
-			l.acked = k.last
-		}
+	low := l.over(l.acked)
+	if len(l.consumers) > 0 {
+		low = maxSequence
 	}
-	l.handed = max(l.handed, l.acked)
+	for _, c := range l.consumers {
+		c.acked = l.over(max(c.acked, l.acked))
+		c.handed = max(c.handed, c.acked)
+		low = min(low, c.acked)
+	}
+	l.acked = max(l.acked, low)
 	l.losses = slices.DeleteFunc(l.losses, func(k knownLoss) bool { return k.recorded && k.last <= l.acked })
 }
 

@@ -20,26 +20,44 @@ type world struct {
 	s    *Spool
 	fail int // operations until one fails, negative for never
 
-	n    int
-	logs [2]modelLog
+	n     int
+	names []string // the consumers
+	logs  [2]modelLog
 }
+
+var modelNames = []string{"mqtt", "alarm", "third"}
 
 type modelLog struct {
 	seen   map[uint64]string // by number: confirmed to a caller, or delivered
 	mine   map[uint64]bool   // confirmed
 	failed map[string]bool   // refused, or in the dark about it
 	head   uint64            // highest number confirmed, delivered or lost
-	acked  uint64            // highest acknowledged, as far as the cursor kept it
-	next   uint64            // read position
-	read   uint64            // highest delivered since the start
+	at     map[string]*modelPosition
+}
+
+// modelPosition is a consumer's.
+type modelPosition struct {
+	acked uint64 // highest acknowledged, as far as it was kept
+	next  uint64 // read position
+	read  uint64 // highest delivered since the start
+}
+
+// low is the least that any consumer acknowledged.
+func (l *modelLog) low() uint64 {
+	low := uint64(maxSequence)
+	for _, p := range l.at {
+		low = min(low, p.acked)
+	}
+	return low
 }
 
 func newWorld(t *rapid.T) *world {
 	w := &world{t: t, m: newMemFS(rapid.Uint64().Draw(t, "seed")), fail: -1}
 	w.m.noAlloc = rapid.Bool().Draw(t, "noAlloc")
 	for i := range w.logs {
-		w.logs[i] = modelLog{seen: map[uint64]string{}, mine: map[uint64]bool{}, failed: map[string]bool{}}
+		w.logs[i] = modelLog{seen: map[uint64]string{}, mine: map[uint64]bool{}, failed: map[string]bool{}, at: map[string]*modelPosition{}}
 	}
+	w.names = modelNames[:rapid.IntRange(1, 3).Draw(t, "consumers")]
 	w.start()
 	return w
 }
@@ -56,22 +74,34 @@ func (w *world) start() {
 		}
 		return nil
 	}
-	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond})
+	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond, Consumers: w.names})
 	if err != nil {
 		w.t.Fatalf("open: %v", err)
 	}
 	w.s = s
 	for i := range w.logs {
 		l := &w.logs[i]
-		acked := s.Stats().of(i).Acked
-		if acked > max(l.acked, l.head) {
-			// The cursor passes over what is lost.
-			w.losses()
+		old := l.at
+		l.at = map[string]*modelPosition{}
+		for _, c := range s.Stats().of(i).Consumers {
+			var was uint64
+			if p := old[c.Name]; p != nil {
+				was = p.acked
+			} else {
+				// It begins with what was still to be delivered to anybody.
+				for _, p := range old {
+					was = max(was, p.acked)
+				}
+			}
+			if c.Acked > max(was, l.head) {
+				// The cursor passes over what is lost.
+				w.losses()
+			}
+			if c.Acked > was && c.Acked > l.head {
+				w.t.Fatalf("%s acknowledged %d, the caller knows of %d", c.Name, c.Acked, was)
+			}
+			l.at[c.Name] = &modelPosition{acked: c.Acked, next: c.Acked + 1, read: c.Acked}
 		}
-		if acked > l.acked && acked > l.head {
-			w.t.Fatalf("%d acknowledged, the caller knows of %d", acked, l.acked)
-		}
-		l.next, l.read, l.acked = acked+1, acked, acked
 	}
 	w.losses()
 }
@@ -98,6 +128,8 @@ func (w *world) losses() {
 		w.s.LossRecorded(loss)
 	}
 }
+
+func (w *world) consumer() string { return rapid.SampledFrom(w.names).Draw(w.t, "consumer") }
 
 func (w *world) class() int { return rapid.IntRange(0, 1).Draw(w.t, "class") }
 
@@ -137,18 +169,20 @@ func (w *world) append(t *rapid.T) {
 func (w *world) read(t *rapid.T) {
 	class := w.class()
 	l := &w.logs[class]
-	r := w.s.Reader(event.Classes[class])
+	name := w.consumer()
+	at := l.at[name]
+	r := w.s.Reader(name, event.Classes[class])
 	records, err := r.Next(rapid.IntRange(1, 20).Draw(t, "records"), rapid.IntRange(0, 3000).Draw(t, "bytes"))
 	if err != nil {
 		return // the disk; the position stands
 	}
 	w.losses()
 	for _, rec := range records {
-		for l.next < rec.Sequence && l.seen[l.next] == "lost" {
-			l.next++
+		for at.next < rec.Sequence && l.seen[at.next] == "lost" {
+			at.next++
 		}
-		if rec.Sequence != l.next {
-			t.Fatalf("%d delivered where %d should be", rec.Sequence, l.next)
+		if rec.Sequence != at.next {
+			t.Fatalf("%d delivered where %d should be", rec.Sequence, at.next)
 		}
 		seq, text, _ := strings.Cut(string(rec.Payload), " ")
 		if seq != fmt.Sprint(rec.Sequence) {
@@ -163,34 +197,49 @@ func (w *world) read(t *rapid.T) {
 		}
 		l.seen[rec.Sequence] = text
 		l.head = max(l.head, rec.Sequence)
-		l.next = rec.Sequence + 1
-		l.read = max(l.read, rec.Sequence)
+		at.next = rec.Sequence + 1
+		at.read = max(at.read, rec.Sequence)
 	}
-	if len(records) == 0 && l.next <= l.head {
-		for l.seen[l.next] == "lost" {
-			l.next++
+	if len(records) == 0 && at.next <= l.head {
+		for l.seen[at.next] == "lost" {
+			at.next++
 		}
-		if l.next <= l.head {
-			t.Fatalf("nothing is delivered though %d of %d waits", l.next, l.head)
+		if at.next <= l.head {
+			t.Fatalf("nothing is delivered though %d of %d waits", at.next, l.head)
 		}
 	}
 }
 
 func (w *world) ack(t *rapid.T) {
 	class := w.class()
-	l := &w.logs[class]
-	seq := rapid.Uint64Range(0, l.read).Draw(t, "sequence")
-	if err := w.s.Reader(event.Classes[class]).Ack(seq); err != nil {
-		t.Fatalf("acknowledge %d of %d: %v", seq, l.read, err)
+	name := w.consumer()
+	p := w.logs[class].at[name]
+	seq := rapid.Uint64Range(0, p.read).Draw(t, "sequence")
+	if err := w.s.Reader(name, event.Classes[class]).Ack(seq); err != nil {
+		t.Fatalf("%s acknowledges %d of %d: %v", name, seq, p.read, err)
 	}
-	l.acked = max(l.acked, seq)
-	l.next = max(l.next, w.s.Stats().of(class).Acked+1)
+	p.acked = max(p.acked, seq)
+	st := w.s.Stats().of(class)
+	p.next = max(p.next, st.of(name).Acked+1)
+	if low := w.logs[class].low(); st.Acked < low {
+		t.Fatalf("all acknowledged %d, the cursor is at %d", low, st.Acked)
+	}
+}
+
+func (s ClassStats) of(name string) ConsumerStats {
+	for _, c := range s.Consumers {
+		if c.Name == name {
+			return c
+		}
+	}
+	return ConsumerStats{}
 }
 
 func (w *world) rewind(t *rapid.T) {
 	class := w.class()
-	w.s.Reader(event.Classes[class]).Rewind()
-	w.logs[class].next = w.s.Stats().of(class).Acked + 1
+	name := w.consumer()
+	w.s.Reader(name, event.Classes[class]).Rewind()
+	w.logs[class].at[name].next = w.s.Stats().of(class).of(name).Acked + 1
 }
 
 func (w *world) close(t *rapid.T) {
@@ -198,11 +247,22 @@ func (w *world) close(t *rapid.T) {
 	if err := w.s.Close(); err != nil {
 		t.Fatalf("close: %v", err)
 	}
-	before := w.logs
+	var before [2]map[string]*modelPosition
+	var low [2]uint64
+	for i := range w.logs {
+		before[i], low[i] = w.logs[i].at, w.logs[i].low()
+	}
+	w.names = modelNames[:rapid.IntRange(1, 3).Draw(t, "consumers")]
 	w.start()
-	for i, l := range before {
-		if got := w.s.Stats().of(i); got.Acked < l.acked {
-			t.Fatalf("%d acknowledged and %d after an orderly stop", l.acked, got.Acked)
+	for i := range w.logs {
+		for _, c := range w.s.Stats().of(i).Consumers {
+			was := low[i]
+			if p := before[i][c.Name]; p != nil {
+				was = p.acked
+			}
+			if c.Acked < was {
+				t.Fatalf("%s acknowledged %d, and %d after an orderly stop", c.Name, was, c.Acked)
+			}
 		}
 	}
 }

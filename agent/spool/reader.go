@@ -12,10 +12,12 @@ import (
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
-// Reader hands out the records of one class. Its methods may be called from
-// several goroutines.
+// Reader hands out the records of one class to one consumer. Its methods may be
+// called from several goroutines.
 type Reader struct {
-	log *classLog // nil for a class that there is not
+	log      *classLog
+	consumer *consumer
+	none     error // says that there is no such class or consumer
 
 	mu      sync.Mutex
 	next    uint64 // number to return next; what is not above the cursor means the one after it
@@ -37,8 +39,8 @@ type Reader struct {
 // error of the disk the position stands where it was; wait and call again. A
 // place that stays unreadable for ten seconds of trying counts as damaged.
 func (r *Reader) Next(maxRecords, maxBytes int) ([]Record, error) {
-	if r.log == nil {
-		return nil, errors.New("spool: reader of a class that there is not")
+	if r.none != nil {
+		return nil, r.none
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -60,7 +62,7 @@ func (r *Reader) Next(maxRecords, maxBytes int) ([]Record, error) {
 		}
 	}
 	r.log.s.mu.Lock()
-	r.log.handed = max(r.log.handed, r.next-1)
+	r.consumer.handed = max(r.consumer.handed, r.next-1)
 	r.log.s.mu.Unlock()
 	return want.got, nil
 }
@@ -68,7 +70,7 @@ func (r *Reader) Next(maxRecords, maxBytes int) ([]Record, error) {
 // Rewind puts the read position back to just after the last acknowledged
 // record.
 func (r *Reader) Rewind() {
-	if r.log == nil {
+	if r.none != nil {
 		return
 	}
 	r.mu.Lock()
@@ -77,7 +79,7 @@ func (r *Reader) Rewind() {
 	r.leave()
 }
 
-// Ack says that everything up to seq is delivered. A lower number than before
+// Ack says that everything up to seq is delivered to the consumer. A lower number than before
 // changes nothing; one that Next has not returned since Open is an error.
 //
 // The cursor file follows within 200 ms, which outlives the process; it is
@@ -85,21 +87,21 @@ func (r *Reader) Rewind() {
 // deleted, and by Close. An acknowledgement that is lost means that the records
 // are delivered again.
 func (r *Reader) Ack(seq uint64) error {
-	l := r.log
-	if l == nil {
-		return errors.New("spool: reader of a class that there is not")
+	if r.none != nil {
+		return r.none
 	}
+	l, c := r.log, r.consumer
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	switch {
 	case l.s.closed:
 		return fmt.Errorf("spool %s: %w", l.s.dir, ErrClosed)
-	case seq > l.handed:
-		return fmt.Errorf("spool: acknowledged %s sequence %d, of which %d is the last that was read", l.class, seq, l.handed)
-	case seq <= l.acked:
+	case seq > c.handed:
+		return fmt.Errorf("spool: %s acknowledged %s sequence %d, of which %d is the last that was read", c.name, l.class, seq, c.handed)
+	case seq <= c.acked:
 		return nil
 	}
-	l.acked = seq
+	c.acked = seq
 	l.settle()
 	if !l.dirty {
 		l.dirty = true
@@ -130,7 +132,7 @@ func (r *Reader) place() (place, error) {
 	if l.s.closed {
 		return place{}, fmt.Errorf("spool %s: %w", l.s.dir, ErrClosed)
 	}
-	r.next = max(r.next, l.acked+1)
+	r.next = max(r.next, r.consumer.acked+1)
 	if r.next > l.head {
 		return place{empty: true}, nil
 	}

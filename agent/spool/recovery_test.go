@@ -85,7 +85,7 @@ func reopen(t *testing.T, m *memFS) outcome {
 func look(t *testing.T, m *memFS) (o outcome) {
 	t.Helper()
 	s := open(t, m, "/spool", Options{SegmentBytes: 4096})
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	acked := s.Stats().Urgent.Acked
 	o.delivered = drain(t, r)
 	o.losses = s.Losses()
@@ -289,8 +289,8 @@ func TestCursorAheadOfTheLog(t *testing.T) {
 	for range 5 {
 		put(t, s, event.Urgent, "x")
 	}
-	drain(t, s.Reader(event.Urgent))
-	require.NoError(t, s.Reader(event.Urgent).Ack(4))
+	drain(t, s.Reader(DefaultConsumer, event.Urgent))
+	require.NoError(t, s.Reader(DefaultConsumer, event.Urgent).Ack(4))
 	require.NoError(t, s.Close())
 	delete(m.names, m.segments()[0])
 	s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
@@ -299,8 +299,8 @@ func TestCursorAheadOfTheLog(t *testing.T) {
 	require.Equal(t, Loss{Class: event.Urgent, First: 5, Last: 5, Count: 1, Reason: "damaged",
 		Detail: "sequence 5 of the urgent log can't be read: their segment is missing"}, losses[0])
 	require.Equal(t, uint64(6), put(t, s, event.Urgent, "x"))
-	require.Equal(t, []uint64{6}, drain(t, s.Reader(event.Urgent)))
-	require.NoError(t, s.Reader(event.Urgent).Ack(6))
+	require.Equal(t, []uint64{6}, drain(t, s.Reader(DefaultConsumer, event.Urgent)))
+	require.NoError(t, s.Reader(DefaultConsumer, event.Urgent).Ack(6))
 }
 
 func TestCursorDamaged(t *testing.T) {
@@ -310,12 +310,12 @@ func TestCursorDamaged(t *testing.T) {
 		for range 12 {
 			put(t, s, event.Urgent, "event x")
 		}
-		drain(t, s.Reader(event.Urgent))
-		require.NoError(t, s.Reader(event.Urgent).Ack(2))
+		drain(t, s.Reader(DefaultConsumer, event.Urgent))
+		require.NoError(t, s.Reader(DefaultConsumer, event.Urgent).Ack(2))
 		require.NoError(t, s.Close())
 		s = open(t, m, "/spool", Options{SegmentBytes: 400})
-		drain(t, s.Reader(event.Urgent))
-		require.NoError(t, s.Reader(event.Urgent).Ack(8))
+		drain(t, s.Reader(DefaultConsumer, event.Urgent))
+		require.NoError(t, s.Reader(DefaultConsumer, event.Urgent).Ack(8))
 		require.NoError(t, s.Close())
 		return m.clone()
 	}
@@ -364,8 +364,8 @@ func TestCursorSlotDamagedAfterDeletion(t *testing.T) {
 		put(t, s, event.Urgent, "event x")
 	}
 	before := len(m.clone().segments())
-	drain(t, s.Reader(event.Urgent))
-	require.NoError(t, s.Reader(event.Urgent).Ack(20))
+	drain(t, s.Reader(DefaultConsumer, event.Urgent))
+	require.NoError(t, s.Reader(DefaultConsumer, event.Urgent).Ack(20))
 	require.Eventually(t, func() bool { return len(m.clone().segments()) < before }, 5*time.Second, time.Millisecond)
 	left := m.clone()
 	for slot := range 2 {
@@ -426,7 +426,7 @@ func TestLossUntilItIsRecorded(t *testing.T) {
 	s := open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
 	losses := s.Losses()
 	require.Len(t, losses, 2)
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	require.Equal(t, append(append(count(1, 3), count(5, 7)...), count(9, 12)...), drain(t, r))
 	require.NoError(t, r.Ack(3))
 	require.Equal(t, uint64(4), s.Stats().Urgent.Acked, "what is lost is not waited for")
@@ -450,7 +450,7 @@ func TestLossUntilItIsRecorded(t *testing.T) {
 
 	s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
 	require.Empty(t, s.Losses())
-	require.Equal(t, count(11, 12), drain(t, s.Reader(event.Urgent)))
+	require.Equal(t, count(11, 12), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 }
 
 // Recorded before it is delivered: not reported again though it is met again.
@@ -460,7 +460,7 @@ func TestLossRecordedAheadOfDelivery(t *testing.T) {
 	m.names[path].mem[segmentHeader+50] ^= 1 // 4
 	for i := range 3 {
 		s := open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
-		require.Len(t, drain(t, s.Reader(event.Urgent)), 11)
+		require.Len(t, drain(t, s.Reader(DefaultConsumer, event.Urgent)), 11)
 		losses := s.Losses()
 		if i == 0 {
 			require.Len(t, losses, 1)
@@ -488,7 +488,7 @@ func TestManyLosses(t *testing.T) {
 	}
 	for start := range 3 {
 		s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
-		r := s.Reader(event.Urgent)
+		r := s.Reader(DefaultConsumer, event.Urgent)
 		left := drain(t, r)
 		losses := s.Losses()
 		require.LessOrEqual(t, len(losses), maxLosses)
@@ -532,7 +532,7 @@ func TestDamageWhileRunning(t *testing.T) {
 		for range 5 {
 			put(t, s, event.Urgent, "x")
 		}
-		r := s.Reader(event.Urgent)
+		r := s.Reader(DefaultConsumer, event.Urgent)
 		if reader == "before" { // it has read what is then damaged
 			drain(t, r)
 			r.Rewind()
@@ -598,7 +598,7 @@ func TestUnreadable(t *testing.T) {
 						}
 						return nil
 					}
-					r := s.Reader(event.Urgent)
+					r := s.Reader(DefaultConsumer, event.Urgent)
 					started := time.Now()
 					var seqs []uint64
 					for len(seqs) == 0 || seqs[len(seqs)-1] < 1000 {
@@ -659,7 +659,7 @@ func TestNewestUnreadableAtOpen(t *testing.T) {
 		next := put(t, s, event.Urgent, "x")
 		require.Greater(t, next, uint64(12))
 		m.hook = nil // it was the cable
-		require.Equal(t, append(count(1, 12), next), drain(t, s.Reader(event.Urgent)))
+		require.Equal(t, append(count(1, 12), next), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 		losses := s.Losses()
 		require.Len(t, losses, 1)
 		require.Equal(t, []uint64{13, next - 1}, []uint64{losses[0].First, losses[0].Last})
@@ -679,7 +679,7 @@ func TestNoRoomForTheCopy(t *testing.T) {
 		return nil
 	}
 	s := open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	drain(t, r)
 	losses := s.Losses()
 	require.Len(t, losses, 1)
@@ -722,7 +722,7 @@ func TestStartReadsOneSegment(t *testing.T) {
 		require.NoError(t, err)
 		fs.read.Store(0)
 		s = open(t, fs, dir, Options{SegmentBytes: segmentBytes})
-		records, err := s.Reader(event.Routine).Next(1, 0)
+		records, err := s.Reader(DefaultConsumer, event.Routine).Next(1, 0)
 		require.NoError(t, err)
 		require.Equal(t, uint64(1), records[0].Sequence)
 		require.Equal(t, uint64(n), s.Stats().Routine.Backlog)
@@ -745,7 +745,7 @@ func TestStrangeNames(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "urgent", "00000000000000000007-0000000007.seg"), 0o700))
 	s = open(t, nil, dir, Options{})
 	require.Equal(t, uint64(2), put(t, s, event.Urgent, "x"))
-	require.Equal(t, count(1, 2), drain(t, s.Reader(event.Urgent)))
+	require.Equal(t, count(1, 2), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 	require.Empty(t, s.Losses())
 	for _, name := range strange {
 		require.FileExists(t, filepath.Join(dir, "urgent", name))
@@ -780,7 +780,7 @@ func FuzzOpen(f *testing.F) {
 			s := open(t, m, "/spool", Options{SegmentBytes: 4096})
 			seq, err := add(s, event.Urgent, "x")
 			require.NoError(t, err)
-			records, err := s.Reader(event.Urgent).Next(1<<20, 1<<30)
+			records, err := s.Reader(DefaultConsumer, event.Urgent).Next(1<<20, 1<<30)
 			require.NoError(t, err)
 			require.Equal(t, seq, records[len(records)-1].Sequence)
 			require.Equal(t, before, append([]Record(nil), records[:len(before)]...))

@@ -24,9 +24,9 @@ func (l *classLog) load() error {
 		return err
 	}
 	for _, f := range files {
-		if f.Name == "cursor.new" {
+		if f.Name == "cursor.new" || f.Name == "consumers.new" {
 			if err := l.s.fs.Remove(filepath.Join(l.dir, f.Name)); err != nil {
-				l.warn("an unfinished cursor file is in the way", "error", err)
+				l.warn("an unfinished file is in the way", "file", f.Name, "error", err)
 			}
 			continue
 		}
@@ -44,6 +44,7 @@ func (l *classLog) load() error {
 		l.warn("the cursor can't be read, or not be relied on; if it is lost, delivered events are delivered again", "error", err)
 	}
 	l.gen = max(l.gen, l.found.gen)
+	l.loadPositions()
 	return nil
 }
 
@@ -71,6 +72,11 @@ func (s *Spool) identify() error {
 			l.warn("the cursor belongs to another spool and is not used; delivered events are delivered again")
 			l.found, l.haveCursor = cursorState{}, false
 			_ = l.cursor.close() // nothing is written yet
+		}
+		if !s.owns(l.foundAt.id) {
+			l.warn("the positions of the consumers belong to another spool and are not used")
+			l.foundAt = positions{}
+			_ = l.positions.close() // nothing is written yet
 		}
 	}
 	if s.id == (spoolID{}) && segments == 0 {
@@ -134,7 +140,11 @@ func (l *classLog) resume() {
 			l.acked = l.segments[0].first - 1
 		}
 	}
+	for _, p := range l.foundAt.list {
+		head = max(head, p.acked) // it was delivered
+	}
 	l.head = head
+	l.placeConsumers()
 	l.oldLosses()
 	if len(l.segments) == 0 {
 		l.lose(l.acked+1, head, nil)
@@ -154,7 +164,6 @@ func (l *classLog) resume() {
 		l.chain = tail.chain
 	}
 	l.next = l.chain
-	l.handed = l.acked
 	l.found = cursorState{}
 	l.dirty = true
 }

@@ -167,9 +167,9 @@ func TestMixedSegmentsAreRead(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 	s := open(t, nil, dir, Options{Keys: keyring(t, keyB, keyA)})
-	require.Equal(t, count(1, n), drain(t, s.Reader(event.Urgent)))
+	require.Equal(t, count(1, n), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 	require.Equal(t, day, s.Stats().Urgent.OldestUnacked)
-	records, err := s.Reader(event.Urgent).Next(1, 0)
+	records, err := s.Reader(DefaultConsumer, event.Urgent).Next(1, 0)
 	require.NoError(t, err)
 	require.Empty(t, records)
 	require.Empty(t, s.Losses())
@@ -189,7 +189,7 @@ func TestNothingReadableOnDisk(t *testing.T) {
 	b[len(b)/2] ^= 1
 	require.NoError(t, os.WriteFile(segments[0], b, 0o600))
 	s = open(t, nil, dir, Options{Keys: keyring(t, keyA)})
-	require.Len(t, drain(t, s.Reader(event.Urgent)), 19)
+	require.Len(t, drain(t, s.Reader(DefaultConsumer, event.Urgent)), 19)
 	losses := s.Losses()
 	require.Len(t, losses, 1)
 	require.FileExists(t, losses[0].Quarantine, "a copy, sealed as it was")
@@ -220,7 +220,7 @@ func TestMissingKeyIsNoLoss(t *testing.T) {
 
 	s = open(t, nil, dir, Options{}) // no keys at all
 	put(t, s, event.Routine, "x")
-	_, err := s.Reader(event.Routine).Next(10, 1000)
+	_, err := s.Reader(DefaultConsumer, event.Routine).Next(10, 1000)
 	var missing *KeyError
 	require.ErrorAs(t, err, &missing)
 	require.Equal(t, keyAID, missing.Key.String())
@@ -230,7 +230,7 @@ func TestMissingKeyIsNoLoss(t *testing.T) {
 
 	s = open(t, nil, dir, Options{Keys: keyring(t, keyB)}) // the wrong ones
 	require.Equal(t, uint64(5), put(t, s, event.Routine, "x"))
-	r := s.Reader(event.Routine)
+	r := s.Reader(DefaultConsumer, event.Routine)
 	for range 3 {
 		r.failing = time.Now().Add(-time.Hour) // as if it had been tried for so long
 		records, err := r.Next(10, 1000)
@@ -254,7 +254,7 @@ func TestMissingKeyIsNoLoss(t *testing.T) {
 	// What is delivered needs no key any more.
 	s = open(t, nil, dir, Options{Keys: keyring(t, keyB)})
 	put(t, s, event.Routine, "x")
-	require.Equal(t, []uint64{6}, drain(t, s.Reader(event.Routine)))
+	require.Equal(t, []uint64{6}, drain(t, s.Reader(DefaultConsumer, event.Routine)))
 }
 
 // Records before the one that can't be opened are given out first.
@@ -266,7 +266,7 @@ func TestMissingKeyInTheMiddle(t *testing.T) {
 		require.NoError(t, s.Close())
 	}
 	s := open(t, nil, dir, Options{Keys: keyring(t, keyB)})
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	records, err := r.Next(10, 1000)
 	require.NoError(t, err)
 	require.Len(t, records, 1)
@@ -301,7 +301,7 @@ func TestAlteredRecordIsALoss(t *testing.T) {
 			copy(f[len(f)-4:], crcBitwise(f[:len(f)-4]))
 		}
 		s = open(t, m, "/spool", Options{Keys: keyring(t, keyA)})
-		got := drain(t, s.Reader(event.Urgent))
+		got := drain(t, s.Reader(DefaultConsumer, event.Urgent))
 		losses := s.Losses()
 		require.Len(t, losses, 1, "%d", at)
 		require.Equal(t, [2]uint64{2, 2}, [2]uint64{losses[0].First, losses[0].Last})
@@ -414,7 +414,7 @@ func TestSealedLogCutAnywhere(t *testing.T) {
 			}
 			s := open(t, c, "/spool", Options{Keys: keyring(t, keyA), SegmentBytes: 4096})
 			intact := uint64(cut-segmentHeader) / uint64(first.size)
-			r := s.Reader(event.Urgent)
+			r := s.Reader(DefaultConsumer, event.Urgent)
 			got := drain(t, r)
 			require.GreaterOrEqual(t, uint64(len(got)), intact, "cut at %d", cut)
 			if len(s.Losses()) == 0 {

@@ -3,8 +3,9 @@
 // Every class of events (event.Urgent, event.Routine) is a log of its own:
 // own directory, own segment files, own gap-free sequence from 1. Append
 // returns when the record is on disk (fdatasync, one for all callers that wait
-// at the same moment). A Reader hands the records out in order, and Ack moves
-// a durable cursor; segments behind the cursor are deleted.
+// at the same moment). A Reader hands the records out in order to one consumer,
+// and Ack moves that consumer's durable position; segments that all consumers
+// have acknowledged are deleted.
 //
 // The promises, in the order in which they matter:
 //
@@ -99,6 +100,13 @@ type Options struct {
 	// FS is where the files are, the operating system's if nil. Tests put one
 	// that fails here.
 	FS FS
+	// Consumers are the names of those who read, each at its own pace: 1 to 32 of
+	// a-z, 0-9 and -, at most eight. Nil means DefaultConsumer alone. A record is
+	// kept until all have acknowledged it. One that is new begins with the oldest
+	// record that is still to be delivered to anybody; one that is not named any
+	// more holds nothing back. With none (not nil) all records wait for one that
+	// is named at a later start.
+	Consumers []string
 	// Keys seal new records and open sealed ones; without, new records are stored
 	// in the clear.
 	Keys *Keyring
@@ -115,7 +123,7 @@ type Stats struct {
 type ClassStats struct {
 	// Head is the highest sequence number given, zero if none.
 	Head uint64
-	// Acked is the number up to which everything is delivered.
+	// Acked is the number up to which everything is delivered to all consumers.
 	Acked uint64
 	// Backlog is Head - Acked: the records that wait, including lost ones that
 	// the Reader has not come to yet.
@@ -125,6 +133,16 @@ type ClassStats struct {
 	// OldestUnacked is when the first waiting record was recorded, zero if none
 	// waits.
 	OldestUnacked time.Time
+	// Consumers are those of the options, in their order.
+	Consumers []ConsumerStats
+}
+
+// ConsumerStats is how far one consumer is in one class. The fields are as in
+// ClassStats.
+type ConsumerStats struct {
+	Name           string
+	Acked, Backlog uint64
+	OldestUnacked  time.Time
 }
 
 // Spool is an open spool. Its methods may be called from several goroutines.
@@ -139,7 +157,8 @@ type Spool struct {
 	keys         atomic.Pointer[Keyring]
 	lock         File
 	logs         [len(event.Classes)]*classLog
-	readers      [len(event.Classes)]*Reader
+	names        []string // of the consumers
+	readers      []*Reader
 
 	wake     chan struct{} // one token: there is work for the committing goroutine
 	done     chan struct{} // closed when that goroutine has ended
@@ -199,6 +218,11 @@ func Open(dir string, o Options) (*Spool, error) {
 	if s.maxBatch <= 0 {
 		s.maxBatch = defaultMaxBatch
 	}
+	names, err := checkConsumers(o.Consumers)
+	if err != nil {
+		return nil, fmt.Errorf("open spool %s: %w", dir, err)
+	}
+	s.names = names
 	s.requests.New = func() any { return &request{done: make(chan struct{}, 1)} }
 	if err := s.open(); err != nil {
 		s.release()
@@ -222,7 +246,6 @@ func (s *Spool) open() error {
 	}
 	for i, class := range event.Classes {
 		s.logs[i] = newClassLog(s, class)
-		s.readers[i] = &Reader{log: s.logs[i]}
 	}
 	for _, l := range s.logs {
 		if err := l.load(); err != nil {
@@ -235,17 +258,23 @@ func (s *Spool) open() error {
 	for _, l := range s.logs {
 		l.resume()
 		l.tidy()
+		for _, c := range l.consumers {
+			s.readers = append(s.readers, &Reader{log: l, consumer: c})
+		}
 	}
 	return nil
 }
 
 // release lets go of what open took.
 func (s *Spool) release() {
-	for i, l := range s.logs {
+	for _, l := range s.logs {
 		if l != nil {
 			_ = l.cursor.close() // written and synced, or reported, before
-			s.readers[i].close()
+			_ = l.positions.close()
 		}
+	}
+	for _, r := range s.readers {
+		r.close()
 	}
 	if s.lock != nil {
 		_ = s.lock.Close()
@@ -334,14 +363,19 @@ func (s *Spool) notify() {
 	}
 }
 
-// Reader returns the reader of a class, always the same one.
-func (s *Spool) Reader(class event.Class) *Reader {
-	for i, l := range s.logs {
-		if l.class == class {
-			return s.readers[i]
+// Reader returns the reader of a class for a consumer, always the same one. For
+// a consumer or a class that there is not, its Next and Ack say so.
+func (s *Spool) Reader(consumer string, class event.Class) *Reader {
+	l := s.classLog(class)
+	if l == nil {
+		return &Reader{none: fmt.Errorf("spool: no class %q", class)}
+	}
+	for _, r := range s.readers {
+		if r.log == l && r.consumer.name == consumer {
+			return r
 		}
 	}
-	return &Reader{} // whose Next and Ack say so
+	return &Reader{none: fmt.Errorf("spool: no consumer %q", consumer)}
 }
 
 // Stats returns a snapshot. It may read up to one segment of each class.
@@ -465,7 +499,7 @@ func (s *Spool) untidy() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, l := range s.logs {
-		if l.dirty || l.cursor.unsynced {
+		if l.dirty || l.cursor.unsynced || l.positions.unsynced {
 			return true
 		}
 	}

@@ -96,16 +96,16 @@ func TestRecordComesBackAsItWas(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, uint64(1), seq)
 	<-changed
-	records, err := s.Reader(event.Urgent).Next(10, 1000)
+	records, err := s.Reader(DefaultConsumer, event.Urgent).Next(10, 1000)
 	require.NoError(t, err)
 	require.Equal(t, []Record{{event.Urgent, 1, day, "a/b", payload}}, records)
-	records, err = s.Reader(event.Urgent).Next(10, 1000)
+	records, err = s.Reader(DefaultConsumer, event.Urgent).Next(10, 1000)
 	require.NoError(t, err)
 	require.Empty(t, records)
-	records, err = s.Reader(event.Routine).Next(10, 1000)
+	records, err = s.Reader(DefaultConsumer, event.Routine).Next(10, 1000)
 	require.NoError(t, err)
 	require.Empty(t, records, "the other class is another log")
-	require.Same(t, s.Reader(event.Urgent), s.Reader(event.Urgent))
+	require.Same(t, s.Reader(DefaultConsumer, event.Urgent), s.Reader(DefaultConsumer, event.Urgent))
 }
 
 func TestClassesCountApart(t *testing.T) {
@@ -118,8 +118,8 @@ func TestClassesCountApart(t *testing.T) {
 	s = open(t, nil, dir, Options{})
 	require.Equal(t, uint64(2), put(t, s, event.Urgent, "u"))
 	require.Equal(t, uint64(3), put(t, s, event.Routine, "r"))
-	require.Equal(t, count(1, 2), drain(t, s.Reader(event.Urgent)))
-	require.Equal(t, count(1, 3), drain(t, s.Reader(event.Routine)))
+	require.Equal(t, count(1, 2), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
+	require.Equal(t, count(1, 3), drain(t, s.Reader(DefaultConsumer, event.Routine)))
 }
 
 func TestNextStopsAtItsLimits(t *testing.T) {
@@ -128,7 +128,7 @@ func TestNextStopsAtItsLimits(t *testing.T) {
 		_, err := s.Append(ctx, event.Urgent, day, "12345", func(uint64, event.Hash) ([]byte, error) { return []byte("12345"), nil })
 		require.NoError(t, err)
 	}
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	for _, c := range []struct{ records, bytes, want int }{
 		{2, 1000, 2}, {10, 20, 2}, {10, 19, 1}, {10, 0, 1}, {0, -1, 1}, {10, 29, 2}, {10, 30, 3}, {3, 1000, 3}, {10, math.MaxInt, 5},
 	} {
@@ -145,7 +145,7 @@ func TestAckMovesTheCursorOverARestart(t *testing.T) {
 	for range 5 {
 		put(t, s, event.Routine, "x")
 	}
-	r := s.Reader(event.Routine)
+	r := s.Reader(DefaultConsumer, event.Routine)
 	require.ErrorContains(t, r.Ack(1), "of which 0 is the last that was read")
 	require.Len(t, drain(t, r), 5)
 	require.NoError(t, r.Ack(3))
@@ -163,15 +163,19 @@ func TestAckMovesTheCursorOverARestart(t *testing.T) {
 
 	s = open(t, nil, dir, Options{})
 	st := s.Stats().Routine
-	require.Equal(t, ClassStats{Head: 5, Acked: 4, Backlog: 1, Bytes: st.Bytes, OldestUnacked: day}, st)
-	require.Equal(t, count(5, 5), drain(t, s.Reader(event.Routine)))
+	require.Equal(t, ClassStats{
+		Head: 5, Acked: 4, Backlog: 1, Bytes: st.Bytes, OldestUnacked: day,
+		Consumers: []ConsumerStats{{Name: "mqtt", Acked: 4, Backlog: 1, OldestUnacked: day}},
+	}, st)
+	require.Equal(t, count(5, 5), drain(t, s.Reader(DefaultConsumer, event.Routine)))
 	require.Equal(t, uint64(6), put(t, s, event.Routine, "x"))
 	require.Empty(t, s.Losses())
 }
 
 func TestStats(t *testing.T) {
 	s := open(t, nil, t.TempDir(), Options{SegmentBytes: 4096})
-	require.Equal(t, Stats{}, s.Stats())
+	none := ClassStats{Consumers: []ConsumerStats{{Name: "mqtt"}}}
+	require.Equal(t, Stats{Urgent: none, Routine: none}, s.Stats())
 	for i := range 100 {
 		_, err := s.Append(ctx, event.Urgent, day.Add(time.Duration(i)*time.Second), "t", func(uint64, event.Hash) ([]byte, error) { return make([]byte, 100), nil })
 		require.NoError(t, err)
@@ -180,7 +184,7 @@ func TestStats(t *testing.T) {
 	require.Equal(t, uint64(100), st.Backlog)
 	require.Equal(t, day, st.OldestUnacked)
 	require.InDelta(t, 145*100, st.Bytes, 5000)
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	for i := range 100 {
 		_, err := r.Next(1, 0)
 		require.NoError(t, err)
@@ -207,7 +211,7 @@ func TestSpaceIsGivenBack(t *testing.T) {
 		return len(names)
 	}
 	require.Greater(t, files(), 10)
-	r := s.Reader(event.Urgent)
+	r := s.Reader(DefaultConsumer, event.Urgent)
 	drain(t, r)
 	require.NoError(t, r.Ack(200))
 	require.NoError(t, s.Close())
@@ -228,7 +232,7 @@ func TestCursorFollowsInBoundedTime(t *testing.T) {
 		for range 50 {
 			put(t, s, event.Urgent, strings.Repeat("x", 100))
 		}
-		r := s.Reader(event.Urgent)
+		r := s.Reader(DefaultConsumer, event.Urgent)
 		drain(t, r)
 		require.NoError(t, r.Ack(20))
 		time.Sleep(cursorEvery + time.Millisecond)
@@ -273,10 +277,10 @@ func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 	require.ErrorIs(t, err, ErrTooLarge)
 	_, err = s.Append(ctx, "other", day, "t", encode(1))
 	require.ErrorContains(t, err, `no class "other"`)
-	_, err = s.Reader("other").Next(1, 1)
+	_, err = s.Reader(DefaultConsumer, "other").Next(1, 1)
 	require.Error(t, err)
-	require.Error(t, s.Reader("other").Ack(1))
-	s.Reader("other").Rewind()
+	require.Error(t, s.Reader(DefaultConsumer, "other").Ack(1))
+	s.Reader(DefaultConsumer, "other").Rewind()
 
 	broken := errors.New("broken")
 	_, err = s.Append(ctx, event.Urgent, day, "t", func(uint64, event.Hash) ([]byte, error) { return nil, broken })
@@ -290,7 +294,7 @@ func TestAppendRefusesWhatDoesNotFit(t *testing.T) {
 	seq, err = s.Append(ctx, event.Urgent, time.Time{}, "", encode(0))
 	require.NoError(t, err)
 	require.Equal(t, uint64(2), seq)
-	records, err := s.Reader(event.Urgent).Next(2, 1<<30)
+	records, err := s.Reader(DefaultConsumer, event.Urgent).Next(2, 1<<30)
 	require.NoError(t, err)
 	require.Len(t, records, 2)
 	require.Len(t, records[0].Payload, MaxRecord)
@@ -381,7 +385,7 @@ func TestGroupCommit(t *testing.T) {
 	wg.Wait()
 	for i, class := range event.Classes {
 		require.Equal(t, count(1, callers*each/2), encoded[i])
-		require.Equal(t, count(1, callers*each/2), drain(t, s.Reader(class)))
+		require.Equal(t, count(1, callers*each/2), drain(t, s.Reader(DefaultConsumer, class)))
 	}
 	require.Less(t, m.syncCount(), callers*each/4)
 }
@@ -398,7 +402,7 @@ func TestChangedLosesNoWakeUp(t *testing.T) {
 			}
 		}
 	}()
-	r := s.Reader(event.Routine)
+	r := s.Reader(DefaultConsumer, event.Routine)
 	for next := uint64(1); next <= n; {
 		changed := s.Changed()
 		records, err := r.Next(7, 1<<20)
@@ -426,6 +430,6 @@ func TestWithoutPreallocation(t *testing.T) {
 	}
 	s = open(t, m.killed(), "/spool", Options{SegmentBytes: 1000})
 	require.Equal(t, uint64(51), put(t, s, event.Urgent, "growing"))
-	require.Equal(t, count(1, 51), drain(t, s.Reader(event.Urgent)))
+	require.Equal(t, count(1, 51), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 	require.Empty(t, s.Losses())
 }

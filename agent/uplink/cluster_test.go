@@ -234,7 +234,8 @@ func subscriber(t testing.TB, addr string, config *tls.Config, change func(*mqtt
 }
 
 // TestClusterNodeKilled kills the node of a NATS cluster to which the uplink is
-// connected, and which leads the stream of the events, while events flow.
+// connected, and which leads the stream of the events, while events flow. When the
+// node is back, the uplink returns to it.
 func TestClusterNodeKilled(t *testing.T) {
 	t.Parallel()
 	const size, writers = 600, 4
@@ -263,6 +264,7 @@ func TestClusterNodeKilled(t *testing.T) {
 	o.Username = func() (string, error) { return "lane-3", nil }
 	o.Password = func() (string, error) { return "replace-lane-3", nil }
 	o.ConnectTimeout, o.AckTimeout, o.StopTimeout = patience, 2*time.Second, patience // a cluster without a leader lets nobody in
+	o.ReturnAfter = time.Second
 	u, stop := start(t, s, o)
 	eventuallyStatus(t, u, online)
 	require.Equal(t, "tls://"+first.mqtt, u.Status().Broker)
@@ -298,6 +300,8 @@ func TestClusterNodeKilled(t *testing.T) {
 	t.Logf("the first event was confirmed by another node %s after the kill", time.Since(killed).Round(time.Millisecond))
 	first.start()
 	first.ready()
+	// A node that is just back may refuse at first; the uplink goes back in the end.
+	eventuallyStatus(t, u, func(st Status) bool { return st.State == Online && st.Broker == "tls://"+first.mqtt })
 	before = acked()
 	eventually(t, func() bool { return acked() > before+100 })
 	finish()

@@ -169,6 +169,7 @@ func (s *session) reap() error {
 		if last == 0 {
 			continue
 		}
+		delete(s.u.suspects, st.class)
 		s.u.confirmed(st.class, n, skipped)
 		s.good()
 		if ackErr := st.reader.Ack(last); ackErr != nil {

@@ -54,6 +54,9 @@ func (s *session) settle(err error) {
 	if err == nil {
 		return
 	}
+	if !s.online.IsZero() {
+		s.judge(err)
+	}
 	for _, st := range s.streams {
 		if st == nil || len(st.flying.list) == 0 {
 			continue
@@ -65,6 +68,9 @@ func (s *session) settle(err error) {
 		}
 		h.Sessions++
 		u.heads[st.class] = h
+		if sp := u.suspects[st.class]; u.o.Quarantine != nil && h.Sessions >= stuckAfter && head.skipped == 0 && (sp == nil || sp.sequence != h.Sequence) {
+			u.suspects[st.class] = &suspect{sequence: h.Sequence}
+		}
 		if h.Sessions == stuckAfter {
 			u.log.Error("an event seems to end every session in which it is sent; its class is sent one by one from now on",
 				"class", h.Class, "sequence", h.Sequence, "topic", h.Topic, "bytes", h.Bytes, "sessions", h.Sessions,

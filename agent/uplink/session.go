@@ -41,6 +41,9 @@ type session struct {
 
 	prefix       string    // of every topic
 	finishing    bool      // only what waits already is sent
+	trial        *trial    // of an event that seems to end sessions; nil if there is none
+	untried      bool      // no trial in this session any more
+	sent         uint64    // events since Status was told
 	count, bytes int       // on their way
 	online       time.Time // since when
 	healthy      bool      // an event was confirmed, or it has lasted
@@ -59,7 +62,14 @@ func (u *Uplink) session(ctx context.Context, broker *url.URL) (healthy bool, er
 	defer leave()
 	s.leave = leave
 	s.renewal = newRenewal(&s.trust, time.Now())
+	better := u.seekBetter(life, broker, leave)
 	err = s.run(life)
+	leave()
+	if <-better {
+		u.returns++
+	} else if s.healthy {
+		u.returns = 0
+	}
 	if err == nil {
 		s.goodbye()
 	} else if cause := s.conn.reason(); cause != nil {
@@ -135,7 +145,7 @@ func (s *session) run(ctx context.Context) error {
 	u.status.Reconnects = u.sessions - 1
 	broker := u.status.Broker
 	for i, class := range event.Classes {
-		s.streams[i] = &stream{class: class, reader: u.spool.Reader(class), window: u.o.Window}
+		s.streams[i] = &stream{class: class, reader: u.spool.Reader("mqtt", class), window: u.o.Window}
 		s.streams[i].skip.limit = u.o.skipLimit()
 		if u.heads[class].Sessions >= stuckAfter {
 			s.streams[i].window = 1
@@ -200,6 +210,10 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		if finish && s.count == 0 {
 			return nil
 		}
+		var trialWake <-chan time.Time
+		if s.trial != nil {
+			trialWake = s.trial.wake
+		}
 		if !s.room(0) {
 			changed = nil
 		}
@@ -213,6 +227,8 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		case <-s.states.decided():
 		case <-changed:
 		case <-u.states:
+		case <-u.removed:
+		case <-trialWake:
 		case <-heartbeat.C:
 			if u.o.State != nil {
 				topic, payload := u.o.State(true)

@@ -31,7 +31,10 @@ func (st *stream) pop() (r spool.Record) {
 // the most urgent event that waits.
 func (s *session) fill() error {
 	u := s.u
-	for s.room(0) {
+	if err := s.try(time.Now()); err != nil {
+		return err
+	}
+	for s.room(0) && !s.trial.exclusive() {
 		u.mu.Lock()
 		m, ok := u.pending.take()
 		u.mu.Unlock()
@@ -47,14 +50,14 @@ func (s *session) fill() error {
 		}
 		s.states.add(f)
 	}
-	var sent uint64
 	defer func() {
 		u.mu.Lock()
-		u.status.Published += sent
+		u.status.Published += s.sent
 		u.status.InFlight = s.count
 		u.mu.Unlock()
+		s.sent = 0
 	}()
-	for {
+	for !s.trial.exclusive() {
 		st, err := s.next()
 		if err != nil {
 			return err
@@ -62,30 +65,38 @@ func (s *session) fill() error {
 		if st == nil {
 			return nil
 		}
+		send := s.sendRecord
 		if st.skip.last != 0 {
-			if more, err := s.sendNotice(st); !more || err != nil {
-				return err
-			}
-			continue
+			send = s.sendNotice
 		}
-		r := st.ready[0]
-		m := Message{r.Topic, r.Payload}
-		if u.o.Redact {
-			m.Payload = event.Redact(m.Payload)
-		}
-		if !s.room(s.size(m)) {
-			return nil
-		}
-		f, err := s.publish(m, event.Retained(r.Topic))
-		if err != nil {
+		if more, err := send(st); !more || err != nil {
 			return err
 		}
-		f.sequence = r.Sequence
-		f.message.Payload = nil // the spool has it
-		st.flying.add(f)
-		st.pop()
-		sent++
 	}
+	return nil
+}
+
+// sendRecord sends the event that is next. more is false if there is no room for
+// it now.
+func (s *session) sendRecord(st *stream) (more bool, err error) {
+	r := st.ready[0]
+	m := Message{r.Topic, r.Payload}
+	if s.u.o.Redact {
+		m.Payload = event.Redact(m.Payload)
+	}
+	if !s.room(s.size(m)) {
+		return false, nil
+	}
+	f, err := s.publish(m, event.Retained(r.Topic))
+	if err != nil {
+		return false, err
+	}
+	f.sequence = r.Sequence
+	f.message.Payload = nil // the spool has it
+	st.flying.add(f)
+	st.pop()
+	s.sent++
+	return true, nil
 }
 
 // sendNotice tells of the events that were passed over. more is false if there
@@ -116,6 +127,13 @@ func (s *session) next() (*stream, error) {
 		ready, err := s.ahead(st)
 		if err != nil {
 			return nil, err
+		}
+		if ready && len(st.ready) > 0 {
+			held, err := s.held(st)
+			if err != nil {
+				return nil, err
+			}
+			ready = !held
 		}
 		if ready {
 			return st, nil

@@ -10,8 +10,8 @@
 //   - Urgent events go before routine ones, at every slot of the window.
 //   - An uplink with a filter tells its receiver, in order, which sequences it
 //     keeps back, with their digests.
-//   - There is one connection at a time. The old one is down before the next one
-//     is opened.
+//   - There is one session at a time. The old one is down before the next one is
+//     opened.
 //   - What stands in the way is told in words, with what to do about it.
 //
 // One goroutine (Run) does all of it, session after session. session.go holds
@@ -52,6 +52,8 @@ const (
 	defaultHeartbeat   = time.Minute
 	defaultRetryMin    = time.Second
 	defaultRetryMax    = time.Minute
+	defaultReturn      = 5 * time.Minute
+	maxReturn          = time.Hour
 
 	maxPrefix = 1024
 	minPacket = 1024
@@ -101,6 +103,18 @@ type Options struct {
 	// MaxPacket is the largest MQTT packet that the brokers take, in bytes; zero if
 	// that is not known.
 	MaxPacket int
+	// Quarantine takes an event out of the line that the broker will never take: one
+	// that is too large, or that ends every session (see quarantine.go for the
+	// proof that is asked for). It must keep the record and have its loss recorded;
+	// the cursor moves over it when it returned nil, and on an error it is called
+	// again a second later. It is called on a goroutine of its own, one event of a
+	// class at a time, and must return soon when ctx ends. After a crash it may be
+	// called twice for one event. If it is nil, such an event holds up its class
+	// until a person helps.
+	Quarantine func(ctx context.Context, r spool.Record, reason string) error
+	// PoisonAfter is how many sessions in a row an event must end, alone on the
+	// line, to be taken out; 5 if zero.
+	PoisonAfter int
 
 	// Window is how many messages may be on their way unconfirmed, 1 to 1024; 64
 	// if zero. Over a long line the rate is Window per round trip.
@@ -130,6 +144,11 @@ type Options struct {
 	// brokers: the first is random between zero and RetryMin (1 s if zero), and
 	// the upper end doubles up to RetryMax (a minute if zero).
 	RetryMin, RetryMax time.Duration
+	// ReturnAfter is how long a session with a broker that is not the first of
+	// the list lasts before those before it are called; if one answers, the
+	// session ends in good order and the list is tried from the top. 5 min if
+	// zero; it doubles up to an hour as long as that brings nothing better.
+	ReturnAfter time.Duration
 
 	// State makes the agent's retained state: published first in each session,
 	// then at each Heartbeat, and with online false at an orderly end.
@@ -151,6 +170,8 @@ type Options struct {
 
 	// Log gets a line for each change; nil for none.
 	Log *slog.Logger
+
+	trialHold, trialFor time.Duration // for tests; the constants if zero
 }
 
 // DefaultName is the name of an uplink that has none.
@@ -201,6 +222,8 @@ type Status struct {
 	// Skipped counts events that the filter kept back and of which the receiver was
 	// told.
 	Skipped uint64
+	// Quarantined counts events that were taken out of the line.
+	Quarantined uint64
 	// Reconnects counts the sessions after the first.
 	Reconnects uint64
 	// Stuck lists events that seem to end the sessions in which they are sent.
@@ -239,6 +262,8 @@ type Uplink struct {
 
 	// states wakes the session when PublishState was called.
 	states chan struct{}
+	// removed wakes it when a call of Quarantine has returned.
+	removed chan struct{}
 
 	mu      sync.Mutex
 	status  Status
@@ -251,7 +276,12 @@ type Uplink struct {
 	// Of Run's goroutine alone.
 	number     uint64 // of the session
 	numberUsed bool   // a broker may have seen it
-	logged     string // the failure that was logged last
+	returns    int    // sessions in a row that were ended for a better broker
+	suspects   map[event.Class]*suspect
+	removals   map[event.Class]*removal
+	life       context.Context // of Run
+	group      sync.WaitGroup  // of calls of Quarantine
+	logged     string          // the failure that was logged last
 	loggedAt   time.Time
 }
 
@@ -263,9 +293,10 @@ func New(s *spool.Spool, o Options) (*Uplink, error) {
 	}
 	return &Uplink{
 		o: o, log: o.Log, spool: s, brokers: brokers,
-		states: make(chan struct{}, 1),
-		status: Status{Name: o.Name, State: Offline, Since: time.Now()},
-		heads:  map[event.Class]Stuck{},
+		states:   make(chan struct{}, 1),
+		status:   Status{Name: o.Name, State: Offline, Since: time.Now()},
+		heads:    map[event.Class]Stuck{},
+		suspects: map[event.Class]*suspect{}, removals: map[event.Class]*removal{}, removed: make(chan struct{}, 1),
 	}, nil
 }
 
@@ -299,6 +330,10 @@ func (o *Options) complete() ([]*url.URL, error) {
 	if o.MaxPacket != 0 && o.MaxPacket < minPacket {
 		return nil, fmt.Errorf("the largest packet must be %d bytes at least, not %d", minPacket, o.MaxPacket)
 	}
+	if err := o.checkQuarantine(); err != nil {
+		return nil, err
+	}
+	o.PoisonAfter = cmp.Or(o.PoisonAfter, defaultPoisonAfter)
 	if o.Window < 0 || o.Window > maxWindow {
 		return nil, fmt.Errorf("the window must be 1 to %d messages, not %d", maxWindow, o.Window)
 	}
@@ -314,6 +349,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 	}{
 		{&o.ConnectTimeout, defaultConnect}, {&o.AckTimeout, defaultAck}, {&o.StopTimeout, defaultStop},
 		{&o.Heartbeat, defaultHeartbeat}, {&o.RetryMin, defaultRetryMin}, {&o.RetryMax, defaultRetryMax},
+		{&o.ReturnAfter, defaultReturn},
 	} {
 		if *d.value < 0 {
 			return nil, fmt.Errorf("a time of the uplink is negative: %s", *d.value)
@@ -323,6 +359,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 	if err := o.TLS.check(); err != nil {
 		return nil, err
 	}
+	o.trialHold, o.trialFor = cmp.Or(o.trialHold, trialHold), cmp.Or(o.trialFor, trialFor)
 	o.RetryMax = max(o.RetryMin, o.RetryMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -390,6 +427,10 @@ func (u *Uplink) Run(ctx context.Context) error {
 	u.running = true
 	u.mu.Unlock()
 	defer u.setState(Offline, nil)
+	life, end := context.WithCancel(ctx)
+	defer u.group.Wait()
+	defer end()
+	u.life = life
 
 	pause := newBackoff(u.o)
 	for {
@@ -459,10 +500,7 @@ func (u *Uplink) PublishState(m Message) {
 	u.mu.Lock()
 	u.pending.put(m)
 	u.mu.Unlock()
-	select {
-	case u.states <- struct{}{}:
-	default:
-	}
+	wake(u.states)
 }
 
 // Status returns a snapshot.
