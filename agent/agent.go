@@ -113,7 +113,7 @@ func Run(ctx context.Context, o Options) error {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
 	disk := &spool.Counters{}
-	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{Log: o.Log, FS: spool.Counting(nil, disk)})
+	sp, err := spool.Open(cfg.Spool.Dir, spoolOptions(cfg, o.Log, disk))
 	if err != nil {
 		return err // it names the spool
 	}
@@ -163,9 +163,6 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	}
 	if len(a.cfg.MQTT) == 0 {
 		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.Spool.Dir)
-	}
-	if len(a.cfg.MQTT) > 1 {
-		return errors.New("mqtt: more than one uplink is not supported yet")
 	}
 	for _, m := range a.cfg.MQTT {
 		if err := a.startUplink(m); err != nil {
@@ -233,6 +230,15 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// spoolOptions are what the configuration says of the spool.
+func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) spool.Options {
+	o := spool.Options{Log: log, FS: spool.Counting(nil, disk)}
+	for _, m := range cfg.MQTT {
+		o.Consumers = append(o.Consumers, m.Name)
+	}
+	return o
 }
 
 // recordLosses puts into the stream what the spool found missing.

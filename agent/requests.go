@@ -28,7 +28,7 @@ const (
 // the same. None of them acts on an instrument.
 var commands = map[string]func(*Agent, context.Context, *uplinkRun, json.RawMessage) (any, error){
 	"status":      (*Agent).answerStatus,
-	"resend":      (*Agent).answerResend,
+	// "resend":      (*Agent).answerResend,
 	"flush":       (*Agent).answerFlush,
 	"reload":      (*Agent).answerReload,
 	"diagnostics": (*Agent).answerDiagnostics,

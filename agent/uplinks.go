@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/uplink"
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -40,6 +41,9 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 		Will:    func(session uint64) (string, []byte) { return a.encodeState(false, session) },
 		Skipped: func(s event.AgentSkipped) (string, []byte) {
 			return a.encodeSnapshot(event.Source(a.site, event.AgentLane, a.id.kept.Agent), time.Now(), s)
+		},
+		Quarantine: func(ctx context.Context, r spool.Record, reason string) error {
+			return a.quarantine(ctx, m.Name, r, reason)
 		},
 		Retained: a.retained,
 		Log:      a.log.With("part", "uplink", "uplink", m.Name),
