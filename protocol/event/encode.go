@@ -453,20 +453,32 @@ func DecodeData(e Event) (Data, error) {
 	if err := json.Unmarshal(e.Data, v.Interface()); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", e.Type, err)
 	}
-	var present map[string]json.RawMessage
-	if err := json.Unmarshal(e.Data, &present); err != nil {
+	if err := checkPresent(v.Elem().Type(), e.Data); err != nil {
 		return nil, fmt.Errorf("decode %s: %w", e.Type, err)
 	}
-	for i := range v.Elem().NumField() {
-		field := v.Elem().Type().Field(i)
+	return v.Interface().(Data), nil
+}
+
+// checkPresent finds a required field of a struct that is not in its JSON form,
+// or null there without leave.
+func checkPresent(t reflect.Type, object []byte) error {
+	var present map[string]json.RawMessage
+	if err := json.Unmarshal(object, &present); err != nil {
+		return err
+	}
+	for i := range t.NumField() {
+		field := t.Field(i)
 		name, option, _ := strings.Cut(field.Tag.Get("json"), ",")
+		if name == "-" {
+			continue
+		}
 		raw, ok := present[name]
 		if !ok && option != "omitempty" {
-			return nil, fmt.Errorf("decode %s: %s is missing", e.Type, name)
+			return fmt.Errorf("%s is missing", name)
 		}
 		if string(raw) == "null" && field.Type.Kind() != reflect.Pointer {
-			return nil, fmt.Errorf("decode %s: %s is null", e.Type, name)
+			return fmt.Errorf("%s is null", name)
 		}
 	}
-	return v.Interface().(Data), nil
+	return nil
 }

@@ -245,7 +245,7 @@ func TestParse(t *testing.T) {
 		{"space around", parsed, " \n" + parsed + "\r\n"},
 		{"unknown attribute", `"agent":"x"`, `"agent":"x","colour":["red"]`},
 		{"unknown field of the data", `"profile":"p"`, `"profile":"p","more":{"a":null}`},
-		{"type of the future", "lanepost.device.online.v1", "lanepost.plate.read.v1"},
+		{"type of the future", "lanepost.device.online.v1", "lanepost.future.thing.v1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, err := Parse([]byte(strings.Replace(parsed, c.old, c.new, 1)))
@@ -301,9 +301,9 @@ func TestDecodeDataRefuses(t *testing.T) {
 		_, err := DecodeData(Event{Type: typ, Data: json.RawMessage(data)})
 		return err
 	}
-	err := decode("lanepost.plate.read.v1", `{}`)
+	err := decode("lanepost.future.thing.v1", `{}`)
 	require.ErrorIs(t, err, ErrUnknownType)
-	require.ErrorContains(t, err, "lanepost.plate.read.v1")
+	require.ErrorContains(t, err, "lanepost.future.thing.v1")
 
 	tamper := RadiationTamper{}.Type()
 	require.NoError(t, decode(tamper, `{"state":"on","raw":{"size":0,"sha256":""}}`))

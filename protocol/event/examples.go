@@ -10,11 +10,17 @@ const (
 	exampleSite      = "medyka"
 	exampleAgent     = "entry3-box-4c91ae"
 	exampleOccupancy = "019ceb6f-52d4-7c1e-9a40-3f0d5b8e6a21"
+	exampleRead      = "019ceb6f-5a3d-7b1f-8d20-64c9e0a7f315"
+	exampleNoRead    = "019ceb7a-82fe-7c35-9f61-0b8d27e4a15c"
 	exampleConnect   = "tcp://10.0.3.21:1600"
 	exampleProfile   = "rapiscan-tsa"
 )
 
 var exampleLabels = []string{"left-1", "left-2", "right-1", "right-2"}
+
+var exampleReader = PlateReader{
+	Vendor: "dahua", Model: "ITC413-PW4D", Serial: "6E0412FPAG00158", Firmware: "2.800.0000000.7.R", Camera: "1", Lane: "1",
+}
 
 // clockOf gives a time of the day of the examples: "15:04:05.000".
 func clockOf(clock string) Time {
@@ -36,6 +42,12 @@ func byPortal(id, clock, recorded, subject string) Header {
 func byDevice(device, id, clock, recorded string) Header {
 	h := byAgent(id, clock, recorded)
 	h.Source = Source(exampleSite, "entry-3", device)
+	return h
+}
+
+func byCamera(id, clock, recorded, device, subject string) Header {
+	h := byDevice("anpr-1", id, clock, recorded)
+	h.DeviceTime, h.Subject = pointer(clockOf(device)), subject
 	return h
 }
 
@@ -99,6 +111,45 @@ func examples() map[string]Example {
 			Detail: "the portal's occupancy counter went from 412 to 415: 2 occupancies were not observed",
 			Values: map[string]float64{"before": 412, "after": 415, "missed": 2},
 			Raw:    RawOf([]byte("GX,000415,002350,000000,000000\r\n")),
+		}},
+
+		{byCamera("019ceb6f-5a3f-7e04-a9d1-2f60b7c8534e", "08:21:09.000", "08:21:09.311", "08:21:09.000", exampleRead), 58215, PlateRead{
+			ReadID: exampleRead,
+			Capture: PlateCapture{
+				Revision: RevisionSingle, VendorEventID: "10442", ReceivedTS: clockOf("08:21:09.309"), TimeSource: TimeFromDevice,
+				Reader: exampleReader,
+			},
+			Direction: "toward", DirectionRaw: "Approach", LaneDirection: "entry",
+			Confidence: PlateConfidence{Value: pointer(0.92), Raw: "92", Scale: "0-100"},
+			Country:    PlateCountry{Code: "UA", Raw: "UKR"}, PlateColor: "White",
+			Vehicle: &PlateVehicle{Type: "HeavyTruck", Color: "White", SpeedKPH: pointer(14.0)},
+			Attachments: []Attachment{{
+				SHA256: "41d07c95f2b86e3a0c5de91748ab26f0937ce51d8a64b20fe3795c18d06ba2f4", Size: 412733, MediaType: "image/jpeg",
+				Name: "20260314-082109-front.jpg",
+			}},
+			Pseudonym: "02c77d0024562b37d772ceffc4eedb6665f06904034593d9d0491ff1ccbf4d48",
+			Private: &PlatePrivate{
+				Salt: "q83vASNFZ4kQMlR2mLrc/g==", Plate: "AA1234BB", MatchKey: "AA1234BB", PlateRaw: "AA 1234 BB",
+				Alternatives: []PlateAlternative{{Plate: "AA1234B8", Confidence: pointer(0.61)}},
+				Raw: RawOf([]byte("Events[0].Code=TrafficJunction\r\nEvents[0].EventID=10442\r\nEvents[0].RealUTC=1773476469\r\n" +
+					"Events[0].TrafficCar.PlateNumber=AA 1234 BB\r\nEvents[0].TrafficCar.PlateColor=White\r\n" +
+					"Events[0].TrafficCar.DrivingDirection[0]=Approach\r\nEvents[0].TrafficCar.Country=UKR\r\n" +
+					"Events[0].TrafficCar.VehicleColor=White\r\nEvents[0].TrafficCar.Speed=14\r\nEvents[0].Vehicle.Category=HeavyTruck\r\n" +
+					"Events[0].Object.Confidence=92\r\nEvents[0].Lane=1\r\n")),
+			},
+		}},
+		{byCamera("019ceb7a-8300-7a61-bc48-e5d20f93617b", "08:33:20.000", "08:33:20.640", "08:33:20.000", exampleNoRead), 58222, PlateNoRead{
+			ReadID: exampleNoRead, Reason: "marked",
+			Capture: PlateCapture{
+				Revision: RevisionSingle, VendorEventID: "10447", ReceivedTS: clockOf("08:33:20.638"), TimeSource: TimeFromDevice,
+				Reader: exampleReader,
+			},
+			Direction: "unknown", LaneDirection: "unknown", Attachments: []Attachment{},
+			Private: &NoReadPrivate{
+				Salt: "7Gq1nZ0Kx4sVbTf2Yd8RaA==", PlateRaw: "Unknown",
+				Raw: RawOf([]byte("Events[0].Code=TrafficJunction\r\nEvents[0].EventID=10447\r\nEvents[0].RealUTC=1773477200\r\n" +
+					"Events[0].TrafficCar.PlateNumber=Unknown\r\nEvents[0].Lane=1\r\n")),
+			},
 		}},
 
 		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{

@@ -130,6 +130,17 @@ var kinds = [...]Kind{
 		When:    "When it is noticed.",
 	},
 	{
+		Type: PlateRead{}.Type(), Zero: PlateRead{}, Classes: routine, Subject: "the read id",
+		Summary: "A number plate was read.",
+		When: "When the reader tells it. Some readers tell more than once of one read, and change their mind about it: each " +
+			"time is an event of its own, with the same read id.",
+	},
+	{
+		Type: PlateNoRead{}.Type(), Zero: PlateNoRead{}, Classes: routine, Subject: "the read id",
+		Summary: "A number-plate reader looked at a vehicle and read no plate.",
+		When:    "When the reader tells it. Readers that keep silent about it can't be told from an empty lane.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",

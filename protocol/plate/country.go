@@ -4,6 +4,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/csv"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -143,7 +144,7 @@ func ParseIndex(r io.Reader) (Index, error) {
 	x := Index{entries: map[int]indexEntry{}}
 	for first := true; ; first = false {
 		row, err := in.Read()
-		if err == io.EOF && !first {
+		if errors.Is(err, io.EOF) && !first {
 			return x, nil
 		}
 		if err != nil {

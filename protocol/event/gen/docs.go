@@ -112,11 +112,17 @@ func (s *source) rows(t reflect.Type, prefix string) (list []row, values []liste
 	for i := range t.NumField() {
 		f := t.Field(i)
 		name, optional := jsonName(f)
+		if name == "-" {
+			continue
+		}
 		meaning := s.fieldComment(t, f.Name)
 		if meaning == "" {
 			return nil, nil, fmt.Errorf("%s.%s has no comment: say what it means", t.Name(), f.Name)
 		}
 		typ, inner := typeWords(f.Type)
+		if name == privateMember {
+			typ += " or string"
+		}
 		switch {
 		case optional:
 			typ += ", optional"

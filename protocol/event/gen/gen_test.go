@@ -134,7 +134,7 @@ func TestZeroValuesHaveTheShape(t *testing.T) {
 			continue
 		}
 		for _, line := range strings.Split(err.Error(), "\n")[1:] {
-			require.Regexp(t, `value must be one of|does not match pattern`, line, k.Type)
+			require.Regexp(t, `value must be one of|does not match pattern|validation failed$`, line, k.Type)
 		}
 	}
 }
@@ -161,6 +161,8 @@ func TestBrokenExamplesFail(t *testing.T) {
 		loss       = "lanepost.agent.loss.v1"
 		config     = "lanepost.agent.config-changed.v1"
 		agentState = "lanepost.agent.state.v1"
+		plate      = "lanepost.plate.read.v1"
+		noRead     = "lanepost.plate.no-read.v1"
 	)
 	for _, c := range []struct{ typ, old, new, at string }{
 		{occupancy, `"outcome":"alarm"`, `"outcome":"clear"`, "/data/outcome"},
@@ -189,6 +191,20 @@ func TestBrokenExamplesFail(t *testing.T) {
 		{background, `"baseline_cps":1684`, `"baseline_cps":"1684"`, "/data/baseline_cps"},
 		{diagnostic, `"before":412`, `"before":null`, "/data/values/before"},
 		{diagnostic, `"kind":"gx_counter_jump"`, `"kind":"other"`, "/data/kind"},
+		{plate, `"private":{"salt"`, `"private":{"pepper"`, "/data/private"},
+		{plate, `"match_key":"AA1234BB",`, ``, "/data/private"},
+		{plate, `"lossy":false`, `"lossy":null`, "/data/private"},
+		{plate, `"confidence":0.61`, `"confidence":61`, "/data/private"},
+		{plate, `"confidence":{"value":0.92`, `"confidence":{"value":92`, "/data/confidence"},
+		{plate, `"code":"UA"`, `"code":"UKR"`, "/data/country"},
+		{plate, `"direction":"toward"`, `"direction":"forward"`, "/data/direction"},
+		{plate, `"direction":"toward",`, ``, "'direction'"},
+		{plate, `"revision":"single"`, `"revision":""`, "/data/capture"},
+		{plate, `"replayed":false`, `"replayed":null`, "/data/capture"},
+		{plate, `"pseudonym":"02`, `"pseudonym":"2`, "/data/pseudonym"},
+		{plate, `"attachments":[`, `"attachments":[3,`, "/data/attachments/0"},
+		{noRead, `"reason":"marked"`, `"reason":"clear"`, "/data/reason"},
+		{noRead, `"plate_raw":"Unknown",`, ``, "/data/private"},
 		{online, `"absent_s":94.318`, `"absent_s":null`, "/data/absent_s"},
 		{silent, `"last_valid":"2026-03-14T08:38:01.186Z"`, `"last_valid":null`, "/data/last_valid"},
 		{unparsed, `"samples":[`, `"samples":[3,`, "/data/samples/0"},
@@ -248,8 +264,35 @@ func TestBrokenExamplesFail(t *testing.T) {
 		require.ErrorContains(t, validate(t, strict[envelope], more), c.at)
 	}
 	// So are types.
-	future := strings.NewReplacer("lanepost.device.online.v1", "lanepost.plate.read.v1").Replace(texts[online])
+	future := strings.NewReplacer("lanepost.device.online.v1", "lanepost.future.thing.v1").Replace(texts[online])
 	require.NoError(t, validate(t, schemas[envelope], []byte(future)))
+}
+
+// The public form of an event has a hash in place of what is private, and
+// nothing else will do there.
+func TestRedactedExamplesValidate(t *testing.T) {
+	published, strict := compiled(t, false), compiled(t, true)
+	redacted := 0
+	for _, k := range event.Types() {
+		text, err := k.Example.Encode()
+		require.NoError(t, err)
+		public := event.Redact(text)
+		if bytes.Equal(text, public) {
+			continue
+		}
+		redacted++
+		require.NoError(t, validate(t, published[envelope], public), k.Type)
+		require.NoError(t, validate(t, strict[envelope], public), k.Type)
+		e, err := event.Parse(public)
+		require.NoError(t, err)
+		require.NoError(t, validate(t, strict[k.Type], e.Data), k.Type)
+		for _, bad := range []string{`"sha256:00"`, `"SHA256:` + strings.Repeat("0", 64) + `"`, `"secret"`, `null`, `[]`, `true`, `{}`} {
+			broken := regexp.MustCompile(`"sha256:[0-9a-f]{64}"`).ReplaceAll(e.Data, []byte(bad))
+			require.NotEqual(t, e.Data, broken)
+			require.ErrorContains(t, validate(t, published[k.Type], broken), "/private", bad)
+		}
+	}
+	require.GreaterOrEqual(t, redacted, 2)
 }
 
 // A pointer that is always there may be null; nothing else may, nor may an

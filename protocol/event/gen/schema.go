@@ -113,7 +113,21 @@ func (s *source) complete(t reflect.Type, schema *jsonschema.Schema, defs jsonsc
 		if f.Type.Kind() == reflect.Pointer && !optional {
 			schema.Properties.Set(name, orNull(p))
 		}
+		if name == privateMember {
+			schema.Properties.Set(name, orRedacted(p))
+		}
 	}
+}
+
+// privateMember is the object that a hash takes the place of in the public form
+// of an event, see event.Hash.
+const privateMember = "private"
+
+func orRedacted(p *jsonschema.Schema) *jsonschema.Schema {
+	description := p.Description
+	p.Description = ""
+	redacted := &jsonschema.Schema{Type: "string", Pattern: "^sha256:[0-9a-f]{64}$"}
+	return &jsonschema.Schema{Description: description, OneOf: []*jsonschema.Schema{p, redacted}}
 }
 
 // orNull allows null, which says that the value is not known.

@@ -139,7 +139,9 @@ var goWord = regexp.MustCompile(`\b[A-Z]\w*\b`)
 func (s *source) outward(comment string, of reflect.Type) string {
 	names := maps.Clone(s.events)
 	for i := range of.NumField() {
-		names[of.Field(i).Name], _ = jsonName(of.Field(i))
+		if name, _ := jsonName(of.Field(i)); name != "-" {
+			names[of.Field(i).Name] = name
+		}
 	}
 	delete(names, of.Name()) // "AgentLoss says that" reads well enough
 	return goWord.ReplaceAllStringFunc(comment, func(w string) string {
