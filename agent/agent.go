@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lanepost/lanepost/agent/blobs"
 	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/supervise"
@@ -57,14 +58,16 @@ type Options struct {
 
 // Agent is a running agent.
 type Agent struct {
-	opts  Options
-	log   *slog.Logger
-	site  string
-	spool *spool.Spool
-	disk  *spool.Counters
-	id    *identity
-	clock clock
-	began time.Time
+	opts        Options
+	log         *slog.Logger
+	site        string
+	spool       *spool.Spool
+	disk        *spool.Counters
+	blobs       *blobs.Store
+	id          *identity
+	checkpoints *checkpoints
+	clock       clock
+	began       time.Time
 
 	// life ends when nothing can be recorded any more. It outlives the devices,
 	// so that they can still say what they hold when they are told to stop.
@@ -135,12 +138,17 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
+func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
+	if a.blobs, err = a.openBlobs(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.blobs.Close()) }()
 	id, previous, lastAlive, err := a.openIdentity(ctx)
 	if err != nil {
 		return err
 	}
 	a.id = id
+	a.checkpoints = newCheckpoints(a)
 	started := event.AgentStarted{
 		Version: a.opts.Version, PreviousStop: previous,
 		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
@@ -175,6 +183,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	if err := a.recordOwn(started); err != nil {
 		return err
 	}
+	a.checkpoints.tellKey(a)
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
 		"previous_stop", previous, "devices", started.Devices)
 	for _, d := range devices {
@@ -187,6 +196,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	stopped := event.AgentStopped{
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
 	}
+	a.tryCheckpoint()
 	err = a.recordOwn(stopped)
 	a.stopUplinks(everyUplink)
 	if err != nil {
@@ -208,6 +218,10 @@ func (a *Agent) loop(ctx context.Context) {
 			a.reload()
 		case done := <-a.reloads:
 			done <- a.reload()
+		case <-a.blobs.Changed():
+			a.recordOutcomes()
+		case <-a.checkpoints.due:
+			a.tryCheckpoint()
 		case <-tick.C:
 			now := time.Now()
 			if step := clockStep(last, now); step != 0 {
@@ -219,6 +233,11 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 			last = now
 			a.recordLosses()
+			a.recordOutcomes()
+			a.checkpoints.tellKey(a)
+			if a.checkpoints.overdue(now) {
+				a.tryCheckpoint()
+			}
 			if err := a.id.retry(); err != nil {
 				a.log.Debug("the agent's identity is not on disk", "err", err)
 			}
@@ -234,11 +253,20 @@ func (a *Agent) loop(ctx context.Context) {
 
 // spoolOptions are what the configuration says of the spool.
 func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) spool.Options {
-	o := spool.Options{Log: log, FS: spool.Counting(nil, disk)}
-	for _, m := range cfg.MQTT {
-		o.Consumers = append(o.Consumers, m.Name)
+	return spool.Options{Log: log, FS: spool.Counting(nil, disk), Consumers: consumers(cfg)}
+}
+
+// consumers are those for whom events are kept. Without an uplink they wait for the
+// one that the configuration will name.
+func consumers(cfg *config.Config) []string {
+	if len(cfg.MQTT) == 0 {
+		return []string{config.DefaultUplink}
 	}
-	return o
+	var names []string
+	for _, m := range cfg.MQTT {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // recordLosses puts into the stream what the spool found missing.
@@ -288,31 +316,57 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
 		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
+	attached, err := a.keepAttachments(h, draft.Class(), o.Attachments)
+	if err != nil {
+		return err
+	}
 	var line []byte
 	encode := func(seq uint64, previous event.Hash) ([]byte, error) {
 		line = draft.Encode(seq, previous)
 		return line, nil
 	}
+	var seq uint64
+	err = a.untilTaken(h.Source, o.Data.Type(), func() (err error) {
+		seq, err = a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		return err
+	})
+	switch {
+	case err != nil && attached:
+		a.blobs.Withdraw(h.ID)
+	case attached:
+		a.blobs.Refer(h.ID, seq)
+	}
+	if err != nil {
+		return err
+	}
+	a.recorded()
+	if a.printer != nil {
+		a.printer.add(draft.Class(), seq, line)
+	}
+	return nil
+}
+
+// untilTaken tries to bring something to disk, and tries again for as long as
+// the disk refuses. It fails only at the agent's end, or when trying again would
+// not help.
+func (a *Agent) untilTaken(source, typ string, try func() error) error {
 	waits := false
 	for {
-		seq, err := a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		err := try()
 		if err == nil {
 			if waits {
 				a.setRefused(-1, "")
 			}
-			if a.printer != nil {
-				a.printer.add(draft.Class(), seq, line)
-			}
 			return nil
 		}
 		if errors.Is(err, spool.ErrTooLarge) { // waiting would not help
-			a.log.Error("event lost: it is too large", "source", source, "type", o.Data.Type(), "err", err)
-			return fmt.Errorf("%w: record %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
+			a.log.Error("event lost: it is too large", "source", source, "type", typ, "err", err)
+			return fmt.Errorf("%w: record %s: %w", supervise.ErrUnrecordable, typ, err)
 		}
 		if a.life.Err() != nil {
 			a.log.Error("event lost: the agent stops while the disk does not take events",
-				"source", source, "type", o.Data.Type(), "time", o.Time, "err", err)
-			return fmt.Errorf("record %s: the agent has stopped: %w", o.Data.Type(), err)
+				"source", source, "type", typ, "err", err)
+			return fmt.Errorf("record %s: the agent has stopped: %w", typ, err)
 		}
 		if waits {
 			a.setRefused(0, err.Error())
@@ -431,6 +485,13 @@ func (a *Agent) deviceList() []*device {
 	return list
 }
 
+// reloaded tells what became of a reload.
+type reloaded struct {
+	Applied      bool     `json:"applied"`
+	ConfigSHA256 string   `json:"config_sha256"`
+	Problems     []string `json:"problems"`
+}
+
 // reload reads the configuration again. Only devices that changed are
 // restarted; a file that does not validate changes nothing.
 func (a *Agent) reload() reloaded {
@@ -522,6 +583,7 @@ func (a *Agent) reload() reloaded {
 		a.addDevice(d).start()
 	}
 	a.try(changed)
+	a.checkpoints.reload(a, next.Evidence)
 	a.publishState()
 	return reloaded{Applied: true, ConfigSHA256: next.SHA256, Problems: changed.Problems}
 }
