@@ -40,10 +40,11 @@ test-tools:
 	@.ci/install-test-tools
 
 .PHONY: torture
-torture: ## Kill the agent ROUNDS times under load, and play SEEDS simulated hours
+torture: ## Kill the agent ROUNDS times under load, play SEEDS simulated hours and bad lines
 	LANEPOST_KILL_ROUNDS=$(or $(ROUNDS),1000) go test -count=1 -timeout 0 -v -run TestKilledUnderLoad ./cmd/lanepost
 	@set -e; for seed in $$(seq 1 $(or $(SEEDS),50)); do \
 		LANEPOST_SEED=$$seed go test -count=1 -run TestSimulatedHour ./cmd/lanepost; \
+		LANEPOST_SEED=$$seed LANEPOST_FAULT_TIME=20s go test -count=1 -run TestFaults ./agent/uplink; \
 	done
 
 .PHONY: fuzz

@@ -77,7 +77,7 @@ const (
 	// collectEvery spaces the searches for what nobody needs any more.
 	collectEvery = time.Minute
 	// copyBytes is the unit of writing and of accounting.
-	copyBytes = 256 << 10
+	copyBytes = 128 << 10
 )
 
 // Errors that the methods wrap; ask with errors.Is.
@@ -163,8 +163,18 @@ func parseHash(s string) (h hash, ok bool) {
 	if len(s) != 2*len(h) {
 		return h, false
 	}
-	_, err := hex.Decode(h[:], []byte(s))
-	return h, err == nil && h.String() == s
+	for i, c := range []byte(s) {
+		switch {
+		case '0' <= c && c <= '9':
+			c -= '0'
+		case 'a' <= c && c <= 'f':
+			c -= 'a' - 10
+		default:
+			return h, false
+		}
+		h[i/2] = h[i/2]<<4 | c
+	}
+	return h, true
 }
 
 // blob is one content on disk.
@@ -215,6 +225,8 @@ type Store struct {
 	lastTemp    uint64
 	quarantined int64
 	damaged     int
+	dirs        map[string]bool // of contents: those whose name is durable
+	sources     map[string]bool // known to be right, while the journal is read
 
 	// jmu guards the journal's file. It is taken before mu.
 	jmu      sync.Mutex
@@ -234,31 +246,16 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	s := &Store{
-		dir: dir, o: o, log: o.Log, files: files{o.hook, o.noSync},
-		blobs: map[hash]*blob{}, idle: list.New(), promises: map[uint64]*promise{},
-		announced: map[string][]*promise{}, senders: map[string]*Sender{}, changed: make(chan struct{}),
-		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-	}
-	for _, name := range o.Consumers {
-		s.senders[name] = &Sender{store: s, name: name, changed: make(chan struct{})}
-	}
-	// All of them now, so that no content ever waits for its directory's name to be
-	// durable.
-	subs := []string{"tmp", "quarantine"}
-	for i := range 256 {
-		subs = append(subs, fmt.Sprintf("%02x", i))
-	}
-	for _, sub := range subs {
-		if _, err := os.Stat(filepath.Join(dir, sub)); err == nil {
-			continue
-		}
+	s := newStore(dir, o)
+	for _, sub := range []string{"", "tmp", "quarantine"} {
 		if err := s.files.mkdir(filepath.Join(dir, sub)); err != nil {
 			return nil, fmt.Errorf("open the store of attachments: %w", err)
 		}
 	}
-	if err := s.files.syncDir(dir); err != nil {
-		return nil, fmt.Errorf("open the store of attachments: %w", err)
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if err := s.files.syncDir(d); err != nil {
+			return nil, fmt.Errorf("open the store of attachments: %w", err)
+		}
 	}
 	var err error
 	if s.lock, err = lock(filepath.Join(dir, "lock")); err != nil {
@@ -270,6 +267,20 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	go s.work()
 	return s, nil
+}
+
+// newStore makes a store that knows nothing of its files yet.
+func newStore(dir string, o Options) *Store {
+	s := &Store{
+		dir: dir, o: o, log: o.Log, files: files{o.hook, o.noSync},
+		blobs: map[hash]*blob{}, dirs: map[string]bool{}, idle: list.New(), promises: map[uint64]*promise{},
+		announced: map[string][]*promise{}, senders: map[string]*Sender{}, changed: make(chan struct{}),
+		kick: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
+	}
+	for _, name := range o.Consumers {
+		s.senders[name] = &Sender{store: s, name: name, changed: make(chan struct{})}
+	}
+	return s
 }
 
 func (o *Options) complete() error {
@@ -427,8 +438,21 @@ func (s *Store) write(f *os.File, b []byte) error {
 // place gives a written file its name. A file that is there already has the same
 // content and is replaced all the same: it may be damaged.
 func (s *Store) place(temp string, sum hash, size int64) error {
+	dir := filepath.Dir(s.path(sum))
+	s.mu.Lock()
+	there := s.dirs[dir]
+	s.mu.Unlock()
+	if !there {
+		if err := s.files.mkdir(dir); err != nil {
+			return err
+		}
+		if err := s.files.syncDir(s.dir); err != nil {
+			return err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.dirs[dir] = true
 	if s.closed {
 		return ErrClosed
 	}
@@ -476,7 +500,7 @@ func (s *Store) reserve(n int64) error {
 			return err
 		}
 		s.mu.Lock()
-		why := ""
+		var why string
 		switch {
 		case s.closed:
 			s.mu.Unlock()

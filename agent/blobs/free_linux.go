@@ -11,5 +11,6 @@ func freeBytes(dir string) (int64, error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, fmt.Errorf("ask for the free space of %s: %w", dir, err)
 	}
-	return int64(min(st.Bavail, 1<<50/uint64(st.Bsize))) * int64(st.Bsize), nil
+	block := uint64(st.Bsize) // of another type on other machines
+	return int64(min(st.Bavail, 1<<60/block) * block), nil
 }

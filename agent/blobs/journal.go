@@ -294,6 +294,8 @@ func (s *Store) readJournal() (reports []*delivery, err error) {
 	}
 	s.journal = f
 	texts := map[string]string{}
+	s.sources = map[string]bool{}
+	defer func() { s.sources = nil }()
 	r := bufio.NewReaderSize(f, maxLine)
 	torn := 0 // bad records since the last good one
 	for {
@@ -352,14 +354,25 @@ func (s *Store) replay(e entry, texts map[string]string) bool {
 		texts[text] = text
 		return text
 	}
+	class := event.Routine
+	if e.Class == event.Urgent {
+		class = event.Urgent
+	}
 	if e.Op == opPromise {
-		r := Reference{EventID: cmp.Or(e.EventID, "none"), Class: e.Class, Source: e.Source, Attachment: event.Attachment{
-			SHA256: e.SHA256, Size: e.Size, MediaType: e.MediaType, Name: e.Name,
-		}}
-		if r.check() != nil || s.promises[e.ID] != nil || e.ChunkBytes < minChunkBytes || e.ChunkBytes > maxChunkBytes {
+		if !s.sources[e.Source] { // to check each would be much of the start's work
+			r := Reference{EventID: cmp.Or(e.EventID, "none"), Class: e.Class, Source: e.Source, Attachment: event.Attachment{
+				SHA256: e.SHA256, Size: e.Size, MediaType: e.MediaType,
+			}}
+			if r.check() != nil {
+				return false
+			}
+			s.sources[e.Source] = true
+		}
+		sum, ok := parseHash(e.SHA256)
+		if !ok || e.Size < 1 || e.Size > event.MaxAttachment || e.MediaType == "" || e.Class != event.Urgent && e.Class != event.Routine ||
+			s.promises[e.ID] != nil || e.ChunkBytes < minChunkBytes || e.ChunkBytes > maxChunkBytes {
 			return false
 		}
-		sum, _ := parseHash(e.SHA256)
 		b := s.blobs[sum]
 		if b == nil {
 			b = &blob{sum: sum, size: e.Size}
@@ -370,7 +383,7 @@ func (s *Store) replay(e entry, texts map[string]string) bool {
 		}
 		s.lastID = max(s.lastID, e.ID)
 		s.add(&promise{
-			id: e.ID, eventID: e.EventID, class: event.Class(intern(string(e.Class))), source: intern(e.Source),
+			id: e.ID, eventID: e.EventID, class: class, source: intern(e.Source),
 			mediaType: intern(e.MediaType), name: e.Name, sequence: e.Sequence, referred: e.Referred,
 			chunk: e.ChunkBytes, blob: b,
 		})
@@ -441,6 +454,7 @@ func (s *Store) scan() error {
 		if !dir.IsDir() || len(dir.Name()) != 2 {
 			continue
 		}
+		s.dirs[filepath.Join(s.dir, dir.Name())] = true // Open has made it so
 		d, err := os.Open(filepath.Join(s.dir, dir.Name()))
 		if err != nil {
 			return err

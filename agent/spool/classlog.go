@@ -18,8 +18,9 @@ import (
 // including, the first of the next segment.
 type segment struct {
 	gen, first uint64
-	end        int64 // what lies at or after it is no record
-	size       int64 // on disk
+	end        int64     // what lies at or after it is no record
+	size       int64     // on disk
+	begun      time.Time // zero if that was not looked up: see finished
 	// keep is set when damaged bytes in it could not be copied: the file then
 	// goes to quarantine instead of being deleted.
 	keep bool
@@ -65,10 +66,14 @@ type classLog struct {
 	written        []position // in the consumers file
 	positionsStale bool       // the consumers file is to be written in any case
 	haveCursor     bool
-	gen            uint64     // highest one tried
-	next           event.Hash // value of the hash chain after what is pending
-	active         File       // the last segment while it is written to
-	capacity       int64      // of the active segment
+	caps           Caps
+	segmentBytes   int64         // of a segment that has room
+	rollAfter      time.Duration // a segment is not written to for longer; no bound if zero
+	dropTo         uint64        // up to here nothing that is delivered is retained
+	gen            uint64        // highest one tried
+	next           event.Hash    // value of the hash chain after what is pending
+	active         File          // the last segment while it is written to
+	capacity       int64         // of the active segment
 	batch          []*request
 	pending        []*request // encoded in frames
 	frames         []byte
@@ -84,7 +89,7 @@ const maxEvidence = maxSequence / 2
 func newClassLog(s *Spool, class event.Class) *classLog {
 	dir := filepath.Join(s.dir, string(class))
 	return &classLog{
-		s: s, class: class, code: classCode(class), dir: dir,
+		s: s, class: class, code: classCode(class), dir: dir, segmentBytes: s.segmentBytes,
 		cursor:    cursorFile{fs: s.fs, path: filepath.Join(dir, "cursor"), class: classCode(class)},
 		positions: cursorFile{fs: s.fs, path: filepath.Join(dir, "consumers"), class: classCode(class)},
 	}
@@ -181,29 +186,6 @@ func (l *classLog) flush() {
 	l.frames = l.frames[:0]
 }
 
-// store makes the encoded batch durable: behind the last one, or, if there is
-// no room or that fails, in a new segment.
-func (l *classLog) store() error {
-	if l.active != nil {
-		end := l.segments[len(l.segments)-1].end
-		if end+int64(len(l.frames)) <= l.capacity {
-			err := write(l.active, l.frames, end)
-			if err == nil {
-				l.publish(nil, end+int64(len(l.frames)))
-				return nil
-			}
-			// What the failed write left is void: see format.go.
-			l.warn("a write failed; trying again in a new segment", "error", err)
-		}
-		l.seal()
-	}
-	err := l.begin()
-	if isFull(err) && l.reclaim() {
-		err = l.begin()
-	}
-	return err
-}
-
 func write(f File, b []byte, off int64) error {
 	if _, err := f.WriteAt(b, off); err != nil {
 		return err
@@ -211,21 +193,21 @@ func write(f File, b []byte, off int64) error {
 	return f.Sync()
 }
 
-// begin starts a segment with the encoded batch as its first records. It leaves
+// begin starts a segment of that size with the encoded batch as its first records. It leaves
 // nothing behind if it fails, as far as the disk allows.
-func (l *classLog) begin() (err error) {
+func (l *classLog) begin(capacity int64) (err error) {
 	if !l.s.rooted {
 		if err := l.s.root(); err != nil {
 			return err
 		}
 	}
 	l.gen++
-	g := segment{gen: l.gen, first: l.head + 1}
+	g := segment{gen: l.gen, first: l.head + 1, begun: time.Now()}
 	b := appendSegmentHeader(make([]byte, 0, segmentHeader+len(l.frames)), segmentInfo{
-		class: l.code, sealed: l.s.keys.Load() != nil, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(time.Now()),
+		class: l.code, sealed: l.s.keys.Load() != nil, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(g.begun),
 	})
 	b = append(b, l.frames...)
-	capacity := max(l.s.segmentBytes, int64(len(b)))
+	capacity = max(capacity, int64(len(b)))
 	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return err
@@ -342,16 +324,18 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 		at = append(at, c.position)
 	}
 	l.dirty = false
-	n := l.deletable()
 	l.s.mu.Unlock()
+	n := l.deletable(state.acked)
 
 	now := time.Now()
 	if n > 0 && !l.cursor.exists {
 		// On a full disk there may be no room for a new cursor file until segments
 		// go. Without a cursor the next start begins with the oldest segment, so it
 		// won't miss these.
-		l.deleteSegments(n)
-		n = 0
+		if err := l.cursor.write(state, true); err == nil || isFull(err) {
+			l.deleteSegments(n)
+			n = 0
+		}
 	}
 	sync = sync || n > 0 || now.Sub(l.synced) >= syncEvery
 	err := l.cursor.write(state, sync)
@@ -403,11 +387,10 @@ func (l *classLog) deleteSegments(n int) {
 	}
 }
 
-// deletable counts the segments at the front that are delivered. The caller
-// holds s.mu.
-func (l *classLog) deletable() int {
+// deletable counts the segments at the front that are delivered.
+func (l *classLog) deletable(acked uint64) int {
 	n := 0
-	for n+1 < len(l.segments) && l.segments[n+1].first-1 <= l.acked {
+	for n+1 < len(l.segments) && l.segments[n+1].first-1 <= acked {
 		n++
 	}
 	return n
@@ -419,9 +402,9 @@ func (l *classLog) reclaim() bool {
 	freed := false
 	for _, o := range l.s.logs {
 		l.s.mu.Lock()
-		n := o.deletable()
+		acked := o.acked
 		l.s.mu.Unlock()
-		if n > 0 && o.writeCursor(true, false) == nil {
+		if o.deletable(acked) > 0 && o.writeCursor(true, false) == nil {
 			freed = true
 		}
 	}

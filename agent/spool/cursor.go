@@ -26,7 +26,8 @@ import (
 //	40  8  acknowledged sequence number
 //	48  8  head: highest sequence number given
 //	56  8  generation: highest one tried
-//	64     losses of 32 bytes: first, last, count, flags (1 = recorded)
+//	64     losses of 32 bytes: first, last, count, flags (1 = recorded,
+//	       2 = evicted, otherwise damaged)
 //	       CRC of everything before
 const (
 	cursorMagic  = "\xf7LPCUR\r\n"
@@ -56,6 +57,7 @@ type knownLoss struct {
 	first, last, count uint64
 	// recorded is set when the loss is an event that is on disk.
 	recorded bool
+	reason   reason
 }
 
 // dense says that every number of the range is lost.
@@ -79,6 +81,9 @@ func condense(losses []knownLoss) []knownLoss {
 	for group := range slices.Chunk(open, (len(open)+maxLosses-1)/maxLosses+1) {
 		sum := group[0]
 		for _, k := range group[1:] {
+			if k.reason != sum.reason {
+				sum.reason = damaged
+			}
 			sum.last, sum.count = max(sum.last, k.last), sum.count+k.count
 		}
 		fit = append(fit, sum)
@@ -104,14 +109,14 @@ func appendCursor(b []byte, class byte, c cursorState) []byte {
 	b = binary.LittleEndian.AppendUint64(b, c.head)
 	b = binary.LittleEndian.AppendUint64(b, c.gen)
 	for _, l := range c.losses {
-		var recorded uint64
+		flags := uint64(l.reason) << 1
 		if l.recorded {
-			recorded = 1
+			flags |= 1
 		}
 		b = binary.LittleEndian.AppendUint64(b, l.first)
 		b = binary.LittleEndian.AppendUint64(b, l.last)
 		b = binary.LittleEndian.AppendUint64(b, l.count)
-		b = binary.LittleEndian.AppendUint64(b, recorded)
+		b = binary.LittleEndian.AppendUint64(b, flags)
 	}
 	return binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
 }
@@ -141,6 +146,7 @@ func parseCursor(b []byte, class byte) (c cursorState, ok bool) {
 			last:     binary.LittleEndian.Uint64(b[at+8:]),
 			count:    binary.LittleEndian.Uint64(b[at+16:]),
 			recorded: b[at+24]&1 != 0,
+			reason:   reason(b[at+24] >> 1 & 1),
 		}
 		if k.first > k.last || k.last > c.head || k.count > k.last-k.first+1 {
 			return c, false

@@ -89,15 +89,16 @@ func TestFormatIsFixed(t *testing.T) {
 	require.False(t, ok)
 
 	cursor := unhex(t, `
-		f7 4c 50 43 55 52 0d 0a  01 00  02  01  01 00 00 00
+		f7 4c 50 43 55 52 0d 0a  01 00  02  01  02 00 00 00
 		00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f
 		07 00 00 00 00 00 00 00
 		09 00 00 00 00 00 00 00
 		0b 00 00 00 00 00 00 00
 		05 00 00 00 00 00 00 00
-		02 00 00 00 00 00 00 00  04 00 00 00 00 00 00 00  03 00 00 00 00 00 00 00  01 00 00 00 00 00 00 00`)
+		02 00 00 00 00 00 00 00  04 00 00 00 00 00 00 00  03 00 00 00 00 00 00 00  01 00 00 00 00 00 00 00
+		06 00 00 00 00 00 00 00  07 00 00 00 00 00 00 00  02 00 00 00 00 00 00 00  02 00 00 00 00 00 00 00`)
 	cursor = append(cursor, crcBitwise(cursor)...)
-	state := cursorState{id: info.id, acked: 9, head: 11, gen: 5, closed: true, writeCount: 7, losses: []knownLoss{{2, 4, 3, true}}}
+	state := cursorState{id: info.id, acked: 9, head: 11, gen: 5, closed: true, writeCount: 7, losses: []knownLoss{{2, 4, 3, true, damaged}, {6, 7, 2, false, evicted}}}
 	require.Equal(t, cursor, appendCursor(nil, 2, state))
 	parsed, ok := parseCursor(cursor, 2)
 	require.True(t, ok)

@@ -14,6 +14,9 @@ type FS interface {
 	Remove(name string) error
 	// SyncDir makes the names in a directory durable.
 	SyncDir(dir string) error
+	// Free says how many bytes this process may still write to the file system that
+	// holds a directory, and how many it has in all.
+	Free(dir string) (free, total int64, err error)
 }
 
 // FileInfo is a file in a directory.

@@ -58,6 +58,21 @@ func (osFS) SyncDir(dir string) error {
 	return err
 }
 
+func (osFS) Free(dir string) (free, total int64, err error) {
+	var st syscall.Statfs_t
+	for {
+		err = syscall.Statfs(dir, &st)
+		if !errors.Is(err, syscall.EINTR) {
+			break
+		}
+	}
+	if err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	block := int64(st.Bsize) // its type differs by system
+	return int64(st.Bavail) * block, int64(st.Blocks) * block, nil
+}
+
 // osFile adds what os.File lacks; Allocate and Sync differ by system.
 type osFile struct{ *os.File }
 

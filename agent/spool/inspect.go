@@ -644,6 +644,9 @@ func (l lookFS) ReadDir(dir string) ([]FileInfo, error) {
 	return files, err
 }
 
+// Free is not told, as nothing is written.
+func (lookFS) Free(string) (free, total int64, err error) { return 0, 0, errors.ErrUnsupported }
+
 func (lookFS) MkdirAll(string) error       { return nil }
 func (lookFS) Rename(string, string) error { return nil }
 func (lookFS) Remove(string) error         { return nil }

@@ -175,10 +175,10 @@ func (k knownLoss) without(back knownLoss) (left []knownLoss) {
 		return []knownLoss{k}
 	}
 	if k.first < back.first {
-		left = append(left, knownLoss{k.first, back.first - 1, back.first - k.first, k.recorded})
+		left = append(left, knownLoss{k.first, back.first - 1, back.first - k.first, k.recorded, k.reason})
 	}
 	if k.last > back.last {
-		left = append(left, knownLoss{back.last + 1, k.last, k.last - back.last, k.recorded})
+		left = append(left, knownLoss{back.last + 1, k.last, k.last - back.last, k.recorded, k.reason})
 	}
 	return left
 }

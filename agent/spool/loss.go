@@ -7,11 +7,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
-// Loss is a range of records that were stored and can't be read any more.
+// Loss is a range of records that were stored and can't be delivered.
 type Loss struct {
 	Class event.Class
 	// First and Last bound the range, both included.
@@ -19,40 +20,49 @@ type Loss struct {
 	// Count is how many sequence numbers of the range are lost. After a crash
 	// that damaged the end of a log it is an upper bound.
 	Count uint64
-	// Reason is one word as in event.AgentLoss: "damaged".
+	// Reason is one word as in event.AgentLoss: "damaged", or "evicted" if they had
+	// to make room. A consumer may have acknowledged some of the evicted ones.
 	Reason string
 	// Detail is for a person.
 	Detail string
 	// Quarantine is the file that holds a copy of the damaged bytes; empty if
 	// there were none, or no copy could be made.
 	Quarantine string
+
+	eviction eviction
 }
 
-const reasonDamaged = "damaged"
+// reason is why records are lost, as it stands in the cursor file.
+type reason byte
+
+const (
+	damaged reason = 0
+	evicted reason = 1
+)
+
+// text is the reason's word in a Loss.
+func (r reason) text() string {
+	if r == evicted {
+		return "evicted"
+	}
+	return "damaged"
+}
+
+// eviction is what is known of records that were evicted.
+type eviction struct {
+	why            string
+	oldest, newest time.Time // zero if they can't be read
+}
 
 // lose notes that the records first to last are gone, as far as they are
 // neither delivered nor known to be lost, and copies what stands in their place
 // to quarantine. It is called by Open and, under the Reader's lock, by Next.
 func (l *classLog) lose(first, last uint64, g *gap) {
 	l.s.mu.Lock()
-	first = max(first, l.acked+1)
-	var pieces []knownLoss
-	for _, k := range l.losses { // by first
-		if !k.dense() || k.last < first || k.first > last {
-			continue
-		}
-		if k.first > first {
-			pieces = append(pieces, knownLoss{first: first, last: k.first - 1})
-		}
-		first = k.last + 1
-	}
+	pieces := l.unknown(first, last)
 	l.s.mu.Unlock()
-	if first <= last {
-		pieces = append(pieces, knownLoss{first: first, last: last})
-	}
 	for _, k := range pieces {
-		k.count = k.last - k.first + 1
-		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: reasonDamaged}
+		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: damaged.text()}
 		loss.Detail = fmt.Sprintf("%s of the %s log can't be read", numbers(k.first, k.last), l.class)
 		var copyErr error
 		switch {
@@ -82,6 +92,111 @@ func (l *classLog) lose(first, last uint64, g *gap) {
 	}
 	if len(pieces) > 0 {
 		l.s.signal() // the cursor file remembers it
+	}
+}
+
+// unknown returns what of first to last is neither delivered nor known to be lost.
+// The caller holds s.mu.
+func (l *classLog) unknown(first, last uint64) []knownLoss {
+	first = max(first, l.acked+1)
+	var pieces []knownLoss
+	piece := func(first, last uint64) {
+		if first <= last {
+			pieces = append(pieces, knownLoss{first: first, last: last, count: last - first + 1})
+		}
+	}
+	for _, k := range l.losses { // by first
+		if !k.dense() || k.last < first || k.first > last {
+			continue
+		}
+		piece(first, k.first-1)
+		first = k.last + 1
+	}
+	piece(first, last)
+	return pieces
+}
+
+// evict notes that what is not delivered of the oldest segment is lost because
+// it has to go. last is the segment's last number.
+func (l *classLog) evict(g segment, last uint64, why string) {
+	l.s.mu.Lock()
+	pieces := l.unknown(0, last)
+	l.s.mu.Unlock()
+	for _, k := range pieces {
+		k.reason = evicted
+		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: k.reason.text()}
+		loss.eviction = eviction{why: why}
+		loss.eviction.oldest, loss.eviction.newest = l.recordedIn(g, k.first, k.last)
+		loss.Detail = loss.evictionText()
+		l.s.log.Error("events were evicted before they were delivered", "class", l.class, "first", k.first, "last", k.last, "detail", loss.Detail)
+		l.s.mu.Lock()
+		if !l.extend(loss) {
+			l.addFresh(loss)
+			l.addLoss(k)
+		}
+		l.s.mu.Unlock()
+	}
+}
+
+// extend joins an eviction to the one before it, if nobody was told of that yet.
+// The caller holds s.mu.
+func (l *classLog) extend(loss Loss) bool {
+	for i := range l.fresh {
+		f := &l.fresh[i]
+		if f.Reason != loss.Reason || f.Last+1 != loss.First || f.Count != f.Last-f.First+1 || f.eviction.why != loss.eviction.why {
+			continue
+		}
+		at := slices.IndexFunc(l.losses, func(k knownLoss) bool {
+			return k.first == f.First && k.last == f.Last && k.reason == evicted && !k.recorded
+		})
+		if at < 0 {
+			return false
+		}
+		l.losses[at].last, l.losses[at].count = loss.Last, l.losses[at].count+loss.Count
+		f.Last, f.Count = loss.Last, f.Count+loss.Count
+		if f.eviction.oldest.IsZero() {
+			f.eviction.oldest = loss.eviction.oldest
+		}
+		if !loss.eviction.newest.IsZero() {
+			f.eviction.newest = loss.eviction.newest
+		}
+		f.Detail = f.evictionText()
+		l.settle()
+		l.dirty = true
+		return true
+	}
+	return false
+}
+
+func (l *Loss) evictionText() string {
+	text := fmt.Sprintf("%s of the %s log deleted to make room: %s", numbers(l.First, l.Last), l.Class, l.eviction.why)
+	if !l.eviction.oldest.IsZero() {
+		text += fmt.Sprintf("; recorded from %s to %s", l.eviction.oldest.Format(time.RFC3339), l.eviction.newest.Format(time.RFC3339))
+	}
+	return text
+}
+
+// recordedIn returns when the first and the last readable record of a range in a
+// segment were recorded.
+func (l *classLog) recordedIn(g segment, first, last uint64) (oldest, newest time.Time) {
+	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDONLY)
+	if err != nil {
+		return oldest, newest
+	}
+	defer func() { _ = f.Close() }() // read only
+	sc := scanner{file: f, class: l.code, off: segmentHeader, end: g.end, tolerant: true, tries: fewTries}
+	for {
+		fr, ok, _ := sc.peek() // being tolerant, it does not fail
+		if !ok || fr.seq > last {
+			return oldest, newest
+		}
+		if fr.seq >= first {
+			newest = time.Unix(0, fr.recorded).UTC()
+			if oldest.IsZero() {
+				oldest = newest
+			}
+		}
+		sc.take(fr)
 	}
 }
 
@@ -120,14 +235,14 @@ func (l *classLog) addLoss(k knownLoss) {
 // addFresh queues a loss for Losses. The caller holds s.mu.
 func (l *classLog) addFresh(loss Loss) {
 	n := len(l.fresh)
-	if n < maxLosses {
+	if n < maxLosses || l.fresh[n-1].Reason != loss.Reason {
 		l.fresh = append(l.fresh, loss)
 		return
 	}
 	f := &l.fresh[n-1]
 	f.First, f.Last = min(f.First, loss.First), max(f.Last, loss.Last)
 	f.Count += loss.Count
-	f.Detail = fmt.Sprintf("%d within %s of the %s log can't be read: damage in many places", f.Count, numbers(f.First, f.Last), l.class)
+	f.Detail = fmt.Sprintf("%d within %s of the %s log are %s, in many places", f.Count, numbers(f.First, f.Last), l.class, f.Reason)
 	f.Quarantine = ""
 }
 
@@ -154,8 +269,9 @@ func (l *classLog) oldLosses() {
 		if k.recorded {
 			continue
 		}
-		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: reasonDamaged}
-		loss.Detail = fmt.Sprintf("%d within %s of the %s log can't be read; found before the last start", k.count, numbers(k.first, k.last), l.class)
+		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: k.reason.text()}
+		loss.Detail = fmt.Sprintf("%d within %s of the %s log %s before the last start", k.count, numbers(k.first, k.last), l.class,
+			map[reason]string{damaged: "can't be read; found", evicted: "deleted to make room"}[k.reason])
 		if name := l.quarantineName(k); l.exists(name) {
 			loss.Quarantine = name
 		}

@@ -270,6 +270,17 @@ func (m *memFS) SyncDir(dir string) error {
 	return nil
 }
 
+func (m *memFS) Free(dir string) (free, total int64, err error) {
+	defer m.mu.Unlock()
+	if err := m.step("statfs", dir); err != nil {
+		return 0, 0, err
+	}
+	if m.capacity == 0 {
+		return 1 << 40, 16 << 10, nil // so that the reserve is small
+	}
+	return max(0, m.capacity-m.used()), m.capacity, nil
+}
+
 type memHandle struct {
 	m      *memFS
 	f      *memFile

@@ -22,6 +22,7 @@ type world struct {
 
 	n     int
 	names []string // the consumers
+	cap   int64    // of the routine class
 	logs  [2]modelLog
 }
 
@@ -58,6 +59,7 @@ func newWorld(t *rapid.T) *world {
 		w.logs[i] = modelLog{seen: map[uint64]string{}, mine: map[uint64]bool{}, failed: map[string]bool{}, at: map[string]*modelPosition{}}
 	}
 	w.names = modelNames[:rapid.IntRange(1, 3).Draw(t, "consumers")]
+	w.cap = rapid.SampledFrom([]int64{0, 12_000}).Draw(t, "cap")
 	w.start()
 	return w
 }
@@ -74,7 +76,7 @@ func (w *world) start() {
 		}
 		return nil
 	}
-	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond, Consumers: w.names})
+	s, err := Open("/spool", Options{FS: w.m, SegmentBytes: 1500, MaxBatch: 4, cursorEvery: time.Millisecond, Consumers: w.names, Routine: Caps{MaxBytes: w.cap}})
 	if err != nil {
 		w.t.Fatalf("open: %v", err)
 	}
@@ -117,6 +119,10 @@ func (w *world) losses() {
 			l = &w.logs[1]
 		}
 		for _, seq := range count(loss.First, loss.Last) {
+			if loss.Reason == "evicted" && loss.Class == event.Routine {
+				l.seen[seq] = "lost"
+				delete(l.mine, seq)
+			}
 			if l.mine[seq] {
 				w.t.Fatalf("%s %d was confirmed and is lost: %s", loss.Class, seq, loss.Detail)
 			}

@@ -761,7 +761,7 @@ func FuzzOpen(f *testing.F) {
 		log = appendFrame(log, 1, uint64(7+i), day, "t", []byte("payload"))
 	}
 	cursor := make([]byte, 2*cursorSlot)
-	copy(cursor, appendCursor(nil, 1, cursorState{id: spoolID{1}, acked: 8, head: 20, gen: 2, losses: []knownLoss{{15, 16, 2, true}}}))
+	copy(cursor, appendCursor(nil, 1, cursorState{id: spoolID{1}, acked: 8, head: 20, gen: 2, losses: []knownLoss{{15, 16, 2, true, damaged}}}))
 	f.Add(log, cursor)
 	f.Add(append(slices.Clone(log), make([]byte, 100)...), []byte{})
 	f.Add(log[:200], cursor[:100])

@@ -64,9 +64,10 @@ const MaxTopic = 1<<16 - 1
 
 // Errors that Append and the others wrap; ask with errors.Is.
 var (
-	// ErrFull says that the disk (or the quota) is full. Nothing was stored;
-	// Append works again as soon as there is room.
-	ErrFull = errors.New("the disk is full")
+	// ErrFull says that the disk (or the quota) is full, or that as many urgent
+	// events wait as may. Nothing was stored; Append works again as soon as there
+	// is room.
+	ErrFull = errors.New("the spool is full")
 	// ErrTooLarge says that a payload or a topic is above MaxRecord or MaxTopic.
 	ErrTooLarge = errors.New("the record is too large")
 	// ErrClosed says that the spool is closed.
@@ -100,6 +101,17 @@ type Options struct {
 	// FS is where the files are, the operating system's if nil. Tests put one
 	// that fails here.
 	FS FS
+	// Urgent and Routine bound the classes. When a cap of the routine class is
+	// reached, its oldest segments are evicted, and what was not delivered of them
+	// is a Loss; so is it when the disk gets full. Urgent events are never evicted:
+	// at their cap Append fails with ErrFull. SegmentBytes shrinks to an eighth of
+	// a class's MaxBytes.
+	Urgent, Routine Caps
+	// MinFree is what is left free of the file system.
+	MinFree MinFree
+	// Reserve is how many bytes are put aside for urgent events on a full disk, but
+	// at most a 32nd part of the file system: 1 MiB if zero, none if negative.
+	Reserve int64
 	// Consumers are the names of those who read, each at its own pace: 1 to 32 of
 	// a-z, 0-9 and -, at most eight. Nil means DefaultConsumer alone. A record is
 	// kept until all have acknowledged it. One that is new begins with the oldest
@@ -117,6 +129,13 @@ type Options struct {
 // Stats is a snapshot of the spool.
 type Stats struct {
 	Urgent, Routine ClassStats
+	// Free is how many bytes the spool may still write to its file system, as of a
+	// second ago or so; negative if that is not known.
+	Free int64
+	// Pressure says in words what is short, empty if nothing is: "disk" (less than
+	// MinFree is free, or the reserve is used), "urgent cap", "routine cap" (more than
+	// seven eighths are used by what waits), or several with a comma between them.
+	Pressure string
 }
 
 // ClassStats is a snapshot of one class.
@@ -154,6 +173,9 @@ type Spool struct {
 	segmentBytes int64
 	maxBatch     int
 	cursorEvery  time.Duration
+	caps         map[event.Class]Caps
+	minFree      MinFree
+	reserveBytes int64
 	keys         atomic.Pointer[Keyring]
 	lock         File
 	logs         [len(event.Classes)]*classLog
@@ -164,14 +186,19 @@ type Spool struct {
 	done     chan struct{} // closed when that goroutine has ended
 	closeErr error         // its result
 	requests sync.Pool
-	rooted   bool // the directories are durable; of the committing goroutine
+	// Of Open, then of the committing goroutine.
+	rooted      bool // the directories are durable
+	reserveUsed bool // and not put back yet
+	reserveBad  bool // the last attempt to put it back failed
 
 	// mu guards what follows, and what classLog says that it guards. No I/O is
 	// done under it.
-	mu      sync.Mutex
-	closed  bool
-	changed chan struct{}
-	watched bool // changed has been given to somebody
+	mu       sync.Mutex
+	closed   bool
+	changed  chan struct{}
+	watched  bool // changed has been given to somebody
+	disk     disk
+	reserved bool // there is a reserve; only the committing goroutine changes it
 }
 
 // Encode makes the payload of the record that gets the sequence number. previous
@@ -218,6 +245,11 @@ func Open(dir string, o Options) (*Spool, error) {
 	if s.maxBatch <= 0 {
 		s.maxBatch = defaultMaxBatch
 	}
+	s.caps = map[event.Class]Caps{
+		event.Urgent:  {MaxBytes: cmp.Or(o.Urgent.MaxBytes, defaultUrgentBytes)},
+		event.Routine: {MaxBytes: cmp.Or(o.Routine.MaxBytes, defaultRoutineBytes), MaxAge: o.Routine.MaxAge},
+	}
+	s.minFree, s.reserveBytes = o.MinFree, cmp.Or(o.Reserve, defaultReserve)
 	names, err := checkConsumers(o.Consumers)
 	if err != nil {
 		return nil, fmt.Errorf("open spool %s: %w", dir, err)
@@ -246,6 +278,7 @@ func (s *Spool) open() error {
 	}
 	for i, class := range event.Classes {
 		s.logs[i] = newClassLog(s, class)
+		s.logs[i].bound(s.caps[class])
 	}
 	for _, l := range s.logs {
 		if err := l.load(); err != nil {
@@ -262,6 +295,7 @@ func (s *Spool) open() error {
 			s.readers = append(s.readers, &Reader{log: l, consumer: c})
 		}
 	}
+	s.layReserve()
 	return nil
 }
 
@@ -380,10 +414,18 @@ func (s *Spool) Reader(consumer string, class event.Class) *Reader {
 
 // Stats returns a snapshot. It may read up to one segment of each class.
 func (s *Spool) Stats() Stats {
-	return Stats{
+	st := Stats{
 		Urgent:  s.classLog(event.Urgent).stats(),
 		Routine: s.classLog(event.Routine).stats(),
+		Free:    -1,
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.disk.known {
+		st.Free = s.disk.free
+	}
+	st.Pressure = s.pressure()
+	return st
 }
 
 // Losses returns the losses found since the last call, by Open or by Next. Each
@@ -446,9 +488,13 @@ func (s *Spool) run() {
 	defer close(s.done)
 	timer := time.NewTimer(s.cursorEvery) // Open may have failed to write a cursor
 	armed := true
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
 	for {
 		select {
 		case <-s.wake:
+		case <-look.C:
+			s.tick()
 		case <-timer.C:
 			armed = false
 			for _, l := range s.logs {

@@ -263,8 +263,9 @@ func TestClusterNodeKilled(t *testing.T) {
 	o.TLS = c.tls("lane-3")
 	o.Username = func() (string, error) { return "lane-3", nil }
 	o.Password = func() (string, error) { return "replace-lane-3", nil }
-	o.ConnectTimeout, o.AckTimeout, o.StopTimeout = patience, 2*time.Second, patience // a cluster without a leader lets nobody in
-	o.ReturnAfter = time.Second
+	// A cluster without a leader takes logins and does not answer them.
+	o.ConnectTimeout, o.AckTimeout, o.StopTimeout = time.Second, 2*time.Second, patience
+	o.ReturnAfter = 3 * time.Second
 	u, stop := start(t, s, o)
 	eventuallyStatus(t, u, online)
 	require.Equal(t, "tls://"+first.mqtt, u.Status().Broker)

@@ -271,6 +271,9 @@ func (c *conn) busy() bool {
 // publisher passes, with the length that it must have. Nothing else reaches
 // paho's decoders, and no length that a broker claims is allocated unseen.
 type inbound struct {
+	// welcomed: the answer to the login, which comes first and once, has come.
+	welcomed bool
+
 	state  inboundState
 	kind   byte
 	length int
@@ -308,6 +311,10 @@ func (f *inbound) check(p []byte) error {
 			if _, known := inboundLengths[f.kind]; !known {
 				return fmt.Errorf("%w: a packet of type %d", errProtocol, f.kind)
 			}
+			if (f.kind == packets.Connack) == f.welcomed {
+				return fmt.Errorf("%w: a packet of type %d at this point", errProtocol, f.kind)
+			}
+			f.welcomed = true
 			f.state = inLength
 			p = p[1:]
 		case inLength:

@@ -33,10 +33,11 @@ func TestInbound(t *testing.T) {
 		"a pubrec":                    {[]byte{0x50, 2, 0, 1}, "a packet of type 5"},
 		"an http answer":              {[]byte("HTTP/1.1 400 Bad Request\r\n"), "a packet of type 4 and 84 bytes"},
 		"a disconnect of MQTT 5":      {[]byte{0xe0, 1, 0x8e}, "EOF"},
+		"a second welcome":            {[]byte{0x40, 2, 0, 1, 0x20, 2, 0, 0}, "a packet of type 2 at this point"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for step := 1; step <= len(c.bytes); step++ {
-				var f inbound
+				f := inbound{welcomed: c.bytes[0] != 0x20}
 				var err error
 				for rest := c.bytes; len(rest) > 0 && err == nil; rest = rest[min(step, len(rest)):] {
 					err = f.check(rest[:min(step, len(rest))])
@@ -52,6 +53,14 @@ func TestInbound(t *testing.T) {
 	}
 }
 
+// TestInboundFirst: nothing comes before the answer to the login.
+func TestInboundFirst(t *testing.T) {
+	t.Parallel()
+	require.ErrorContains(t, new(inbound).check([]byte{0x40, 2, 0, 1}), "a packet of type 4 at this point")
+	require.ErrorContains(t, new(inbound).check([]byte("220 mail.example")), "a packet of type 3 at this point")
+	require.ErrorIs(t, new(inbound).check([]byte{0xe0, 0}), io.EOF, "it left")
+}
+
 // FuzzInbound: whatever a broker sends, what passes the check does not upset
 // paho's decoders, and no frame is larger than it may be.
 func FuzzInbound(f *testing.F) {
@@ -59,7 +68,7 @@ func FuzzInbound(f *testing.F) {
 	f.Add([]byte{0x32, 7, 0, 1, 'a', 0, 1, 'x', 'y', 0x62, 2, 0, 1}, uint8(3))
 	f.Add([]byte{0x36, 2, 0xff, 0xff}, uint8(2))
 	f.Fuzz(func(t *testing.T, data []byte, step uint8) {
-		var check inbound
+		check := inbound{welcomed: step%2 == 0}
 		passed := 0
 		for passed < len(data) {
 			end := min(passed+1+int(step), len(data))

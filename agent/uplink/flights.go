@@ -22,6 +22,8 @@ type flight struct {
 	bytes    int
 	payload  int     // its bytes without topic and packet
 	sequence uint64  // of an event, or the last that a notice covers
+	source   *Idle   // of a message that could wait; nil for all others
+	idle     any     // its token
 	skipped  int     // how many a notice covers; zero if it is none
 	message  Message // a state's; of an event only the topic
 }
@@ -151,7 +153,7 @@ func (s *session) reap() error {
 		s.count--
 		s.bytes -= f.bytes
 	}
-	err := s.states.land(gone)
+	err := errors.Join(s.states.land(gone), s.landIdle(gone))
 	for _, st := range s.streams {
 		if st == nil {
 			continue

@@ -183,6 +183,8 @@ var diagnoses = []struct {
 		"if this comes again and again, look in the broker's log: another client may use the client id {client}, or this client may not publish to its topics, or a message is above the broker's size limit"},
 	{running, timedOut, "the line to the broker takes no data any more",
 		"check cable, modem and router between this box and {host}"},
+	// paho closes the connection by itself in this case only.
+	{running, is(errEnded), "the broker broke the protocol: it sent a message that can't be decoded", "look in the broker's log for the client id {client}"},
 	{running, is(errProtocol), "the broker broke the protocol: {err}", "look in the broker's log for the client id {client}"},
 }
 

@@ -21,15 +21,22 @@ type proxy struct {
 	ln     net.Listener
 
 	// cutAfter gives for each connection after how many bytes from the client it
-	// is cut; nil for never.
-	cutAfter func() int
+	// is cut, and cutBack after how many from the broker; nil for never.
+	cutAfter, cutBack func() int
 	// rate bounds the bytes per second from the client; zero for no bound.
 	rate int
+	// delay is how long everything takes in each direction.
+	delay time.Duration
 	// tap gives for each connection what sees the bytes that pass; nil for none.
 	tap func() func(fromClient bool, p []byte)
 
 	// hole makes every byte and every end of a connection vanish.
 	hole atomic.Bool
+	// deaf makes every byte from the client vanish, mute every byte from the
+	// broker.
+	deaf, mute atomic.Bool
+	// full makes the line take nothing more from the client.
+	full atomic.Bool
 	shut atomic.Bool
 	cuts atomic.Int64
 
@@ -97,9 +104,12 @@ func (p *proxy) forward(client *net.TCPConn) {
 		delete(p.conns, client)
 		delete(p.conns, broker)
 	}()
-	left := -1
+	left, leftBack := -1, -1
 	if p.cutAfter != nil {
 		left = p.cutAfter()
+	}
+	if p.cutBack != nil {
+		leftBack = p.cutBack()
 	}
 	see := func(bool, []byte) {}
 	if p.tap != nil {
@@ -108,7 +118,10 @@ func (p *proxy) forward(client *net.TCPConn) {
 	back := make(chan struct{})
 	go func() {
 		defer close(back)
-		p.copy(client, broker, see, false, -1)
+		if p.copy(client, broker, see, false, leftBack) {
+			p.cuts.Add(1)
+			_ = client.SetLinger(0)
+		}
 		p.outOfHole()
 		_ = client.Close()
 	}()
@@ -132,17 +145,25 @@ func (p *proxy) outOfHole() {
 // returns true.
 func (p *proxy) copy(to io.Writer, from io.Reader, see func(bool, []byte), fromClient bool, left int) bool {
 	buf := make([]byte, 32<<10)
+	lost := &p.mute
+	if fromClient {
+		lost = &p.deaf
+	}
 	if fromClient && p.rate > 0 {
 		buf = buf[:max(p.rate/100, 1)]
 	}
 	clock := time.Now() // when the slow line will have taken what has passed
 	for {
+		for fromClient && p.full.Load() && !p.shut.Load() {
+			time.Sleep(5 * time.Millisecond) // between two looks
+		}
 		n, err := from.Read(buf)
+		time.Sleep(p.delay) // this is the line's length
 		part := buf[:n]
 		if left >= 0 && n >= left {
 			part = part[:left]
 		}
-		if !p.hole.Load() && len(part) > 0 {
+		if !p.hole.Load() && !lost.Load() && len(part) > 0 {
 			see(fromClient, part)
 			if _, werr := to.Write(part); werr != nil {
 				return false

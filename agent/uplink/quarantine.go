@@ -110,17 +110,17 @@ func packetBytes(topic, payload int) (packet, remaining int) {
 	return packet, remaining
 }
 
-// tooLarge says why a record can't be sent, or nothing.
-func (s *session) tooLarge(r spool.Record) string {
-	topic := len(s.prefix) + len(r.Topic)
+// tooLarge says why a message can't be sent, or nothing.
+func (s *session) tooLarge(name string, content []byte, redact bool) string {
+	topic := len(s.prefix) + len(name)
 	if topic > spool.MaxTopic {
 		return fmt.Sprintf("its topic has %d bytes with the prefix; MQTT carries %d", topic, spool.MaxTopic)
 	}
 	limit := s.u.o.MaxPacket
-	payload := len(r.Payload)
+	payload := len(content)
 	// The public form may be longer by a hash.
-	if s.u.o.Redact && limit > 0 && payload+topic+128 > limit {
-		payload = len(event.Redact(r.Payload))
+	if redact && limit > 0 && payload+topic+128 > limit {
+		payload = len(event.Redact(content))
 	}
 	packet, remaining := packetBytes(topic, payload)
 	switch {
@@ -143,7 +143,7 @@ func (s *session) held(st *stream) (bool, error) {
 	if rm := u.removals[st.class]; rm != nil && rm.record.Sequence == r.Sequence {
 		return s.remove(st, rm)
 	}
-	if why := s.tooLarge(r); why != "" {
+	if why := s.tooLarge(r.Topic, r.Payload, u.o.Redact); why != "" {
 		if len(st.flying.list) == 0 {
 			return s.remove(st, u.condemn(r, why))
 		}

@@ -39,8 +39,13 @@ type session struct {
 	// states are the retained messages on their way.
 	states flights
 
-	prefix       string    // of every topic
-	finishing    bool      // only what waits already is sent
+	prefix    string // of every topic
+	finishing bool   // only what waits already is sent
+	// idle are the messages on their way that could wait, and waiting is the next.
+	idle         flights
+	idleInFlight int // bytes
+	waiting      *pause
+
 	trial        *trial    // of an event that seems to end sessions; nil if there is none
 	untried      bool      // no trial in this session any more
 	sent         uint64    // events since Status was told
@@ -145,7 +150,7 @@ func (s *session) run(ctx context.Context) error {
 	u.status.Reconnects = u.sessions - 1
 	broker := u.status.Broker
 	for i, class := range event.Classes {
-		s.streams[i] = &stream{class: class, reader: u.spool.Reader("mqtt", class), window: u.o.Window}
+		s.streams[i] = &stream{class: class, reader: u.spool.Reader(u.o.Name, class), window: u.o.Window}
 		s.streams[i].skip.limit = u.o.skipLimit()
 		if u.heads[class].Sessions >= stuckAfter {
 			s.streams[i].window = 1
@@ -158,6 +163,11 @@ func (s *session) run(ctx context.Context) error {
 	u.log.Info("online", "broker", broker, "session", u.number)
 	for _, st := range s.streams {
 		st.reader.Rewind()
+	}
+	for _, source := range u.idle {
+		if source.Rewind != nil {
+			source.Rewind()
+		}
 	}
 	return s.deliver(ctx, false)
 }
@@ -204,6 +214,7 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		}
 		// Taken before the spool is read, so that no wake-up is lost.
 		changed := u.spool.Changed()
+		again, idle := u.idleChanged()
 		if err := s.fill(); err != nil {
 			return err
 		}
@@ -225,6 +236,9 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		case <-s.streams[0].flying.decided():
 		case <-s.streams[1].flying.decided():
 		case <-s.states.decided():
+		case <-s.idle.decided():
+		case <-again:
+		case <-idle:
 		case <-changed:
 		case <-u.states:
 		case <-u.removed:

@@ -28,7 +28,7 @@ func (st *stream) pop() (r spool.Record) {
 }
 
 // fill publishes as much as the window takes: at each slot first a state, then
-// the most urgent event that waits.
+// the most urgent event that waits, then what can wait.
 func (s *session) fill() error {
 	u := s.u
 	if err := s.try(time.Now()); err != nil {
@@ -61,6 +61,9 @@ func (s *session) fill() error {
 		st, err := s.next()
 		if err != nil {
 			return err
+		}
+		if st == nil && !s.finishing {
+			return s.fillIdle()
 		}
 		if st == nil {
 			return nil

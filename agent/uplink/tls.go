@@ -79,7 +79,7 @@ func (o *TLSOptions) load() (*material, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // it was only read
 		b, err := io.ReadAll(io.LimitReader(f, maxTLSFile+1))
 		if err == nil && len(b) > maxTLSFile {
 			err = fmt.Errorf("%s has more than %d bytes", path, maxTLSFile)

@@ -168,6 +168,13 @@ type Options struct {
 	// beginning of each session.
 	Retained func() []Message
 
+	// Idle is a source of messages that can wait; nil for none.
+	Idle *Idle
+	// Read reads kept events for Resend, at most maxRecords and, beyond the first,
+	// maxBytes, from a range of which some may be gone; none means that no more are
+	// there. Nil if none are kept.
+	Read func(class event.Class, from, to uint64, maxRecords, maxBytes int) ([]spool.Record, error)
+
 	// Log gets a line for each change; nil for none.
 	Log *slog.Logger
 
@@ -224,6 +231,8 @@ type Status struct {
 	Skipped uint64
 	// Quarantined counts events that were taken out of the line.
 	Quarantined uint64
+	// Resent counts events that were sent again by Resend.
+	Resent uint64
 	// Reconnects counts the sessions after the first.
 	Reconnects uint64
 	// Stuck lists events that seem to end the sessions in which they are sent.
@@ -264,12 +273,16 @@ type Uplink struct {
 	states chan struct{}
 	// removed wakes it when a call of Quarantine has returned.
 	removed chan struct{}
+	// idle are the sources of what can wait: resends first, then Options.Idle.
+	idle           []*Idle
+	resendsChanged chan struct{}
 
 	mu      sync.Mutex
 	status  Status
 	pending stateQueue
 	heads   map[event.Class]Stuck // the head of each class when a session last ended
 	running bool
+	resends []*resend // their content is of Run's goroutine
 	// sessions counts those that came online.
 	sessions uint64
 
@@ -291,13 +304,19 @@ func New(s *spool.Spool, o Options) (*Uplink, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Uplink{
+	u := &Uplink{
 		o: o, log: o.Log, spool: s, brokers: brokers,
 		states:   make(chan struct{}, 1),
 		status:   Status{Name: o.Name, State: Offline, Since: time.Now()},
 		heads:    map[event.Class]Stuck{},
 		suspects: map[event.Class]*suspect{}, removals: map[event.Class]*removal{}, removed: make(chan struct{}, 1),
-	}, nil
+		resendsChanged: make(chan struct{}, 1),
+	}
+	u.idle = append(u.idle, u.again())
+	if o.Idle != nil {
+		u.idle = append(u.idle, o.Idle)
+	}
+	return u, nil
 }
 
 // complete checks the options and fills in defaults.
@@ -330,7 +349,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 	if o.MaxPacket != 0 && o.MaxPacket < minPacket {
 		return nil, fmt.Errorf("the largest packet must be %d bytes at least, not %d", minPacket, o.MaxPacket)
 	}
-	if err := o.checkQuarantine(); err != nil {
+	if err := errors.Join(o.checkQuarantine(), o.Idle.check()); err != nil {
 		return nil, err
 	}
 	o.PoisonAfter = cmp.Or(o.PoisonAfter, defaultPoisonAfter)

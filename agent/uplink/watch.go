@@ -26,7 +26,7 @@ func (s *session) watch(now time.Time) error {
 	}
 	s.renew(now)
 	idle := s.conn.lastIdle()
-	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying} {
+	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying, &s.idle} {
 		if f.overdue(now, idle, o.AckTimeout) {
 			return errNoAck
 		}

@@ -28,6 +28,7 @@ type Kind string
 const (
 	KindGap          Kind = "gap"
 	KindTail         Kind = "missing-end"
+	KindLate         Kind = "before-recording"
 	KindLost         Kind = "lost"
 	KindUnchecked    Kind = "skipped-unchecked"
 	KindAltered      Kind = "altered"
@@ -56,6 +57,8 @@ var kinds = map[Kind]struct {
 		"missed them."},
 	KindTail: {Warning, "A signed checkpoint says that these were recorded. They were cut off, or were still under way when the recording ended: " +
 		"record longer, or ask the agent to send them again."},
+	KindLate: {Note, "A broker gives a new subscriber the latest checkpoint, which may be older than the first event after it. What is between " +
+		"counts as before the recording."},
 	KindLost: {Note, "The agent itself says that it lost these events, and why."},
 	KindUnchecked: {Warning, "A notice says that the receiver's filter kept these back. What comes before the notice is missing, so its digests can't " +
 		"be checked."},
@@ -104,9 +107,9 @@ type Finding struct {
 func (f Finding) Where() string {
 	span := func(word string, first, last uint64) string {
 		if first == last {
-			return fmt.Sprintf("%s %d", word, first)
+			return fmt.Sprintf(" %s%d", word, first)
 		}
-		return fmt.Sprintf("%s %d to %d", word, first, last)
+		return fmt.Sprintf(" %s%d to %d", word, first, last)
 	}
 	s := f.Agent
 	if f.Class != "" {
@@ -116,9 +119,9 @@ func (f Finding) Where() string {
 	case f.Last > 0:
 		s += span("", f.First, f.Last)
 	case f.FirstLine > 0:
-		s += span("line", f.FirstLine, f.LastLine)
+		s += span("line ", f.FirstLine, f.LastLine)
 	}
-	return s
+	return strings.TrimSpace(s)
 }
 
 // finding makes one. Text is up to the caller.

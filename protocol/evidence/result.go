@@ -133,9 +133,16 @@ func (s *stream) result(found *findings) Stream {
 	gaps := slices.Clone(s.closed)
 	for i, r := range s.runs {
 		sum.NotCovered += uncovered(r)
-		if i > 0 && r.first > s.runs[i-1].last+1 {
-			gaps = append(gaps, gap{s.runs[i-1].last + 1, r.first - 1})
+		if i == 0 || r.first == s.runs[i-1].last+1 {
+			continue
 		}
+		g := gap{s.runs[i-1].last + 1, r.first - 1}
+		if i == 1 && s.runs[0].first == s.kept && s.runs[0].last == s.kept {
+			f := finding(KindLate, fmt.Sprintf("the recording begins with a checkpoint, and goes on with event %d", r.first))
+			found.add(s.at(f, g.first, g.last))
+			continue
+		}
+		gaps = append(gaps, g)
 	}
 	losses := slices.Clone(s.losses)
 	slices.SortFunc(losses, func(a, b loss) int { return cmp.Compare(a.first, b.first) })
@@ -144,9 +151,13 @@ func (s *stream) result(found *findings) Stream {
 	}
 	var claimed uint64
 	for _, c := range s.claimed {
-		claimed = max(claimed, c.sequence)
+		if !c.kept || len(s.runs) > 0 {
+			claimed = max(claimed, c.sequence)
+		}
 	}
-	if n := len(s.runs); n == 0 {
+	if n := len(s.runs); n == 0 && claimed == 0 {
+		return sum
+	} else if n == 0 {
 		f := finding(KindTail, fmt.Sprintf("the recording has no %s event, and a checkpoint says that there are events up to %d", s.class, claimed))
 		found.add(s.at(f, claimed, claimed))
 	} else if last := s.runs[n-1].last; claimed > last {

@@ -27,6 +27,9 @@ type stream struct {
 	closed []gap
 	sum    Stream
 	signed claim // the farthest that holds
+	// kept is the event that came first, if it is a checkpoint: one that the broker
+	// kept, perhaps, and the recording began later.
+	kept uint64
 }
 
 // run is a piece of a stream.
@@ -61,6 +64,7 @@ type claim struct {
 	at       uint64 // the sequence of the checkpoint
 	time     event.Time
 	key      ed25519.PublicKey
+	kept     bool // the checkpoint is the first event that came
 }
 
 // loss is what the agent says that it lost, and where it says so.

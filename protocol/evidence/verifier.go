@@ -168,6 +168,9 @@ func (v *Verifier) feed(topic string, e event.Event, text []byte) error {
 	v.checkSource(e)
 	it := item{sequence: sequence, id: e.ID, before: before, chained: chained, digest: sha256.Sum256(public)}
 	s := a.stream(e.Priority)
+	if len(s.runs) == 0 && e.Type == (event.AgentCheckpoint{}).Type() {
+		s.kept = sequence
+	}
 	if again := s.take(v, it); again {
 		return nil
 	}
@@ -417,7 +420,7 @@ func (v *Verifier) claims(a *agent, s signed) {
 		head  Head
 	}{{event.Urgent, s.c.Urgent}, {event.Routine, s.c.Routine}} {
 		if h.head.Sequence > 0 && !h.head.Hash.IsZero() {
-			a.stream(h.class).claim(v, claim{h.head.Sequence, h.head.Hash, s.at, s.c.Time, s.key})
+			a.stream(h.class).claim(v, claim{h.head.Sequence, h.head.Hash, s.at, s.c.Time, s.key, s.at == a.stream(event.Urgent).kept})
 		}
 	}
 }

@@ -388,6 +388,21 @@ func TestRetainedCheckpoint(t *testing.T) {
 	require.NotEmpty(t, of(r, KindTail))
 }
 
+// The first that a new subscriber gets is the checkpoint that the broker kept.
+func TestBeginsWithRetainedCheckpoint(t *testing.T) {
+	l := ordinary(40)
+	require.Contains(t, string(l.stream[7].text), "agent.checkpoint")
+	s := append([]recorded{l.stream[7]}, l.stream[20:]...)
+	r := feed(New(), s).Result()
+	require.Len(t, r.Findings, 1, "%+v", r.Findings)
+	require.Equal(t, KindLate, r.Findings[0].Kind)
+	require.Zero(t, r.Streams[0].Missing)
+
+	alone := feed(New(), l.stream[7:8]).Result()
+	require.Empty(t, alone.Findings)
+	require.Len(t, alone.Keys, 1)
+}
+
 func TestUpgradeFromBeforeTheChain(t *testing.T) {
 	l := newLane("box-1", keyOf(1))
 	old := func() {
