@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/lanepost/lanepost/agent/blobs"
 	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/supervise"
@@ -57,13 +58,16 @@ type Options struct {
 
 // Agent is a running agent.
 type Agent struct {
-	opts  Options
-	log   *slog.Logger
-	site  string
-	spool *spool.Spool
-	id    *identity
-	clock clock
-	began time.Time
+	opts        Options
+	log         *slog.Logger
+	site        string
+	spool       *spool.Spool
+	disk        *spool.Counters
+	blobs       *blobs.Store
+	id          *identity
+	checkpoints *checkpoints
+	clock       clock
+	began       time.Time
 
 	// life ends when nothing can be recorded any more. It outlives the devices,
 	// so that they can still say what they hold when they are told to stop.
@@ -78,6 +82,9 @@ type Agent struct {
 	refused string
 	// refusedConfig is why the last reload was refused.
 	refusedConfig []string
+
+	// reloads are asked for by requests.
+	reloads chan chan reloaded
 
 	// publishing keeps retained states in order: a state is made and handed over
 	// under it.
@@ -108,16 +115,16 @@ func Run(ctx context.Context, o Options) error {
 	for _, w := range cfg.Warnings {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
-	var disk spool.Counters
-	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{Log: o.Log, FS: spool.Counting(nil, &disk)})
+	disk := &spool.Counters{}
+	sp, err := spool.Open(cfg.Spool.Dir, spoolOptions(cfg, o.Log, disk))
 	if err != nil {
 		return err // it names the spool
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	defer die()
 	a := &Agent{
-		opts: o, log: o.Log, site: cfg.Site, spool: sp, cfg: cfg, life: life,
-		began: time.Now(), devices: map[string]*device{},
+		opts: o, log: o.Log, site: cfg.Site, spool: sp, disk: disk, cfg: cfg, life: life,
+		began: time.Now(), devices: map[string]*device{}, reloads: make(chan chan reloaded),
 	}
 	if o.Stdout != nil {
 		a.printer = newPrinter(o.Stdout, o.Log, sp.Stats())
@@ -131,12 +138,17 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
+func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
+	if a.blobs, err = a.openBlobs(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.blobs.Close()) }()
 	id, previous, lastAlive, err := a.openIdentity(ctx)
 	if err != nil {
 		return err
 	}
 	a.id = id
+	a.checkpoints = newCheckpoints(a)
 	started := event.AgentStarted{
 		Version: a.opts.Version, PreviousStop: previous,
 		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
@@ -160,9 +172,6 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	if len(a.cfg.MQTT) == 0 {
 		a.log.Warn("no mqtt section: events are kept in the spool and go nowhere", "spool", a.cfg.Spool.Dir)
 	}
-	if len(a.cfg.MQTT) > 1 {
-		return errors.New("mqtt: more than one uplink is not supported yet")
-	}
 	for _, m := range a.cfg.MQTT {
 		if err := a.startUplink(m); err != nil {
 			return err
@@ -174,6 +183,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	if err := a.recordOwn(started); err != nil {
 		return err
 	}
+	a.checkpoints.tellKey(a)
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
 		"previous_stop", previous, "devices", started.Devices)
 	for _, d := range devices {
@@ -186,6 +196,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) error {
 	stopped := event.AgentStopped{
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
 	}
+	a.tryCheckpoint()
 	err = a.recordOwn(stopped)
 	a.stopUplinks(everyUplink)
 	if err != nil {
@@ -205,6 +216,12 @@ func (a *Agent) loop(ctx context.Context) {
 			return
 		case <-a.opts.Reload:
 			a.reload()
+		case done := <-a.reloads:
+			done <- a.reload()
+		case <-a.blobs.Changed():
+			a.recordOutcomes()
+		case <-a.checkpoints.due:
+			a.tryCheckpoint()
 		case <-tick.C:
 			now := time.Now()
 			if step := clockStep(last, now); step != 0 {
@@ -216,6 +233,11 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 			last = now
 			a.recordLosses()
+			a.recordOutcomes()
+			a.checkpoints.tellKey(a)
+			if a.checkpoints.overdue(now) {
+				a.tryCheckpoint()
+			}
 			if err := a.id.retry(); err != nil {
 				a.log.Debug("the agent's identity is not on disk", "err", err)
 			}
@@ -227,6 +249,24 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// spoolOptions are what the configuration says of the spool.
+func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) spool.Options {
+	return spool.Options{Log: log, FS: spool.Counting(nil, disk), Consumers: consumers(cfg)}
+}
+
+// consumers are those for whom events are kept. Without an uplink they wait for the
+// one that the configuration will name.
+func consumers(cfg *config.Config) []string {
+	if len(cfg.MQTT) == 0 {
+		return []string{config.DefaultUplink}
+	}
+	var names []string
+	for _, m := range cfg.MQTT {
+		names = append(names, m.Name)
+	}
+	return names
 }
 
 // recordLosses puts into the stream what the spool found missing.
@@ -276,31 +316,57 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
 		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
+	attached, err := a.keepAttachments(h, draft.Class(), o.Attachments)
+	if err != nil {
+		return err
+	}
 	var line []byte
 	encode := func(seq uint64, previous event.Hash) ([]byte, error) {
 		line = draft.Encode(seq, previous)
 		return line, nil
 	}
+	var seq uint64
+	err = a.untilTaken(h.Source, o.Data.Type(), func() (err error) {
+		seq, err = a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		return err
+	})
+	switch {
+	case err != nil && attached:
+		a.blobs.Withdraw(h.ID)
+	case attached:
+		a.blobs.Refer(h.ID, seq)
+	}
+	if err != nil {
+		return err
+	}
+	a.recorded()
+	if a.printer != nil {
+		a.printer.add(draft.Class(), seq, line)
+	}
+	return nil
+}
+
+// untilTaken tries to bring something to disk, and tries again for as long as
+// the disk refuses. It fails only at the agent's end, or when trying again would
+// not help.
+func (a *Agent) untilTaken(source, typ string, try func() error) error {
 	waits := false
 	for {
-		seq, err := a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
+		err := try()
 		if err == nil {
 			if waits {
 				a.setRefused(-1, "")
 			}
-			if a.printer != nil {
-				a.printer.add(draft.Class(), seq, line)
-			}
 			return nil
 		}
 		if errors.Is(err, spool.ErrTooLarge) { // waiting would not help
-			a.log.Error("event lost: it is too large", "source", source, "type", o.Data.Type(), "err", err)
-			return fmt.Errorf("%w: record %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
+			a.log.Error("event lost: it is too large", "source", source, "type", typ, "err", err)
+			return fmt.Errorf("%w: record %s: %w", supervise.ErrUnrecordable, typ, err)
 		}
 		if a.life.Err() != nil {
 			a.log.Error("event lost: the agent stops while the disk does not take events",
-				"source", source, "type", o.Data.Type(), "time", o.Time, "err", err)
-			return fmt.Errorf("record %s: the agent has stopped: %w", o.Data.Type(), err)
+				"source", source, "type", typ, "err", err)
+			return fmt.Errorf("record %s: the agent has stopped: %w", typ, err)
 		}
 		if waits {
 			a.setRefused(0, err.Error())
@@ -419,9 +485,16 @@ func (a *Agent) deviceList() []*device {
 	return list
 }
 
+// reloaded tells what became of a reload.
+type reloaded struct {
+	Applied      bool     `json:"applied"`
+	ConfigSHA256 string   `json:"config_sha256"`
+	Problems     []string `json:"problems"`
+}
+
 // reload reads the configuration again. Only devices that changed are
 // restarted; a file that does not validate changes nothing.
-func (a *Agent) reload() {
+func (a *Agent) reload() reloaded {
 	next, err := config.Load(a.opts.ConfigPath)
 	if err != nil {
 		a.log.Error("reload refused, the old configuration goes on", "err", err)
@@ -433,7 +506,7 @@ func (a *Agent) reload() {
 			Added: []string{}, Changed: []string{}, Removed: []string{},
 		})
 		a.publishState()
-		return
+		return reloaded{ConfigSHA256: a.cfg.SHA256, Problems: config.Lines(err)}
 	}
 	for _, w := range next.Warnings {
 		a.log.Warn("configuration", "warning", w.String())
@@ -510,7 +583,16 @@ func (a *Agent) reload() {
 		a.addDevice(d).start()
 	}
 	a.try(changed)
+	a.checkpoints.reload(a, next.Evidence)
 	a.publishState()
+	return reloaded{Applied: true, ConfigSHA256: next.SHA256, Problems: changed.Problems}
+}
+
+// config is the configuration in effect.
+func (a *Agent) config() *config.Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
 }
 
 // needsRestart lists what a reload can't change.

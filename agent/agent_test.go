@@ -333,8 +333,8 @@ func TestStdoutThatBlocks(t *testing.T) {
 		require.NoError(t, p.conn.SetWriteDeadline(time.Now().Add(patience)))
 		p.tamper(i%2 == 0)
 	}
-	// agent.started, device.online, and all of those.
-	require.Eventually(t, func() bool { return a.spool.Stats().Urgent.Head == said+2 }, patience, 20*time.Millisecond)
+	// agent.started, agent.key, device.online, and all of those; and checkpoints.
+	require.Eventually(t, func() bool { return a.spool.Stats().Urgent.Head >= said+3 }, patience, 20*time.Millisecond)
 	require.Contains(t, b.logged(), "nobody reads standard output")
 	began := time.Now()
 	require.NoError(t, b.stop())
@@ -390,8 +390,9 @@ func TestUnrecordableObservation(t *testing.T) {
 	sp, err := spool.Open(t.TempDir(), spool.Options{})
 	require.NoError(t, err)
 	defer sp.Close()
-	a := &Agent{log: slog.New(slog.NewTextHandler(logBuffer{b}, nil)), site: "test", spool: sp, life: t.Context(), id: &identity{}}
+	a := &Agent{log: slog.New(slog.NewTextHandler(logBuffer{b}, nil)), site: "test", spool: sp, life: t.Context(), id: &identity{}, cfg: &config.Config{}}
 	a.id.kept.Agent = "lane-1"
+	a.checkpoints = newCheckpoints(a)
 	err = a.record("/test/entry-1/rpm-1", drivers.Observation{Data: event.DeviceFault{Reason: string(make([]byte, spool.MaxRecord))}})
 	require.ErrorIs(t, err, supervise.ErrUnrecordable)
 	require.Contains(t, b.logged(), "event lost")

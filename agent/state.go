@@ -15,6 +15,11 @@ import (
 // encodeState makes the retained state of the agent.
 func (a *Agent) encodeState(online bool, session uint64) (topic string, payload []byte) {
 	now := time.Now()
+	return a.encodeSnapshot(event.Source(a.site, event.AgentLane, a.id.kept.Agent), now, a.state(now, online, session))
+}
+
+// state is the agent's state as one uplink tells it.
+func (a *Agent) state(now time.Time, online bool, session uint64) event.AgentState {
 	stats := a.spool.Stats()
 	s := event.AgentState{
 		State: "offline", Session: session, Since: event.At(now), Version: a.opts.Version,
@@ -37,7 +42,7 @@ func (a *Agent) encodeState(online bool, session uint64) (topic string, payload 
 		t := event.At(oldest)
 		s.OldestUnsent = &t
 	}
-	return a.encodeSnapshot(event.Source(a.site, event.AgentLane, a.id.kept.Agent), now, s)
+	return s
 }
 
 // problems lists what is wrong now, in words.
@@ -54,8 +59,30 @@ func (a *Agent) problems() []string {
 			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
 		}
 	}
+	for _, u := range a.currentUplinks() {
+		list = append(list, uplinkProblems(u.Status(), time.Now())...)
+	}
 	if sync, _ := a.clock.quality(time.Now()); sync == "no" {
 		list = append(list, "the clock of this box is not synchronised: check its time server")
+	}
+	return list
+}
+
+// uplinkProblems lists what is wrong with an uplink. Others than the one that
+// tells the state may be down.
+func uplinkProblems(s uplink.Status, now time.Time) []string {
+	var list []string
+	if s.State != uplink.Online && s.LastError != "" {
+		list = append(list, fmt.Sprintf("the uplink %s has no broker since %s: %s: %s", s.Name, s.Since.UTC().Format(time.RFC3339), s.LastError, s.Hint))
+	}
+	for _, p := range s.Problems(now) {
+		list = append(list, p.Text)
+	}
+	for _, e := range s.Stuck {
+		list = append(list, fmt.Sprintf("the uplink %s can't get %s sequence %d past its broker: look in the broker's log", s.Name, e.Class, e.Sequence))
+	}
+	if s.SpoolError != "" {
+		list = append(list, s.SpoolError)
 	}
 	return list
 }

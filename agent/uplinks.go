@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/uplink"
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // uplinkRun is a running uplink and the means to stop it.
@@ -28,18 +31,27 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 	}
 	run := &uplinkRun{cfg: m, done: make(chan struct{})}
 	options := uplink.Options{
-		Brokers: m.Brokers, ClientID: clientID,
+		Name: m.Name, Brokers: m.Brokers, ClientID: clientID,
 		Username: m.ReadUsername, Password: m.ReadPassword,
-		Window:   m.Window,
-		Session:  a.id.nextSession,
-		State:    func(online bool) (string, []byte) { return a.encodeState(online, run.Status().Session) },
-		Will:     func(session uint64) (string, []byte) { return a.encodeState(false, session) },
+		Filter:      uplink.Filter{Lanes: m.Only.Lanes, Types: m.Only.Types, Classes: m.Only.Classes},
+		TopicPrefix: m.TopicPrefix, Redact: m.Redact, MaxPacket: m.MaxPacket,
+		Window:  m.Window,
+		Session: a.id.nextSession,
+		State:   func(online bool) (string, []byte) { return a.encodeState(online, run.Status().Session) },
+		Will:    func(session uint64) (string, []byte) { return a.encodeState(false, session) },
+		Skipped: func(s event.AgentSkipped) (string, []byte) {
+			return a.encodeSnapshot(event.Source(a.site, event.AgentLane, a.id.kept.Agent), time.Now(), s)
+		},
+		Quarantine: func(ctx context.Context, r spool.Record, reason string) error {
+			return a.quarantine(ctx, m.Name, r, reason)
+		},
 		Retained: a.retained,
 		Log:      a.log.With("part", "uplink", "uplink", m.Name),
 	}
 	if m.TLS() {
 		options.TLS = &uplink.TLSOptions{
 			CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName,
+			ALPN: m.ALPN,
 		}
 	}
 	up, err := uplink.New(a.spool, options)

@@ -62,6 +62,18 @@ type Observation struct {
 	DeviceTime time.Time
 	// Subject is the id of what the event is about, if it has one.
 	Subject string
+	// Attachments are the contents that Data names (event.NewAttachment). They are
+	// on disk before the event is.
+	Attachments []Attachment
+}
+
+// Attachment is content that belongs to an observation: a picture, a spectrum
+// file.
+type Attachment struct {
+	event.Attachment
+	// Content has the size and the hash that the Attachment says. It must not
+	// change any more.
+	Content []byte
 }
 
 // Host is what the agent lends a running driver. It is safe for use by the

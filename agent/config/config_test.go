@@ -217,7 +217,7 @@ log:
 	require.NoError(t, err)
 	require.Empty(t, c.Warnings)
 	require.Equal(t, []*MQTT{{
-		Name: "mqtt",
+		Name:     "mqtt",
 		Brokers:  []string{"tls://mqtt.example", "ssl://[fd00::1]:8884", "wss://mqtt.example/mqtt"},
 		ClientID: "lane 3 of Medyka", UsernameFile: filepath.Join(dir, "user"), PasswordFile: filepath.Join(dir, "password"),
 		CAFile: ca, CertFile: ca, KeyFile: key, ServerName: "broker", Window: 100,
@@ -273,7 +273,7 @@ evidence: {checkpoint_events: 500, checkpoint_every: 5m}
 		},
 		{
 			Name: "alarms", Brokers: []string{"tcp://10.0.3.2"},
-			Only:        Only{Lanes: []string{"entry-3", "agent"}, Types: []string{"lanepost.radiation.*"}, Classes: []string{"urgent"}},
+			Only:        Only{Lanes: []string{"entry-3", "agent"}, Types: []string{"lanepost.radiation.*"}, Classes: []event.Class{event.Urgent}},
 			TopicPrefix: "pl/medyka", Redact: true,
 		},
 	}, c.MQTT)

@@ -61,7 +61,7 @@ type Only struct {
 	// Types are patterns as of path.Match for the types of events, without their
 	// version: "lanepost.radiation.*".
 	Types   []string
-	Classes []string
+	Classes []event.Class
 }
 
 // RequestCommands are the commands that central systems can send, if the
@@ -78,7 +78,9 @@ const DefaultUplink = "mqtt"
 const maxUplinks = 8
 
 // TLS reports whether settings for TLS are given.
-func (m *MQTT) TLS() bool { return m.CAFile != "" || m.CertFile != "" || m.ServerName != "" || len(m.ALPN) > 0 }
+func (m *MQTT) TLS() bool {
+	return m.CAFile != "" || m.CertFile != "" || m.ServerName != "" || len(m.ALPN) > 0
+}
 
 // ReadUsername gives the user name, empty for none. A file is read anew each
 // time, so that it can be changed under a running agent.
@@ -316,7 +318,8 @@ func (r *reader) readOnly(n ast.Node, m *MQTT) {
 		}},
 		yamlfile.Key{Name: "classes", Read: func(n ast.Node) {
 			r.Sequence(n, "mqtt.only.classes", len(event.Classes), func(n ast.Node) {
-				m.Only.Classes = append(m.Only.Classes, r.oneOf(n, "mqtt.only.classes", string(event.Urgent), string(event.Routine)))
+				class := r.oneOf(n, "mqtt.only.classes", string(event.Urgent), string(event.Routine))
+				m.Only.Classes = append(m.Only.Classes, event.Class(class))
 			})
 		}},
 	)

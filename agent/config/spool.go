@@ -30,6 +30,8 @@ type Spool struct {
 	Dir string
 	// Urgent and Routine bound the classes.
 	Urgent, Routine SpoolClass
+	// Attachments bounds the contents of attachments, pictures for instance.
+	Attachments SpoolClass
 	// MinFreeShare and MinFreeBytes say what of the disk is left alone; one of
 	// the two is set at the most.
 	MinFreeShare float64
@@ -45,7 +47,7 @@ type Spool struct {
 	KeyFile string
 }
 
-// SpoolClass bounds one class of events.
+// SpoolClass bounds one class of events, or the attachments.
 type SpoolClass struct {
 	MaxBytes int64
 	// MaxAge is of routine events only: urgent ones are never dropped.
@@ -73,6 +75,11 @@ func (r *reader) readSpool(n ast.Node) {
 				yamlfile.Key{Name: "max_age", Read: func(n ast.Node) {
 					s.Routine.MaxAge = r.days(n, "spool.routine.max_age")
 				}},
+			)
+		}},
+		yamlfile.Key{Name: "attachments", Read: func(n ast.Node) {
+			r.Mapping(n, "spool.attachments",
+				yamlfile.Key{Name: "max_size", Read: func(n ast.Node) { s.Attachments.MaxBytes = r.size(n, "spool.attachments.max_size", minSpool, maxSpool) }},
 			)
 		}},
 		yamlfile.Key{Name: "min_free", Read: func(n ast.Node) { s.MinFreeShare, s.MinFreeBytes = r.share(n, "spool.min_free") }},

@@ -33,6 +33,9 @@ func TestChainGoesOnOverARestart(t *testing.T) {
 		before, after := appendChained(t, s, "a")
 		require.Equal(t, last, before)
 		last = after
+		head, chain := s.Head(event.Routine)
+		require.Equal(t, uint64(i+2), head)
+		require.Equal(t, last, chain)
 		if i == 3 {
 			m = m.clone() // as a kill leaves it
 			s = open(t, m, "/spool", Options{})

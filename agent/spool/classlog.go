@@ -49,8 +49,9 @@ type classLog struct {
 	// Guarded by s.mu. Only the committing goroutine changes segments and head,
 	// so it may read them without.
 	queue       []*request
-	segments    []segment // by generation
-	head, acked uint64    // acked: the least of the consumers'
+	segments    []segment  // by generation
+	head, acked uint64     // acked: the least of the consumers'
+	chain       event.Hash // value of the hash chain after head
 	consumers   []*consumer
 	losses      []knownLoss
 	fresh       []Loss // for Losses
@@ -71,8 +72,7 @@ type classLog struct {
 	rollAfter      time.Duration // a segment is not written to for longer; no bound if zero
 	dropTo         uint64        // up to here nothing that is delivered is retained
 	gen            uint64        // highest one tried
-	chain          event.Hash    // value of the hash chain after head
-	next           event.Hash    // likewise after what is pending
+	next           event.Hash    // value of the hash chain after what is pending
 	active         File          // the last segment while it is written to
 	capacity       int64         // of the active segment
 	batch          []*request
@@ -161,10 +161,7 @@ func (l *classLog) flush() {
 	}
 	first := l.head + 1
 	err := l.store()
-	if err == nil {
-		l.chain = l.next
-	}
-	l.next = l.chain
+	l.next = l.chain // which is where next was, if the batch is stored
 	switch {
 	case err != nil:
 		if isFull(err) {
@@ -273,6 +270,7 @@ func (l *classLog) publish(begun *segment, end int64) {
 		}
 	}
 	l.head += uint64(len(l.pending))
+	l.chain = l.next
 	l.dirty = true
 	l.s.notify()
 }

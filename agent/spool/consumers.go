@@ -8,6 +8,8 @@ import (
 	"os"
 	"regexp"
 	"slices"
+
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // DefaultConsumer is the consumer of a spool whose options name none.
@@ -198,4 +200,34 @@ func (l *classLog) writePositions(list []position, sync bool) error {
 		l.written, l.positionsStale = list, false
 	}
 	return err
+}
+
+// Delivered reports whether a consumer has acknowledged a sequence, or has
+// nothing more to do with it because it is lost. It costs next to nothing. A
+// consumer that there is not waits for nothing.
+func (s *Spool) Delivered(consumer string, class event.Class, seq uint64) bool {
+	l := s.classLog(class)
+	if l == nil {
+		return true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, c := range l.consumers {
+		if c.name == consumer {
+			return seq <= c.acked
+		}
+	}
+	return true
+}
+
+// Head is the last sequence of a class and the value of its hash chain after it,
+// which is zero if that is not known.
+func (s *Spool) Head(class event.Class) (seq uint64, chain event.Hash) {
+	l := s.classLog(class)
+	if l == nil {
+		return 0, event.Hash{}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.head, l.chain
 }

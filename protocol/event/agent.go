@@ -67,6 +67,9 @@ type AgentLoss struct {
 	// Reason is "damaged" (the disk does not give them back), "evicted" (deleted
 	// to make room) or "refused" (the broker will never take them).
 	Reason string `json:"reason" jsonschema:"enum=damaged,enum=evicted,enum=refused"`
+	// Uplink names the uplink whose receiver does not get the events; absent when
+	// nobody does.
+	Uplink string `json:"uplink,omitempty"`
 	// Detail says in words what happened.
 	Detail string `json:"detail"`
 }

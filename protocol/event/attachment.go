@@ -27,6 +27,12 @@ type Attachment struct {
 	Name string `json:"name,omitempty"`
 }
 
+// NewAttachment describes content.
+func NewAttachment(content []byte, mediaType, name string) Attachment {
+	sum := sha256.Sum256(content)
+	return Attachment{SHA256: hex.EncodeToString(sum[:]), Size: int64(len(content)), MediaType: mediaType, Name: name}
+}
+
 // Check finds what would make an attachment that can't be delivered.
 func (a Attachment) Check() error {
 	switch {

@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/lanepost/lanepost/agent/blobs"
+	"github.com/lanepost/lanepost/agent/supervise"
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// openBlobs opens the store of attachments, which stands in the spool directory.
+func (a *Agent) openBlobs() (*blobs.Store, error) {
+	o := blobs.Options{
+		Consumers: consumers(a.cfg), MaxBytes: a.cfg.Spool.Attachments.MaxBytes,
+		Delivered: a.spool.Delivered,
+		Head: func(class event.Class) uint64 {
+			seq, _ := a.spool.Head(class)
+			return seq
+		},
+		Log: a.log.With("part", "attachments"),
+	}
+	return blobs.Open(filepath.Join(a.cfg.Spool.Dir, "blobs"), o)
+}
+
+// keepAttachments brings what an event names to disk before the event. kept says
+// that there is something to be referred to. While the disk refuses, it waits,
+// and so does the instrument.
+func (a *Agent) keepAttachments(h event.Header, class event.Class, list []drivers.Attachment) (kept bool, err error) {
+	var refs []blobs.Reference
+	for _, one := range list {
+		err := a.untilTaken(h.Source, "an attachment", func() error {
+			stored, err := a.blobs.Put(a.life, bytes.NewReader(one.Content), int64(len(one.Content)))
+			if errors.Is(err, blobs.ErrTooLarge) || errors.Is(err, blobs.ErrEmpty) {
+				// The event goes without it, and says by its hash what is missing.
+				a.log.Error("an attachment can't be kept", "source", h.Source, "event", h.ID, "bytes", len(one.Content), "err", err)
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if stored.SHA256 != one.SHA256 || stored.Size != one.Size {
+				a.blobs.Release(stored)
+				a.log.Error("an attachment is not what its event says", "source", h.Source, "event", h.ID, "says", one.SHA256, "is", stored.SHA256)
+				return nil
+			}
+			refs = append(refs, blobs.Reference{EventID: h.ID, Class: class, Source: h.Source, Attachment: one.Attachment})
+			return nil
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	if len(refs) == 0 {
+		return false, nil
+	}
+	err = a.untilTaken(h.Source, "an attachment", func() error { return a.blobs.Announce(refs...) })
+	if err != nil {
+		return false, fmt.Errorf("%w: %w", supervise.ErrUnrecordable, err)
+	}
+	return true, nil
+}
+
+// recordOutcomes puts into the stream what became of attachments.
+func (a *Agent) recordOutcomes() {
+	for {
+		list := a.blobs.Outcomes()
+		if len(list) == 0 {
+			return
+		}
+		for _, o := range list {
+			if err := a.record(o.Source, drivers.Observation{Data: o.Data()}); err != nil {
+				// The next start tells it again.
+				a.log.Error("event not recorded", "type", o.Data().Type(), "err", err)
+				continue
+			}
+			a.blobs.OutcomeRecorded(o)
+		}
+	}
+}
