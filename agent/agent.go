@@ -116,7 +116,11 @@ func Run(ctx context.Context, o Options) error {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
 	disk := &spool.Counters{}
-	sp, err := spool.Open(cfg.Spool.Dir, spoolOptions(cfg, o.Log, disk))
+	so, err := spoolOptions(cfg, o.Log, disk)
+	if err != nil {
+		return err
+	}
+	sp, err := spool.Open(cfg.Spool.Dir, so)
 	if err != nil {
 		return err // it names the spool
 	}
@@ -139,15 +143,15 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
-	if a.blobs, err = a.openBlobs(); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, a.blobs.Close()) }()
 	id, previous, lastAlive, err := a.openIdentity(ctx)
 	if err != nil {
 		return err
 	}
 	a.id = id
+	if a.blobs, err = a.openBlobs(); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, a.blobs.Close()) }()
 	a.checkpoints = newCheckpoints(a)
 	started := event.AgentStarted{
 		Version: a.opts.Version, PreviousStop: previous,
@@ -252,8 +256,22 @@ func (a *Agent) loop(ctx context.Context) {
 }
 
 // spoolOptions are what the configuration says of the spool.
-func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) spool.Options {
-	return spool.Options{Log: log, FS: spool.Counting(nil, disk), Consumers: consumers(cfg)}
+func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) (spool.Options, error) {
+	c := cfg.Spool
+	o := spool.Options{
+		Log: log, FS: spool.Counting(nil, disk), Consumers: consumers(cfg),
+		Urgent:  spool.Caps{MaxBytes: c.Urgent.MaxBytes},
+		Routine: spool.Caps{MaxBytes: c.Routine.MaxBytes, MaxAge: c.Routine.MaxAge},
+		MinFree: spool.MinFree{Share: c.MinFreeShare, Bytes: c.MinFreeBytes},
+		Retain:  spool.Retain{For: c.RetainFor, Bytes: c.RetainBytes},
+	}
+	if c.KeyFile != "" {
+		var err error
+		if o.Keys, err = spool.ReadKeyring(c.KeyFile); err != nil {
+			return o, fmt.Errorf("spool.key_file: %w", err)
+		}
+	}
+	return o, nil
 }
 
 // consumers are those for whom events are kept. Without an uplink they wait for the
@@ -316,7 +334,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
 		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
-	attached, err := a.keepAttachments(h, draft.Class(), o.Attachments)
+	attached, err := a.keepAttachments(h, draft.Class(), draft.Topic(), o.Attachments)
 	if err != nil {
 		return err
 	}
@@ -582,10 +600,30 @@ func (a *Agent) reload() reloaded {
 	for _, d := range start {
 		a.addDevice(d).start()
 	}
-	a.try(changed)
 	a.checkpoints.reload(a, next.Evidence)
+	if err := a.reloadKeys(); err != nil {
+		changed.Problems = append(changed.Problems, err.Error())
+		a.log.Error("the spool's keys are not reloaded; the old ones go on", "err", err)
+	}
+	a.try(changed)
 	a.publishState()
 	return reloaded{Applied: true, ConfigSHA256: next.SHA256, Problems: changed.Problems}
+}
+
+// reloadKeys takes up a changed key file of the spool.
+func (a *Agent) reloadKeys() error {
+	path := a.cfg.Spool.KeyFile
+	if path == "" {
+		return nil
+	}
+	keys, err := spool.ReadKeyring(path)
+	if err == nil {
+		err = a.spool.SetKeys(keys)
+	}
+	if err != nil {
+		return fmt.Errorf("spool.key_file: %w", err)
+	}
+	return nil
 }
 
 // config is the configuration in effect.

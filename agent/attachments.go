@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/blobs"
 	"github.com/lanepost/lanepost/agent/supervise"
+	"github.com/lanepost/lanepost/agent/uplink"
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -21,7 +22,8 @@ func (a *Agent) openBlobs() (*blobs.Store, error) {
 			seq, _ := a.spool.Head(class)
 			return seq
 		},
-		Log: a.log.With("part", "attachments"),
+		Source: event.Source(a.site, event.AgentLane, a.id.kept.Agent),
+		Log:    a.log.With("part", "attachments"),
 	}
 	return blobs.Open(filepath.Join(a.cfg.Spool.Dir, "blobs"), o)
 }
@@ -29,7 +31,17 @@ func (a *Agent) openBlobs() (*blobs.Store, error) {
 // keepAttachments brings what an event names to disk before the event. kept says
 // that there is something to be referred to. While the disk refuses, it waits,
 // and so does the instrument.
-func (a *Agent) keepAttachments(h event.Header, class event.Class, list []drivers.Attachment) (kept bool, err error) {
+func (a *Agent) keepAttachments(h event.Header, class event.Class, topic string, list []drivers.Attachment) (kept bool, err error) {
+	if len(list) == 0 {
+		return false, nil
+	}
+	var withheld []string
+	for _, m := range a.config().MQTT {
+		only := filter(m)
+		if m.Redact || !only.Passes(topic, class) {
+			withheld = append(withheld, m.Name)
+		}
+	}
 	var refs []blobs.Reference
 	for _, one := range list {
 		err := a.untilTaken(h.Source, "an attachment", func() error {
@@ -47,7 +59,7 @@ func (a *Agent) keepAttachments(h event.Header, class event.Class, list []driver
 				a.log.Error("an attachment is not what its event says", "source", h.Source, "event", h.ID, "says", one.SHA256, "is", stored.SHA256)
 				return nil
 			}
-			refs = append(refs, blobs.Reference{EventID: h.ID, Class: class, Source: h.Source, Attachment: one.Attachment})
+			refs = append(refs, blobs.Reference{EventID: h.ID, Class: class, Source: h.Source, Attachment: one.Attachment, Withheld: withheld})
 			return nil
 		})
 		if err != nil {
@@ -62,6 +74,24 @@ func (a *Agent) keepAttachments(h event.Header, class event.Class, list []driver
 		return false, fmt.Errorf("%w: %w", supervise.ErrUnrecordable, err)
 	}
 	return true, nil
+}
+
+// idleSource hands the contents of attachments to an uplink.
+func (a *Agent) idleSource(uplinkName string) *uplink.Idle {
+	sender := a.blobs.Sender(uplinkName)
+	if sender == nil {
+		return nil // of an uplink that is new since the start
+	}
+	return &uplink.Idle{
+		Next: func() (uplink.Message, any, bool) {
+			topic, payload, token, ok := sender.Next()
+			return uplink.Message{Topic: topic, Payload: payload}, token, ok
+		},
+		Confirmed: sender.Confirmed,
+		Refused:   sender.Refused,
+		Rewind:    sender.Rewind,
+		Changed:   sender.Changed,
+	}
 }
 
 // recordOutcomes puts into the stream what became of attachments.

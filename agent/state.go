@@ -59,11 +59,33 @@ func (a *Agent) problems() []string {
 			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
 		}
 	}
+	list = append(list, pressureProblems(a.spool.Stats())...)
 	for _, u := range a.currentUplinks() {
 		list = append(list, uplinkProblems(u.Status(), time.Now())...)
 	}
 	if sync, _ := a.clock.quality(time.Now()); sync == "no" {
 		list = append(list, "the clock of this box is not synchronised: check its time server")
+	}
+	return list
+}
+
+// pressureProblems tells what the spool is short of.
+func pressureProblems(s spool.Stats) []string {
+	if s.Pressure == "" {
+		return nil
+	}
+	words := map[string]string{
+		"disk":        "the disk of the spool directory is nearly full: routine events give way, and a loss event says which; free space on it",
+		"urgent cap":  "urgent events have nearly reached their cap: when it is reached, instruments are not read on; bring the broker back, or raise spool.urgent.max_size",
+		"routine cap": "routine events have nearly reached their cap: the oldest give way, and a loss event says which; bring the broker back, or raise spool.routine.max_size",
+	}
+	var list []string
+	for _, one := range strings.Split(s.Pressure, ", ") {
+		text, ok := words[one]
+		if !ok {
+			text = "the spool is short of " + one
+		}
+		list = append(list, text)
 	}
 	return list
 }

@@ -33,7 +33,7 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 	options := uplink.Options{
 		Name: m.Name, Brokers: m.Brokers, ClientID: clientID,
 		Username: m.ReadUsername, Password: m.ReadPassword,
-		Filter:      uplink.Filter{Lanes: m.Only.Lanes, Types: m.Only.Types, Classes: m.Only.Classes},
+		Filter:      filter(m),
 		TopicPrefix: m.TopicPrefix, Redact: m.Redact, MaxPacket: m.MaxPacket,
 		Window:  m.Window,
 		Session: a.id.nextSession,
@@ -45,6 +45,7 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 		Quarantine: func(ctx context.Context, r spool.Record, reason string) error {
 			return a.quarantine(ctx, m.Name, r, reason)
 		},
+		Idle:     a.idleSource(m.Name),
 		Retained: a.retained,
 		Log:      a.log.With("part", "uplink", "uplink", m.Name),
 	}
@@ -71,6 +72,11 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 		}
 	}()
 	return nil
+}
+
+// filter chooses the events of an uplink.
+func filter(m *config.MQTT) uplink.Filter {
+	return uplink.Filter{Lanes: m.Only.Lanes, Types: m.Only.Types, Classes: m.Only.Classes}
 }
 
 // retained lists the states that each broker should have.

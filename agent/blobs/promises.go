@@ -37,6 +37,9 @@ type Reference struct {
 	// Sequence is set by Refer.
 	Sequence   uint64
 	Attachment event.Attachment
+	// Withheld names the consumers that do not get the content, because they do not
+	// get the event either or must not see pictures.
+	Withheld []string
 }
 
 func (r Reference) check() error {
@@ -177,10 +180,18 @@ func (s *Store) announce(refs []Reference) error {
 			name: r.Attachment.Name, chunk: s.o.ChunkBytes, blob: s.blobs[sum],
 		}
 		p.blob.fresh = max(0, p.blob.fresh-1)
-		if len(s.senders) > 0 {
+		for name := range s.senders {
+			if slices.Contains(r.Withheld, name) {
+				p.recorded = append(p.recorded, name)
+			}
+		}
+		if len(s.senders) > len(p.recorded) {
 			s.add(p)
 			s.announced[p.eventID] = append(s.announced[p.eventID], p)
 			s.record(p.entry())
+			for _, name := range p.recorded {
+				s.record(entry{Op: opRecorded, ID: p.id, Consumer: name})
+			}
 			made = append(made, p)
 		}
 		s.settle(p.blob)

@@ -239,7 +239,7 @@ log:
 func TestUplinksAndSpool(t *testing.T) {
 	dir := t.TempDir()
 	key := filepath.Join(dir, "spool.key")
-	require.NoError(t, os.WriteFile(key, []byte("00\n"), 0o600))
+	require.NoError(t, os.WriteFile(key, []byte(strings.Repeat("0f", 32)+"\n"), 0o600))
 	c, err := Parse(filepath.Join(dir, "lanepost.yaml"), []byte(`
 site: medyka
 lanes:

@@ -10,6 +10,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
 
@@ -92,7 +93,14 @@ func (r *reader) readSpool(n ast.Node) {
 		yamlfile.Key{Name: "commit_delay", Read: func(n ast.Node) {
 			s.CommitDelay, _ = r.Duration(n, "spool.commit_delay", 0, maxCommitDelay)
 		}},
-		yamlfile.Key{Name: "key_file", Read: func(n ast.Node) { s.KeyFile, _ = r.file(n, "spool.key_file", maxSecret) }},
+		yamlfile.Key{Name: "key_file", Read: func(n ast.Node) {
+			if s.KeyFile = r.path(n, "spool.key_file"); s.KeyFile == "" {
+				return
+			}
+			if _, err := spool.ReadKeyring(s.KeyFile); err != nil {
+				r.At(n, "spool."+strings.Replace(err.Error(), "key file: ", "key_file: ", 1), "the first line is the key, 32 random bytes in hexadecimal or base64: openssl rand -hex 32")
+			}
+		}},
 		yamlfile.Key{Name: "key", Instead: "keys don't belong in this file: write it to a file of its own and name that with key_file"},
 	)
 }

@@ -44,7 +44,7 @@ type Filter struct {
 
 // unfiltered are types without version that pass every filter: without them a
 // receiver could not tell an honest gap from a forged one.
-var unfiltered = []string{"lanepost.agent.loss", "lanepost.agent.checkpoint"}
+var unfiltered = []string{"lanepost.agent.loss", "lanepost.agent.checkpoint", "lanepost.agent.key"}
 
 func (f *Filter) check() error {
 	for _, pattern := range f.Types {
@@ -73,8 +73,8 @@ func laneOf(topic string) string {
 
 func typeOf(topic string) string { return topic[strings.LastIndexByte(topic, '/')+1:] }
 
-// passes tells whether an event is to be sent.
-func (f *Filter) passes(topic string, class event.Class) bool {
+// Passes tells whether an event is to be sent.
+func (f *Filter) Passes(topic string, class event.Class) bool {
 	if f.all() || slices.Contains(unfiltered, typeOf(topic)) {
 		return true
 	}

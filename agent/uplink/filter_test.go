@@ -40,11 +40,11 @@ func TestFilterPasses(t *testing.T) {
 	} {
 		f := c.filter
 		require.NoError(t, f.check())
-		require.Equal(t, c.alarm, f.passes(alarm, event.Urgent), "%+v", f)
-		require.Equal(t, c.routine, f.passes(alarm, event.Routine), "%+v", f)
-		require.Equal(t, c.started, f.passes(started, event.Urgent), "%+v", f)
+		require.Equal(t, c.alarm, f.Passes(alarm, event.Urgent), "%+v", f)
+		require.Equal(t, c.routine, f.Passes(alarm, event.Routine), "%+v", f)
+		require.Equal(t, c.started, f.Passes(started, event.Urgent), "%+v", f)
 		require.Equal(t, c.dev, f.passesState(device), "%+v", f)
-		require.True(t, f.passes(loss, event.Urgent), "losses explain gaps to everybody")
+		require.True(t, f.Passes(loss, event.Urgent), "losses explain gaps to everybody")
 		require.True(t, f.passesState(state))
 	}
 }

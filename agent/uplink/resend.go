@@ -95,7 +95,7 @@ func (u *Uplink) nextAgain() (m Message, token any, ok bool) {
 			record := r.ready[0]
 			r.ready[0] = spool.Record{}
 			r.ready = r.ready[1:]
-			if !u.o.Filter.passes(record.Topic, r.class) {
+			if !u.o.Filter.Passes(record.Topic, r.class) {
 				continue
 			}
 			m := Message{record.Topic, record.Payload}

@@ -162,7 +162,7 @@ func (s *session) ahead(st *stream) (bool, error) {
 			return st.skip.due(time.Now(), s.finishing), nil
 		}
 		r := st.ready[0]
-		if s.u.o.Filter.passes(r.Topic, st.class) || !st.skip.takes(r.Sequence) {
+		if s.u.o.Filter.Passes(r.Topic, st.class) || !st.skip.takes(r.Sequence) {
 			return true, nil
 		}
 		st.skip.add(r)
