@@ -45,7 +45,7 @@ func execute(ctx context.Context, args []string) int {
 	}
 	root.SetVersionTemplate("lanepost {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), checkCommand(), portsCommand())
+	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
