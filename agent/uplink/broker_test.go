@@ -390,6 +390,7 @@ func freeAddress(t testing.TB) string {
 const (
 	typeConnect    = 1
 	typePublish    = 3
+	typeSubscribe  = 8
 	typePingreq    = 12
 	typeDisconnect = 14
 )
@@ -585,6 +586,8 @@ func (c *rawConn) readAny() (p rawPacket, err error) {
 		if flags&4 != 0 {
 			c.willTopic, c.will = text(), text()
 		}
+	case typeSubscribe:
+		p.id = binary.BigEndian.Uint16(rest)
 	case typePublish:
 		p.topic = text()
 		p.id = binary.BigEndian.Uint16(rest)

@@ -279,6 +279,9 @@ type inbound struct {
 	length int
 	shift  int
 	done   int // bytes of the body that have passed
+	// subacks is how many answers to a subscription may come: paho would take one
+	// with the id of a PUBLISH for its confirmation.
+	subacks atomic.Int32
 }
 
 type inboundState int
@@ -295,6 +298,7 @@ var inboundLengths = map[byte]struct{ least, most int }{
 	packets.Connack:  {2, 2},
 	packets.Publish:  {2, maxInbound},
 	packets.Puback:   {2, 2},
+	packets.Suback:   {3, 3}, // for one topic
 	packets.Pubrel:   {2, 2},
 	packets.Pingresp: {0, 0},
 }
@@ -308,7 +312,8 @@ func (f *inbound) check(p []byte) error {
 			if f.kind == packets.Disconnect {
 				return io.EOF // MQTT 5 only, but some brokers say so before they close
 			}
-			if _, known := inboundLengths[f.kind]; !known {
+			_, known := inboundLengths[f.kind]
+			if !known || f.kind == packets.Suback && f.subacks.Add(-1) < 0 {
 				return fmt.Errorf("%w: a packet of type %d", errProtocol, f.kind)
 			}
 			if (f.kind == packets.Connack) == f.welcomed {

@@ -153,7 +153,7 @@ func (s *session) reap() error {
 		s.count--
 		s.bytes -= f.bytes
 	}
-	err := errors.Join(s.states.land(gone), s.landIdle(gone))
+	err := errors.Join(s.states.land(gone), s.replies.land(gone), s.landIdle(gone))
 	for _, st := range s.streams {
 		if st == nil {
 			continue

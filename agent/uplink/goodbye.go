@@ -3,6 +3,7 @@ package uplink
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 )
 
@@ -51,6 +52,10 @@ func (s *session) settle(err error) {
 	for _, f := range s.states.list {
 		u.pending.putOlder(f.message)
 	}
+	for i, f := range s.replies.list {
+		u.replies = slices.Insert(u.replies, i, f.message)
+	}
+	u.replies = u.replies[:min(len(u.replies), maxReplies)]
 	if err == nil {
 		return
 	}

@@ -41,6 +41,9 @@ type session struct {
 
 	prefix    string // of every topic
 	finishing bool   // only what waits already is sent
+	// replies are the answers on their way.
+	replies      flights
+	subscription mqtt.Token // until it is answered
 	// idle are the messages on their way that could wait, and waiting is the next.
 	idle         flights
 	idleInFlight int // bytes
@@ -132,8 +135,10 @@ func (u *Uplink) nextNumber() {
 // ctx ends. nil means that ctx ended.
 func (s *session) run(ctx context.Context) error {
 	u := s.u
+	birth := ""
 	if u.o.State != nil {
 		topic, payload := u.o.State(true)
+		birth = topic
 		err := s.sendAndWait(ctx, Message{topic, payload}, true, u.o.AckTimeout)
 		if ctx.Err() != nil {
 			return nil
@@ -141,10 +146,8 @@ func (s *session) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("publish the agent's state: %w", err)
 		}
-		u.freshStates(topic)
-	} else {
-		u.freshStates("")
 	}
+	u.freshStates(birth)
 	u.mu.Lock()
 	u.sessions++
 	u.status.Reconnects = u.sessions - 1
@@ -158,6 +161,7 @@ func (s *session) run(ctx context.Context) error {
 		}
 	}
 	u.mu.Unlock()
+	s.subscribe(birth)
 	s.online = time.Now()
 	u.setState(Online, nil)
 	u.log.Info("online", "broker", broker, "session", u.number)
@@ -236,6 +240,7 @@ func (s *session) deliver(ctx context.Context, finish bool) error {
 		case <-s.streams[0].flying.decided():
 		case <-s.streams[1].flying.decided():
 		case <-s.states.decided():
+		case <-s.replies.decided():
 		case <-s.idle.decided():
 		case <-again:
 		case <-idle:

@@ -27,8 +27,8 @@ func (st *stream) pop() (r spool.Record) {
 	return r
 }
 
-// fill publishes as much as the window takes: at each slot first a state, then
-// the most urgent event that waits, then what can wait.
+// fill publishes as much as the window takes: at each slot first a state or an
+// answer to a request, then the most urgent event that waits, then what can wait.
 func (s *session) fill() error {
 	u := s.u
 	if err := s.try(time.Now()); err != nil {
@@ -49,6 +49,11 @@ func (s *session) fill() error {
 			return err
 		}
 		s.states.add(f)
+	}
+	if !s.trial.exclusive() {
+		if err := s.fillReplies(); err != nil {
+			return err
+		}
 	}
 	defer func() {
 		u.mu.Lock()

@@ -175,6 +175,9 @@ type Options struct {
 	// there. Nil if none are kept.
 	Read func(class event.Class, from, to uint64, maxRecords, maxBytes int) ([]spool.Record, error)
 
+	// Requests takes requests of a central system; nil for none.
+	Requests *Requests
+
 	// Log gets a line for each change; nil for none.
 	Log *slog.Logger
 
@@ -231,6 +234,8 @@ type Status struct {
 	Skipped uint64
 	// Quarantined counts events that were taken out of the line.
 	Quarantined uint64
+	// Requests counts what central systems asked for.
+	Requests RequestCounts
 	// Resent counts events that were sent again by Resend.
 	Resent uint64
 	// Reconnects counts the sessions after the first.
@@ -276,12 +281,14 @@ type Uplink struct {
 	// idle are the sources of what can wait: resends first, then Options.Idle.
 	idle           []*Idle
 	resendsChanged chan struct{}
+	inbox          chan errand
 
 	mu      sync.Mutex
 	status  Status
 	pending stateQueue
 	heads   map[event.Class]Stuck // the head of each class when a session last ended
 	running bool
+	replies []Message // that wait
 	resends []*resend // their content is of Run's goroutine
 	// sessions counts those that came online.
 	sessions uint64
@@ -293,7 +300,7 @@ type Uplink struct {
 	suspects   map[event.Class]*suspect
 	removals   map[event.Class]*removal
 	life       context.Context // of Run
-	group      sync.WaitGroup  // of calls of Quarantine
+	group      sync.WaitGroup  // of calls of Quarantine, and of the clerk
 	logged     string          // the failure that was logged last
 	loggedAt   time.Time
 }
@@ -310,7 +317,7 @@ func New(s *spool.Spool, o Options) (*Uplink, error) {
 		status:   Status{Name: o.Name, State: Offline, Since: time.Now()},
 		heads:    map[event.Class]Stuck{},
 		suspects: map[event.Class]*suspect{}, removals: map[event.Class]*removal{}, removed: make(chan struct{}, 1),
-		resendsChanged: make(chan struct{}, 1),
+		resendsChanged: make(chan struct{}, 1), inbox: make(chan errand, maxInbox),
 	}
 	u.idle = append(u.idle, u.again())
 	if o.Idle != nil {
@@ -349,7 +356,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 	if o.MaxPacket != 0 && o.MaxPacket < minPacket {
 		return nil, fmt.Errorf("the largest packet must be %d bytes at least, not %d", minPacket, o.MaxPacket)
 	}
-	if err := errors.Join(o.checkQuarantine(), o.Idle.check()); err != nil {
+	if err := errors.Join(o.checkQuarantine(), o.Idle.check(), o.checkRequests()); err != nil {
 		return nil, err
 	}
 	o.PoisonAfter = cmp.Or(o.PoisonAfter, defaultPoisonAfter)
@@ -450,6 +457,9 @@ func (u *Uplink) Run(ctx context.Context) error {
 	defer u.group.Wait()
 	defer end()
 	u.life = life
+	if u.o.Requests != nil {
+		u.group.Go(func() { (&clerk{u: u, credit: requestBurst, counted: time.Now()}).serve(life) })
+	}
 
 	pause := newBackoff(u.o)
 	for {

@@ -25,8 +25,9 @@ func (s *session) watch(now time.Time) error {
 		s.good()
 	}
 	s.renew(now)
+	s.subscribed()
 	idle := s.conn.lastIdle()
-	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying, &s.idle} {
+	for _, f := range []*flights{&s.states, &s.streams[0].flying, &s.streams[1].flying, &s.replies, &s.idle} {
 		if f.overdue(now, idle, o.AckTimeout) {
 			return errNoAck
 		}

@@ -20,7 +20,7 @@ const defaultConfig = "/etc/lanepost/lanepost.yaml"
 // Exit codes.
 const (
 	exitFailed = 1 // something that was asked for did not work
-	exitUsage  = 2 // the command line was wrong
+	exitUsage  = 2 // the command line was wrong, or there was nothing to verify
 )
 
 func main() {
@@ -45,7 +45,7 @@ func execute(ctx context.Context, args []string) int {
 	}
 	root.SetVersionTemplate("lanepost {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), checkCommand(), portsCommand())
+	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), verifyCommand(), keyCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -55,6 +55,10 @@ func execute(ctx context.Context, args []string) int {
 		return exitFailed
 	}
 	fmt.Fprintln(os.Stderr, "lanepost:", err)
+	var unread unreadError
+	if errors.As(err, &unread) {
+		return exitUsage
+	}
 	var usage usageError
 	if errors.As(err, &usage) || cmd == root {
 		fmt.Fprintf(os.Stderr, "Try: %s --help\n", cmd.CommandPath())

@@ -155,14 +155,15 @@ func (l *findings) add(f Finding) int {
 	return len(l.list) - 1
 }
 
-func (p *Finding) continues(f Finding) bool {
+// continues says whether next is about what comes right after.
+func (f Finding) continues(next Finding) bool {
 	switch {
-	case f.Last > 0:
-		return f.First >= p.First && f.First <= p.Last+1 && p.Last > 0
-	case f.FirstLine > 0:
-		return f.FirstLine == p.LastLine+1
+	case next.Last > 0:
+		return next.First >= f.First && next.First <= f.Last+1 && f.Last > 0
+	case next.FirstLine > 0:
+		return next.FirstLine == f.LastLine+1
 	}
-	return f.Text == p.Text
+	return next.Text == f.Text
 }
 
 // plain makes a text from outside fit to print.
