@@ -30,20 +30,13 @@ func (a *Agent) quarantine(ctx context.Context, uplink string, r spool.Record, r
 		"class", r.Class, "sequence", r.Sequence, "topic", r.Topic, "bytes", len(r.Payload), "reason", reason,
 		"kept", filepath.Join(dir, name))
 	// The disk may be full for long, and the uplink must be able to stop meanwhile.
-	recorded := make(chan error, 1)
-	go func() {
+	return within(ctx, func() error {
 		sequence := event.FormatSequence(r.Sequence)
-		recorded <- a.recordOwn(event.AgentLoss{
+		return a.recordOwn(event.AgentLoss{
 			Priority: r.Class, FirstSequence: sequence, LastSequence: sequence, Count: 1, Reason: "refused", Uplink: uplink,
 			Detail: fmt.Sprintf("%s; %d bytes on topic %s, kept on the box as quarantine/%s", reason, len(r.Payload), r.Topic, name),
 		})
-	}()
-	select {
-	case err := <-recorded:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("record that %s sequence %d is refused: %w", r.Class, r.Sequence, ctx.Err())
-	}
+	})
 }
 
 // keepRefused writes a file so that it is there after a power cut, or not at all.

@@ -29,7 +29,8 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 			clientID += "-" + m.Name // two of them may use one broker
 		}
 	}
-	run := &uplinkRun{cfg: m, done: make(chan struct{})}
+	ctx, stop := context.WithCancel(context.WithoutCancel(a.life))
+	run := &uplinkRun{cfg: m, stop: stop, done: make(chan struct{})}
 	options := uplink.Options{
 		Name: m.Name, Brokers: m.Brokers, ClientID: clientID,
 		Username: m.ReadUsername, Password: m.ReadPassword,
@@ -46,6 +47,8 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 			return a.quarantine(ctx, m.Name, r, reason)
 		},
 		Idle:     a.idleSource(m.Name),
+		Read:     a.spool.Read,
+		Requests: a.requests(ctx, run),
 		Retained: a.retained,
 		Log:      a.log.With("part", "uplink", "uplink", m.Name),
 	}
@@ -57,11 +60,10 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 	}
 	up, err := uplink.New(a.spool, options)
 	if err != nil {
+		stop()
 		return fmt.Errorf("start the uplink %s: %w", m.Name, err)
 	}
 	run.Uplink = up
-	ctx, stop := context.WithCancel(context.WithoutCancel(a.life))
-	run.stop = stop
 	a.mu.Lock()
 	a.uplinks = append(a.uplinks, run)
 	a.mu.Unlock()

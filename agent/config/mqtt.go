@@ -21,6 +21,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/lanepost/lanepost/agent/uplink"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -63,10 +64,6 @@ type Only struct {
 	Types   []string
 	Classes []event.Class
 }
-
-// RequestCommands are the commands that central systems can send, if the
-// configuration allows them. None of them acts on an instrument.
-var RequestCommands = []string{"status", "resend", "flush", "reload", "diagnostics"}
 
 // Equal reports whether two say the same; nil is no uplink.
 func (m *MQTT) Equal(o *MQTT) bool { return reflect.DeepEqual(m, o) }
@@ -245,7 +242,11 @@ func (r *reader) readUplink(n ast.Node, named bool) {
 		keep("topic_prefix", func(n ast.Node, what string) { m.TopicPrefix = r.topicPrefix(n, what) }),
 		keep("redact", func(n ast.Node, what string) { m.Redact = r.yes(n, what) }),
 		keep("requests", func(n ast.Node, what string) {
-			r.Sequence(n, what, len(RequestCommands), func(n ast.Node) { m.Requests = append(m.Requests, r.oneOf(n, "a request", RequestCommands...)) })
+			var names []string
+			for _, c := range uplink.Commands() {
+				names = append(names, c.Name)
+			}
+			r.Sequence(n, what, len(names), func(n ast.Node) { m.Requests = append(m.Requests, r.oneOf(n, "a request", names...)) })
 		}),
 	)
 
