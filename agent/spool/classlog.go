@@ -106,6 +106,20 @@ type oldest struct {
 
 func (l *classLog) path(g segment) string { return filepath.Join(l.dir, g.name()) }
 
+// companyIn is how long the records that wait go on waiting for others to share a
+// sync with.
+func (l *classLog) companyIn() time.Duration {
+	if l.s.commitDelay == 0 || l.class == event.Urgent {
+		return 0
+	}
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	if l.s.closed || len(l.queue) == 0 || len(l.queue) >= l.s.maxBatch {
+		return 0
+	}
+	return l.s.commitDelay - time.Since(l.queue[0].since)
+}
+
 // commit writes one batch of what waits and returns how many waited.
 func (l *classLog) commit() int {
 	l.s.mu.Lock()

@@ -69,7 +69,7 @@ func (osFS) Free(dir string) (free, total int64, err error) {
 	if err != nil {
 		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
 	}
-	block := int64(st.Bsize) // its type differs by system
+	block := int64(st.Bsize) //nolint:unconvert // its type differs by system
 	return int64(st.Bavail) * block, int64(st.Blocks) * block, nil
 }
 

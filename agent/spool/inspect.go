@@ -188,11 +188,13 @@ func (i *Inspection) look() (settled bool, err error) {
 	defer func() {
 		for _, l := range s.logs {
 			_ = l.cursor.close() // read only
+			_ = l.positions.close()
 		}
 	}()
 	if err := s.identify(); err != nil {
 		return false, err
 	}
+	s.names = s.namesFound()
 	for n, l := range s.logs {
 		c := ClassInspection{Class: l.class, Cursor: l.haveCursor, Closed: l.found.closed}
 		for _, k := range l.found.losses {
@@ -226,6 +228,21 @@ func (i *Inspection) look() (settled bool, err error) {
 		settled = settled && !gone && !later
 	}
 	return settled, nil
+}
+
+// namesFound are the consumers of whom there is a position, at least one.
+func (s *Spool) namesFound() (names []string) {
+	for _, l := range s.logs {
+		for _, p := range l.foundAt.list {
+			if !slices.Contains(names, p.name) {
+				names = append(names, p.name)
+			}
+		}
+	}
+	if names == nil {
+		names = []string{DefaultConsumer}
+	}
+	return names
 }
 
 // later reports whether there is a segment of a higher generation by now.
@@ -463,7 +480,8 @@ func (i *Inspection) Walk(ctx context.Context, w Walk) error {
 		w.found(Finding{Kind: Missing, Class: l.class, First: next, Last: l.head})
 		return nil
 	}
-	if first := l.segments[0].first; next < first {
+	// What was delivered and deleted during the look is not missing.
+	if first := l.segments[0].first; next < first && !l.cursorNow().accounts(first-1) {
 		w.found(Finding{Kind: Missing, Class: l.class, First: next, Last: first - 1})
 	}
 	next = max(w.From, l.segments[0].first)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -24,13 +25,23 @@ type Requeued struct {
 
 // Requeue moves the cursor of a class back, so that what is still on disk from
 // the sequence number on is delivered again, the same bytes under the same
-// numbers. Nobody may have the spool open: ErrLocked. fs is the operating
-// system's if nil.
-func Requeue(dir string, class event.Class, from uint64, fs FS) (Requeued, error) {
+// numbers. Nobody may have the spool open: ErrLocked. consumer names who gets them
+// again; if it is empty, everybody does. fs is the operating system's if nil.
+func Requeue(dir string, class event.Class, consumer string, from uint64, fs FS) (Requeued, error) {
 	var done Requeued
 	err := closed(dir, class, fs, func(i *Inspection, l *classLog, fs FS) error {
-		acked := i.delivered(l)
+		acked := uint64(0)
+		known := consumer == ""
+		var names []string
+		for _, c := range l.consumers {
+			names = append(names, c.name)
+			if consumer == "" || consumer == c.name {
+				known, acked = true, max(acked, c.acked)
+			}
+		}
 		switch {
+		case !known:
+			return fmt.Errorf("there is no consumer %q (there is %s)", consumer, strings.Join(names, ", "))
 		case from == 0:
 			return errors.New("sequence numbers begin with 1")
 		case from > acked:
@@ -39,7 +50,10 @@ func Requeue(dir string, class event.Class, from uint64, fs FS) (Requeued, error
 			return fmt.Errorf("%s sequence %d is not on this disk any more: the oldest that is has sequence %d", class, from, i.oldest(l))
 		}
 		done = Requeued{Class: class, First: from, Last: acked}
-		return moveBack(l, fs, from-1, nil)
+		if consumer == "" || len(l.consumers) < 2 {
+			return moveBack(l, fs, from-1, nil)
+		}
+		return moveOneBack(l, fs, consumer, from-1)
 	})
 	return done, err
 }
@@ -165,6 +179,46 @@ func moveBack(l *classLog, fs FS, acked uint64, back *knownLoss) error {
 		state.losses = condense(losses)
 	}
 	// In both slots: should one be damaged, the other must not tell of before.
+	return cmp.Or(c.write(state, true), c.write(state, true))
+}
+
+// moveOneBack moves one of several consumers back and leaves the others where they
+// are.
+func moveOneBack(l *classLog, fs FS, consumer string, acked uint64) error {
+	c := cursorFile{fs: fs, path: l.cursor.path, class: l.code}
+	state, ok, err := c.open()
+	defer func() { _ = c.close() }() // synced by then
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return errors.New("there is no cursor, so all that is on disk is delivered again anyway")
+	}
+	var list []position
+	for _, o := range l.consumers {
+		p := o.position
+		if p.name == consumer {
+			p.acked = acked
+		}
+		list = append(list, p)
+	}
+	// The positions first: nobody is behind the cursor, so until that is written
+	// too, everything is as before.
+	p := cursorFile{fs: fs, path: l.positions.path, class: l.code}
+	defer func() { _ = p.close() }() // synced by then
+	if _, err := p.openSlots(func(b []byte) (uint64, bool) {
+		was, ok := parsePositions(b, l.code)
+		return was.writeCount, ok
+	}); err != nil {
+		return err
+	}
+	encode := func(b []byte, count uint64) []byte {
+		return appendPositions(b, l.code, positions{id: l.s.id, list: list, writeCount: count})
+	}
+	if err := cmp.Or(p.writeSlots(encode, true), p.writeSlots(encode, true)); err != nil {
+		return err
+	}
+	state.acked = min(state.acked, acked)
 	return cmp.Or(c.write(state, true), c.write(state, true))
 }
 

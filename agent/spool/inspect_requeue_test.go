@@ -25,16 +25,16 @@ func TestRequeueDeliversAgain(t *testing.T) {
 		{46, "waits already (delivered up to 45)"},
 		{first - 1, "not on this disk any more: the oldest"},
 	} {
-		_, err := Requeue(dir, event.Routine, c.from, nil)
+		_, err := Requeue(dir, event.Routine, "", c.from, nil)
 		require.ErrorContains(t, err, c.want)
 	}
-	_, err := Requeue(dir, event.Urgent, 1, nil)
+	_, err := Requeue(dir, event.Urgent, "", 1, nil)
 	require.Error(t, err)
-	_, err = Requeue(dir, "other", 1, nil)
+	_, err = Requeue(dir, "other", "", 1, nil)
 	require.Error(t, err)
 	require.Equal(t, before, print(t, dir), "refused, so nothing changed")
 
-	done, err := Requeue(dir, event.Routine, first, nil)
+	done, err := Requeue(dir, event.Routine, "", first, nil)
 	require.NoError(t, err)
 	require.Equal(t, Requeued{event.Routine, first, 45}, done)
 	// Both slots tell the same.
@@ -55,7 +55,7 @@ func TestRequeueDeliversAgain(t *testing.T) {
 	require.Equal(t, uint64(51), chained(t, s, event.Routine, "x"))
 
 	before = print(t, dir)
-	_, err = Requeue(dir, event.Routine, first, nil)
+	_, err = Requeue(dir, event.Routine, "", first, nil)
 	require.ErrorIs(t, err, ErrLocked, "while an agent has it open")
 	require.Equal(t, before, print(t, dir))
 	require.NoError(t, s.Close())
@@ -143,4 +143,48 @@ func TestQuarantinedSegmentIsRefused(t *testing.T) {
 	_, err = RequeueSegment(dir, "routine-"+later.name(), nil)
 	require.ErrorContains(t, err, "belong to other records by now")
 	require.Equal(t, before, print(t, dir))
+}
+
+// One of several consumers goes back, and the others stay.
+func TestRequeueForOneConsumer(t *testing.T) {
+	dir := t.TempDir()
+	o := Options{Consumers: []string{"national", "alarm"}}
+	s := open(t, nil, dir, o)
+	for range 9 {
+		chained(t, s, event.Routine, "x")
+	}
+	for name, n := range map[string]int{"national": 6, "alarm": 8} {
+		r := s.Reader(name, event.Routine)
+		_, err := r.Next(n, 1<<20)
+		require.NoError(t, err)
+		require.NoError(t, r.Ack(uint64(n)))
+	}
+	require.NoError(t, s.Close())
+	st := inspect(t, dir, InspectOptions{}).Classes[1].Stats
+	require.Equal(t, uint64(6), st.Acked)
+	require.Equal(t, []ConsumerStats{{"national", 6, 3, day}, {"alarm", 8, 1, day}}, st.Consumers)
+
+	_, err := Requeue(dir, event.Routine, "other", 3, nil)
+	require.ErrorContains(t, err, `no consumer "other" (there is national, alarm)`)
+	_, err = Requeue(dir, event.Routine, "national", 7, nil)
+	require.ErrorContains(t, err, "delivered up to 6")
+	done, err := Requeue(dir, event.Routine, "alarm", 3, nil)
+	require.NoError(t, err)
+	require.Equal(t, Requeued{event.Routine, 3, 8}, done)
+	s = open(t, nil, dir, o)
+	for name, first := range map[string]uint64{"national": 7, "alarm": 3} {
+		records, err := s.Reader(name, event.Routine).Next(20, 1<<20)
+		require.NoError(t, err)
+		require.Equal(t, first, records[0].Sequence, name)
+		require.Len(t, records, int(10-first))
+	}
+	require.NoError(t, s.Close())
+	_, err = Requeue(dir, event.Routine, "", 2, nil)
+	require.NoError(t, err)
+	s = open(t, nil, dir, o)
+	for _, name := range o.Consumers {
+		records, err := s.Reader(name, event.Routine).Next(1, 0)
+		require.NoError(t, err)
+		require.Equal(t, uint64(2), records[0].Sequence, name)
+	}
 }

@@ -115,7 +115,8 @@ func TestInspectTellsWhatTheSpoolHolds(t *testing.T) {
 	before := print(t, dir)
 	i := inspect(t, dir, InspectOptions{})
 	require.Len(t, i.Classes, 2)
-	require.Zero(t, i.Classes[0].Stats)
+	require.Zero(t, i.Classes[0].Stats.Head)
+	require.Zero(t, i.Classes[0].Stats.Bytes)
 	c := i.Classes[1]
 	require.Equal(t, event.Routine, c.Class)
 	require.Equal(t, uint64(50), c.Stats.Head)

@@ -352,7 +352,7 @@ func (s *Spool) layReserve() {
 	if size <= 0 || s.reserved {
 		return
 	}
-	err := error(nil)
+	var err error
 	if d.known && d.free < size+2*smallSegment && d.free < d.total/4 {
 		err = syscall.ENOSPC
 	} else {

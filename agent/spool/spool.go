@@ -20,6 +20,17 @@
 //   - A failed Append consumes no sequence number; when the disk works again,
 //     so does Append.
 //
+// What is at risk when, in every mode: nothing for which Append returned nil. It
+// returns after fdatasync, whatever Options.CommitDelay says, which only lets
+// routine records wait for each other before. A record in that wait is in memory;
+// its caller has not been told that it is safe. Only acknowledgements may be
+// forgotten (see Reader.Ack), which means that records are delivered again.
+//
+// What is kept is bounded (Options.Urgent, Routine, MinFree). Routine records make
+// room, the oldest first, and a Loss names those that were not delivered. Urgent
+// records are refused instead, and each class says so before it is too late
+// (Stats.Pressure).
+//
 // format.go describes the files.
 package spool
 
@@ -52,6 +63,8 @@ const (
 	// unreadableAfter is how long a failing read is tried before what lies
 	// there counts as damaged.
 	unreadableAfter = 10 * time.Second
+	// maxCommitDelay bounds Options.CommitDelay.
+	maxCommitDelay = 100 * time.Millisecond
 	// maxQuarantine bounds the copies of damaged bytes that are kept.
 	maxQuarantine = 64 << 20
 )
@@ -109,6 +122,11 @@ type Options struct {
 	Urgent, Routine Caps
 	// MinFree is what is left free of the file system.
 	MinFree MinFree
+	// CommitDelay is how long a routine record may wait for others to share an
+	// fdatasync with, at most 100 ms. Urgent records never wait. It spares flash
+	// where records come one by one, and makes no record less safe: Append returns
+	// later, and never before the record is on disk.
+	CommitDelay time.Duration
 	// Retain says what is kept of delivered records, for Read.
 	Retain Retain
 	// Reserve is how many bytes are put aside for urgent events on a full disk, but
@@ -174,6 +192,7 @@ type Spool struct {
 	id           spoolID
 	segmentBytes int64
 	maxBatch     int
+	commitDelay  time.Duration
 	cursorEvery  time.Duration
 	caps         map[event.Class]Caps
 	minFree      MinFree
@@ -217,6 +236,7 @@ type request struct {
 	seq      uint64
 	err      error
 	done     chan struct{} // of capacity one
+	since    time.Time     // when the wait for others began, if there is one
 }
 
 // Open opens the spool in dir, which is created with mode 0700 if it is not
@@ -253,6 +273,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		event.Routine: {MaxBytes: cmp.Or(o.Routine.MaxBytes, defaultRoutineBytes), MaxAge: o.Routine.MaxAge},
 	}
 	s.retain = o.Retain
+	s.commitDelay = max(0, min(o.CommitDelay, maxCommitDelay))
 	s.minFree, s.reserveBytes = o.MinFree, cmp.Or(o.Reserve, defaultReserve)
 	names, err := checkConsumers(o.Consumers)
 	if err != nil {
@@ -348,6 +369,9 @@ func (s *Spool) Append(ctx context.Context, class event.Class, recorded time.Tim
 	}
 	rq := s.requests.Get().(*request)
 	rq.recorded, rq.topic, rq.encode = recorded, topic, encode
+	if s.commitDelay > 0 {
+		rq.since = time.Now()
+	}
 
 	s.mu.Lock()
 	if s.closed {
@@ -494,11 +518,14 @@ func (s *Spool) run() {
 	armed := true
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
+	company := time.NewTimer(0) // ends the wait for it
+	defer company.Stop()
 	for {
 		select {
 		case <-s.wake:
 		case <-look.C:
 			s.tick()
+		case <-company.C:
 		case <-timer.C:
 			armed = false
 			for _, l := range s.logs {
@@ -506,7 +533,13 @@ func (s *Spool) run() {
 			}
 		}
 		batch := 0
-		for _, l := range s.logs { // urgent first
+		var held [len(event.Classes)]bool
+		for i, l := range s.logs { // urgent first
+			if d := l.companyIn(); d > 0 {
+				held[i] = true
+				company.Reset(d)
+				continue
+			}
 			batch += l.commit()
 		}
 		if batch > 1 {
@@ -520,8 +553,8 @@ func (s *Spool) run() {
 		}
 		s.mu.Lock()
 		waiting := false
-		for _, l := range s.logs {
-			waiting = waiting || len(l.queue) > 0
+		for i, l := range s.logs {
+			waiting = waiting || len(l.queue) > 0 && (!held[i] || s.closed)
 		}
 		closed := s.closed
 		s.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,11 +30,8 @@ func TestCutAtEveryByte(t *testing.T) {
 			const events, size = 3, 60
 			b := embed(t, "127.0.0.1:0", nil, nil)
 			p := newProxy(t, b.addr)
-			bytes := 0
-			next := func() int {
-				bytes++ // one connection at a time
-				return bytes
-			}
+			var bytes atomic.Int64
+			next := func() int { return int(bytes.Add(1)) } // one connection at a time
 			if p.cutAfter = next; way == "from the broker" {
 				p.cutAfter, p.cutBack = nil, next
 			}
@@ -49,8 +47,8 @@ func TestCutAtEveryByte(t *testing.T) {
 			if way == "from the client" {
 				least = len(stateTopic) + len(stateTopic) + len(eventTopic) + size // will, birth, event
 			}
-			require.Greater(t, bytes, least)
-			t.Logf("%d cuts", bytes)
+			require.Greater(t, int(bytes.Load()), least)
+			t.Logf("%d cuts", bytes.Load())
 			require.NotZero(t, requireEvents(t, b.all(), event.Urgent, events, size))
 			require.Empty(t, u.Status().Stuck)
 		})
@@ -71,9 +69,11 @@ func TestOneWayLine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			const events = 12
+			const events = 4
 			b := embed(t, "127.0.0.1:0", nil, nil)
-			p := newProxy(t, b.addr).serve()
+			p := newProxy(t, b.addr)
+			p.rate = 3_000_000 // with it come small buffers
+			p.serve()
 			s := newSpool(t)
 			o := (&agent{}).options(t, "tcp://"+p.addr)
 			o.AckTimeout, o.ConnectTimeout, o.WindowBytes = 500*time.Millisecond, 300*time.Millisecond, 64<<20
@@ -442,4 +442,28 @@ func (b *faultyBroker) note(fault string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.faults[fault]++
+}
+
+// TestSilentBroker: something takes the connection and says nothing.
+func TestSilentBroker(t *testing.T) {
+	t.Parallel()
+	for scheme, want := range map[string]string{
+		"tcp": "127.0.0.1 took the connection on port %s and did not answer the login",
+		"tls": "127.0.0.1 took the connection on port %s and said nothing",
+		"ws":  "127.0.0.1 does not answer on port %s",
+		"wss": "127.0.0.1 took the connection on port %s and said nothing",
+	} {
+		t.Run(scheme, func(t *testing.T) {
+			t.Parallel()
+			b := newRawBroker(t)
+			s := newSpool(t)
+			record(t, s, event.Urgent, 3, 100)
+			o := (&agent{}).options(t, scheme+"://"+b.addr)
+			o.ConnectTimeout = 200 * time.Millisecond
+			u, _ := start(t, s, o)
+			eventuallyStatus(t, u, failing(fmt.Sprintf(want, port(b.addr))))
+			require.NotEmpty(t, u.Status().Hint)
+			require.EqualValues(t, 3, backlog(s))
+		})
+	}
 }

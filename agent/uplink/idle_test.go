@@ -2,7 +2,6 @@ package uplink
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -191,66 +190,51 @@ func TestUrgentOvertakesAttachment(t *testing.T) {
 	require.Less(t, worst, 800*time.Millisecond)
 }
 
+// TestResend: what was delivered is sent again, if the spool still has it.
 func TestResend(t *testing.T) {
 	t.Parallel()
 	b := newRawBroker(t)
 	s := newSpool(t)
 	o := (&agent{}).options(t, "tcp://"+b.addr)
-	var mu sync.Mutex
-	fails := 0
-	kept := map[uint64]bool{11: true, 12: true, 15: true, 16: true}
-	o.Read = func(class event.Class, from, to uint64, maxRecords, _ int) (list []spool.Record, err error) {
-		mu.Lock()
-		defer mu.Unlock()
-		if class == event.Urgent {
-			fails++
-			return nil, errors.New("the disk fails")
-		}
-		for n := from; n <= to && len(list) < min(maxRecords, 2); n++ {
-			if kept[n] {
-				topic := eventTopic
-				if n == 12 {
-					topic = strings.Replace(eventTopic, "entry-1", "entry-2", 1)
-				}
-				list = append(list, spool.Record{Class: class, Sequence: n, Topic: topic, Payload: body(class, n, 100)})
-			}
-		}
-		return list, nil
-	}
 	o.Filter, o.Skipped = Filter{Lanes: []string{"entry-1"}}, skippedNotice
 	u, _ := start(t, s, o)
 	require.EqualError(t, u.Resend("high", 1, 2), `there is no class "high"`)
 	require.EqualError(t, u.Resend(event.Urgent, 3, 2), "3 to 2 is no range of sequences")
 	require.EqualError(t, u.Resend(event.Urgent, 0, 2), "0 to 2 is no range of sequences")
-	require.NoError(t, u.Resend(event.Urgent, 1, 2)) // fails, and is in nobody's way
-	require.NoError(t, u.Resend(event.Routine, 10, 20))
 	c := b.welcome()
+	record(t, s, event.Routine, 4, 100)
+	recordEvent(t, s, "entry-2", event.DeviceUnparsed{}) // 5
+	record(t, s, event.Routine, 2, 100)
+	for range 7 { // six events, and the notice of one that is kept back
+		c.puback(c.expect().id)
+	}
+	eventually(t, func() bool { return backlog(s) == 0 })
+	require.NoError(t, u.Resend(event.Routine, 4, 20))
 	list := c.events(3)
-	for i, n := range []uint64{11, 15, 16} {
+	for i, n := range []uint64{4, 6, 7} {
 		require.Equal(t, string(body(event.Routine, n, 100)), list[i].payload)
 		require.Equal(t, eventTopic, list[i].topic)
+		require.False(t, list[i].retain)
 	}
 	c.puback(list[0].id)
 	eventually(t, func() bool { return u.Status().Resent == 1 })
 	require.NoError(t, c.Close())
 	c = b.welcome()
-	for _, n := range []uint64{15, 16} {
+	for _, n := range []uint64{6, 7} {
 		p := c.events(1)[0]
 		require.Equal(t, string(body(event.Routine, n, 100)), p.payload)
 		c.puback(p.id)
 	}
 	eventually(t, func() bool { return u.Status().Resent == 3 })
+	require.EqualValues(t, 6, u.Status().Acked, "events sent again are no new ones")
+	require.NoError(t, u.Resend(event.Urgent, 1, 1_000_000)) // there are none
 	c.quiet(50 * time.Millisecond)
-	mu.Lock()
-	require.LessOrEqual(t, fails, 2, "a failing disk is not asked all the time")
-	mu.Unlock()
-	for range maxResends + 1 {
-		if err := u.Resend(event.Urgent, 1, 2); err != nil {
-			require.ErrorContains(t, err, "16 ranges wait")
-			return
-		}
+	idle, err := New(s, o) // does not run
+	require.NoError(t, err)
+	for range maxResends {
+		require.NoError(t, idle.Resend(event.Urgent, 1, 2))
 	}
-	t.Fatal("any number of ranges may wait")
+	require.ErrorContains(t, idle.Resend(event.Urgent, 1, 2), "16 ranges wait")
 }
 
 // TestTwoUplinks: each has its own position and filter, and one that confirms

@@ -105,12 +105,14 @@ func (p *proxy) forward(client *net.TCPConn) {
 		delete(p.conns, broker)
 	}()
 	left, leftBack := -1, -1
+	p.mu.Lock()
 	if p.cutAfter != nil {
 		left = p.cutAfter()
 	}
 	if p.cutBack != nil {
 		leftBack = p.cutBack()
 	}
+	p.mu.Unlock()
 	see := func(bool, []byte) {}
 	if p.tap != nil {
 		see = p.tap()

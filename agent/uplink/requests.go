@@ -165,7 +165,7 @@ func parseRequest(b []byte) (r Request, replyTo string, err error) {
 		return r, "", errors.New("there is more behind it")
 	}
 	if !requestName(w.ID) || !requestName(w.Command) || w.ReplyTo != "" && !requestName(w.ReplyTo) {
-		return r, "", fmt.Errorf("id and command are needed, and they and reply_to are 1 to %d letters, digits and -_.:", maxRequestName)
+		return r, "", fmt.Errorf("id and command are needed, and they and reply_to have 1 to %d letters, digits, -, _, : and . each", maxRequestName)
 	}
 	if string(w.Args) == "null" {
 		w.Args = nil

@@ -1,7 +1,6 @@
 package uplink
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -29,14 +28,12 @@ type resent struct {
 	sequence uint64
 }
 
-// Resend has the events of a range sent again, as far as they are still kept,
+// Resend has the events of a range sent again, as far as the spool still has them,
 // with the same bytes on the same topics, when nothing else is to be sent. What
 // the filter keeps back is passed over. It returns at once; Status tells how many
 // were confirmed. What is still to be sent when the uplink ends is forgotten.
 func (u *Uplink) Resend(class event.Class, from, to uint64) error {
 	switch {
-	case u.o.Read == nil:
-		return errors.New("this uplink can't send events again: nothing is kept for it")
 	case !slices.Contains(event.Classes[:], class):
 		return fmt.Errorf("there is no class %q", class)
 	case from == 0 || to < from:
@@ -114,7 +111,7 @@ func (u *Uplink) readAgain(r *resend) (more bool) {
 	if r.next > r.to || time.Now().Before(r.retry) {
 		return false
 	}
-	records, err := u.o.Read(r.class, r.next, r.to, readAheadRecords, idleBytes)
+	records, err := u.spool.Read(r.class, r.next, r.to, readAheadRecords, idleBytes)
 	if err != nil {
 		u.log.Error("events that are to be sent again can't be read", "class", r.class, "from", r.next, "to", r.to, "err", err)
 		r.retry = time.Now().Add(resendRetry)

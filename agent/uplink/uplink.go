@@ -170,10 +170,6 @@ type Options struct {
 
 	// Idle is a source of messages that can wait; nil for none.
 	Idle *Idle
-	// Read reads kept events for Resend, at most maxRecords and, beyond the first,
-	// maxBytes, from a range of which some may be gone; none means that no more are
-	// there. Nil if none are kept.
-	Read func(class event.Class, from, to uint64, maxRecords, maxBytes int) ([]spool.Record, error)
 
 	// Requests takes requests of a central system; nil for none.
 	Requests *Requests

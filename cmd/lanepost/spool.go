@@ -73,7 +73,7 @@ func (a *spoolAt) inspect() (*spool.Inspection, error) {
 
 // hinted adds what to do to an error about a spool.
 func hinted(err error) error {
-	hint := ""
+	var hint string
 	switch {
 	case err == nil:
 		return nil
@@ -138,6 +138,14 @@ type classStat struct {
 	Cursor        bool        `json:"cursor"`
 	Closed        bool        `json:"closed_in_order"`
 	Losses        []lossStat  `json:"losses"`
+	// Consumers are told where there are several.
+	Consumers []consumerStat `json:"consumers,omitempty"`
+}
+
+type consumerStat struct {
+	Name      string `json:"name"`
+	Delivered uint64 `json:"delivered"`
+	Waiting   uint64 `json:"waiting"`
 }
 
 type lossStat struct {
@@ -169,6 +177,11 @@ func spoolStatOf(i *spool.Inspection) spoolStat {
 		for _, l := range c.Losses {
 			s.Losses = append(s.Losses, lossStat(l))
 		}
+		if len(c.Stats.Consumers) > 1 {
+			for _, one := range c.Stats.Consumers {
+				s.Consumers = append(s.Consumers, consumerStat{one.Name, one.Acked, one.Backlog})
+			}
+		}
 		st.Classes = append(st.Classes, s)
 	}
 	for _, q := range i.Quarantine {
@@ -194,6 +207,9 @@ func (st spoolStat) print(out io.Writer, now time.Time) error {
 	var notes []string
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	for _, c := range st.Classes {
+		for _, one := range c.Consumers {
+			note("%s: %s has %d delivered, %d waiting", c.Class, one.Name, one.Delivered, one.Waiting)
+		}
 		if c.Segments > 0 && !c.Cursor {
 			note("%s: there is no cursor that can be read; all that is on disk will be delivered again", c.Class)
 		}
@@ -280,7 +296,7 @@ func printFindings(out io.Writer, findings []spool.Finding, more int) error {
 }
 
 func spoolRequeueCommand(at *spoolAt) *cobra.Command {
-	var class, quarantined string
+	var class, consumer, quarantined string
 	var from uint64
 	cmd := &cobra.Command{
 		Use:   "requeue --class CLASS --from SEQUENCE | --quarantined FILE",
@@ -295,7 +311,7 @@ func spoolRequeueCommand(at *spoolAt) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			set := cmd.Flags().Changed("from")
 			switch {
-			case quarantined != "" && (set || class != ""):
+			case quarantined != "" && (set || class != "" || consumer != ""):
 				return usageError{errors.New("--quarantined stands alone: the file's name tells class and sequence")}
 			case quarantined == "" && (!set || class == ""):
 				return usageError{errors.New("--class and --from say what to deliver again, or --quarantined FILE")}
@@ -312,7 +328,7 @@ func spoolRequeueCommand(at *spoolAt) *cobra.Command {
 			if quarantined != "" {
 				done, err = spool.RequeueSegment(dir, quarantined, nil)
 			} else {
-				done, err = spool.Requeue(dir, c[0], from, nil)
+				done, err = spool.Requeue(dir, c[0], consumer, from, nil)
 			}
 			if err != nil {
 				return hinted(err)
@@ -322,6 +338,7 @@ func spoolRequeueCommand(at *spoolAt) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&class, "class", "", "class: urgent or routine")
+	cmd.Flags().StringVar(&consumer, "consumer", "", "name of the uplink that gets them again (default all)")
 	cmd.Flags().Uint64Var(&from, "from", 0, "first sequence number to deliver again")
 	cmd.Flags().StringVar(&quarantined, "quarantined", "", "name of a segment in quarantine to put back")
 	return cmd

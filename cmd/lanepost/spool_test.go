@@ -89,7 +89,7 @@ func TestSpoolCommandsBesideAnOpenSpool(t *testing.T) {
 	text, code := output(t, "spool", "stat", "--dir", dir)
 	require.Zero(t, code)
 	require.Contains(t, text, "CLASS    HEAD  DELIVERED  WAITING  OLDEST WAITING")
-	require.Regexp(t, `routine  30    5          25       2026-05-01T06:00:05Z \(.* ago\)  \d\.\d kB   \d`, text)
+	require.Regexp(t, `routine  30    5          25       2026-05-01T06:00:05Z \(.* ago\) +\d\.\d kB +\d`, text)
 
 	for _, c := range []struct {
 		args string
