@@ -47,7 +47,6 @@ func (a *Agent) startUplink(m *config.MQTT) error {
 			return a.quarantine(ctx, m.Name, r, reason)
 		},
 		Idle:     a.idleSource(m.Name),
-		Read:     a.spool.Read,
 		Requests: a.requests(ctx, run),
 		Retained: a.retained,
 		Log:      a.log.With("part", "uplink", "uplink", m.Name),
