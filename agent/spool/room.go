@@ -306,7 +306,7 @@ func (l *classLog) squeeze(need, size int64) error {
 // against which an eviction helps, as far as the file system tells.
 func (s *Spool) lacksSpace(need int64, err error) bool {
 	d := s.look()
-	return !d.known || errors.Is(err, syscall.EDQUOT) || d.free < 2*max(need, smallSegment)+diskSlack
+	return errors.Is(err, syscall.EDQUOT) || d.known && d.free < 2*max(need, smallSegment)+diskSlack
 }
 
 // beginSmall begins a segment of the size, or of less if there is no room.

@@ -133,7 +133,7 @@ func readFile(stdin io.Reader, path string, bar *progress, v *evidence.Verifier)
 		if err != nil {
 			return err
 		}
-		defer f.Close()
+		defer func() { _ = f.Close() }() // it was only read
 		from = f
 	}
 	r := bufio.NewReaderSize(counted{from, bar}, 256<<10)
