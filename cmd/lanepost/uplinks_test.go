@@ -111,14 +111,18 @@ evidence: {checkpoint_events: 10, checkpoint_every: 1s}
 	station.wait(t, "alarms", 2, ofType("lanepost.radiation.alarm"))
 	require.NoError(t, broker.Process.Kill())
 	_ = broker.Wait()
-	before := everything.count(ofType("lanepost.radiation.occupancy"))
-	everything.wait(t, "occupancies while the alarm station is away", before+3, ofType("lanepost.radiation.occupancy"))
+	before := everything.count(ofType("lanepost.radiation.alarm"))
+	everything.wait(t, "an alarm while the alarm station is away", before+1, ofType("lanepost.radiation.alarm"))
 	mosquitto(t, alarms, "max_queued_messages 0")
 	alarmed := everything.count(ofType("lanepost.radiation.alarm"))
 	station.wait(t, "the alarms of the time when it was away", alarmed, ofType("lanepost.radiation.alarm"))
 
 	p.stop()
 	everything.wait(t, "the last event", 1, ofType("lanepost.agent.stopped"))
+	offline := func(e event.Event) bool {
+		return ofType("lanepost.agent.state")(e) && bytes.Contains(e.Data, []byte(`"state":"offline"`))
+	}
+	station.wait(t, "the offline state", 1, offline)
 	printed := p.seen()
 	ids := map[string]bool{}
 	everything.mu.Lock()

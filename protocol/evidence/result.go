@@ -159,6 +159,12 @@ func (s *stream) result(found *findings) Stream {
 		return sum
 	} else if n == 0 {
 		f := finding(KindTail, fmt.Sprintf("the recording has no %s event, and a checkpoint says that there are events up to %d", s.class, claimed))
+		if len(s.notices) > 0 {
+			// A filter kept all of them back, and the recording began too late to follow
+			// the chain over them.
+			f.Severity = Note
+			f.Text += "; notices say that a filter keeps them back"
+		}
 		found.add(s.at(f, claimed, claimed))
 	} else if last := s.runs[n-1].last; claimed > last {
 		s.explain(found, &sum, losses, KindTail, gap{last + 1, claimed})

@@ -399,6 +399,9 @@ func (s *stream) follow(v *Verifier, n notice) bool {
 			it.before = s.runs[i-1].after
 			s.insert(v, it, i)
 			s.sum.Skipped++
+		case q == 1: // nothing is before it, and its hash is zero
+			s.insert(v, it, i)
+			s.sum.Skipped++
 		default:
 			return false
 		}
