@@ -209,7 +209,7 @@ func operations(t *testing.T, routine Caps) (ops []string) {
 		l := newLedger()
 		l.routine = routine
 		l.script(m, func(err error) { t.Error(err) })
-		m.hook = nil
+		m.setHook(nil)
 		l.check(t, m, false)
 	})
 	return ops
@@ -247,7 +247,7 @@ func TestEveryOperationFails(t *testing.T) {
 							t.Errorf("%s: not ErrFull: %v", op, err)
 						}
 					})
-					m.hook = nil
+					m.setHook(nil)
 					end := []func() *memFS{m.clone, m.killed, m.powerCut}[(i+burst)%3]
 					l.check(t, end(), true)
 				})
@@ -320,7 +320,7 @@ func TestEvictionSurvivesAll(t *testing.T) {
 				l := newLedger()
 				l.routine = small
 				l.script(m, func(error) {})
-				m.hook = nil
+				m.setHook(nil)
 				switch end {
 				case 0:
 					l.check(t, m.killed(), false)
@@ -411,7 +411,7 @@ func TestRefusedRecordBehindDamage(t *testing.T) {
 		return nil
 	}
 	require.NoError(t, l.append(s, 0, 10), "in a new segment")
-	m.hook = nil
+	m.setHook(nil)
 	require.NoError(t, s.Close())
 	m = m.clone()
 	old := m.names[m.segments()[0]]
@@ -511,7 +511,7 @@ func TestDiskFullWithFailingCursor(t *testing.T) {
 		return nil
 	}
 	fillUp2(t, s, l)
-	m.hook = nil
+	m.setHook(nil)
 	require.NoError(t, s.Close())
 	l.check(t, m, false)
 }

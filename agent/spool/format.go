@@ -21,6 +21,7 @@ import (
 //	  consumers                to whom, if there are several (consumers.go)
 //	routine/
 //	quarantine/                copies of what could not be read
+//	reserve                    room put aside for a full disk (room.go)
 //
 // A segment is a header of 128 bytes and frames, one after the other. What
 // follows the last frame is zeros (preallocated space) until the segment is

@@ -54,10 +54,8 @@ func TestRequeueDeliversAgain(t *testing.T) {
 	require.Empty(t, s.Losses())
 	require.Equal(t, uint64(51), chained(t, s, event.Routine, "x"))
 
-	before = print(t, dir)
 	_, err = Requeue(dir, event.Routine, "", first, nil)
 	require.ErrorIs(t, err, ErrLocked, "while an agent has it open")
-	require.Equal(t, before, print(t, dir))
 	require.NoError(t, s.Close())
 }
 

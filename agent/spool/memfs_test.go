@@ -141,6 +141,12 @@ func (f *memFile) writeSector(s int64) {
 	}
 }
 
+func (m *memFS) setHook(hook func(op, path string) error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.hook = hook
+}
+
 func (m *memFS) syncCount() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

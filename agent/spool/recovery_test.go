@@ -603,7 +603,9 @@ func TestUnreadable(t *testing.T) {
 					var seqs []uint64
 					for len(seqs) == 0 || seqs[len(seqs)-1] < 1000 {
 						if !lasting && time.Since(started) > 5*time.Second {
+							m.mu.Lock()
 							m.readFails, m.hook = nil, nil
+							m.mu.Unlock()
 						}
 						records, err := r.Next(100, 1<<20)
 						if err != nil {
@@ -658,7 +660,7 @@ func TestNewestUnreadableAtOpen(t *testing.T) {
 		require.Empty(t, s.Losses())
 		next := put(t, s, event.Urgent, "x")
 		require.Greater(t, next, uint64(12))
-		m.hook = nil // it was the cable
+		m.setHook(nil) // it was the cable
 		require.Equal(t, append(count(1, 12), next), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 		losses := s.Losses()
 		require.Len(t, losses, 1)

@@ -220,6 +220,9 @@ func (s *session) judge(end error) {
 			continue
 		}
 		sp.trials++
+		if len(u.brokers) == 1 {
+			s.healthy = true // what it confirmed shows that; live events need not wait for a long pause
+		}
 		sp.hold = min(max(2*time.Since(s.online), u.o.trialHold), trialMaxHold)
 		u.log.Warn("the broker closed the connection at an event that was alone on the line", "class", class,
 			"sequence", sp.sequence, "topic", t.record.Topic, "bytes", len(t.record.Payload), "times", sp.trials, "err", end)

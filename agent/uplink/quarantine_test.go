@@ -161,6 +161,23 @@ func TestPoisonIsQuarantined(t *testing.T) {
 	eventuallyStatus(t, u, func(s Status) bool { return s.Quarantined == 1 && len(s.Stuck) == 0 })
 }
 
+// TestMosquittoRefusesLargePacket: the real thing, whose limit nobody told the
+// agent.
+func TestMosquittoRefusesLargePacket(t *testing.T) {
+	t.Parallel()
+	m := startMosquitto(t, "allow_anonymous true", "max_packet_size 4096")
+	s := newSpool(t)
+	record(t, s, event.Routine, 3, 100)
+	record(t, s, event.Routine, 1, 20_000)
+	record(t, s, event.Routine, 3, 100)
+	q := &shelf{}
+	u, _ := start(t, s, q.options(t, "tcp://"+m.addr))
+	eventually(t, func() bool { return backlog(s) == 0 })
+	require.Len(t, q.list(), 1)
+	require.EqualValues(t, 4, q.list()[0].Sequence)
+	eventuallyStatus(t, u, func(s Status) bool { return s.Acked == 6 && s.Quarantined == 1 })
+}
+
 // TestUrgentPoison: while an urgent event is tried, routine ones get through.
 func TestUrgentPoison(t *testing.T) {
 	t.Parallel()
