@@ -214,12 +214,6 @@ func (id *identity) nextSession() (uint64, error) {
 	return id.kept.Session, id.write()
 }
 
-func (id *identity) session() uint64 {
-	id.mu.Lock()
-	defer id.mu.Unlock()
-	return id.kept.Session
-}
-
 // alive leaves a sign of life. It is not synced: a minute more or less in the
 // next start's report does not wear the flash.
 func (id *identity) alive(now time.Time) error {
