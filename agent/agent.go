@@ -200,6 +200,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	stopped := event.AgentStopped{
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
 	}
+	a.recordLosses()
 	a.tryCheckpoint()
 	err = a.recordOwn(stopped)
 	a.stopUplinks(everyUplink)
