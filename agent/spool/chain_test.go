@@ -63,7 +63,7 @@ func TestChainIgnoresRefusedRecords(t *testing.T) {
 	_, err := s.Append(t.Context(), event.Routine, day, "t", func(uint64, event.Hash) ([]byte, error) { return []byte(`{}`), nil })
 	require.Error(t, err)
 	m.mu.Lock()
-	m.setHook(nil)
+	m.hook = nil
 	m.mu.Unlock()
 	before, _ := appendChained(t, s, "second")
 	require.Equal(t, last, before)

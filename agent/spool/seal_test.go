@@ -371,7 +371,7 @@ func TestNoncesNeverRepeat(t *testing.T) {
 		}
 		look(m.clone())
 		m.mu.Lock()
-		m.setHook(nil)
+		m.hook = nil
 		m.mu.Unlock()
 		look(m.clone())
 		m = before
