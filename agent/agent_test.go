@@ -170,13 +170,17 @@ func (b *bench) start(stdout io.Writer) {
 func (b *bench) startWith(stdout io.Writer) *Agent {
 	cfg, err := config.Load(b.path)
 	require.NoError(b.t, err)
-	sp, err := spool.Open(cfg.Spool.Dir, spool.Options{SegmentBytes: 128 << 10})
-	require.NoError(b.t, err)
 	life, die := context.WithCancel(b.t.Context())
 	log := slog.New(slog.NewTextHandler(logBuffer{b}, nil))
+	disk := &spool.Counters{}
+	o, err := spoolOptions(cfg, log, disk)
+	require.NoError(b.t, err)
+	o.SegmentBytes = 128 << 10
+	sp, err := spool.Open(cfg.Spool.Dir, o)
+	require.NoError(b.t, err)
 	a := &Agent{
 		opts: Options{Version: "test", ConfigPath: b.path, Log: log}, log: log, site: cfg.Site,
-		spool: sp, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
+		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		printer: newPrinter(stdout, log, sp.Stats()),
 	}
 	ctx, cancel := context.WithCancelCause(b.t.Context())
