@@ -261,10 +261,11 @@ func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) (s
 	c := cfg.Spool
 	o := spool.Options{
 		Log: log, FS: spool.Counting(nil, disk), Consumers: consumers(cfg),
-		Urgent:  spool.Caps{MaxBytes: c.Urgent.MaxBytes},
-		Routine: spool.Caps{MaxBytes: c.Routine.MaxBytes, MaxAge: c.Routine.MaxAge},
-		MinFree: spool.MinFree{Share: c.MinFreeShare, Bytes: c.MinFreeBytes},
-		Retain:  spool.Retain{For: c.RetainFor, Bytes: c.RetainBytes},
+		Urgent:      spool.Caps{MaxBytes: c.Urgent.MaxBytes},
+		Routine:     spool.Caps{MaxBytes: c.Routine.MaxBytes, MaxAge: c.Routine.MaxAge},
+		MinFree:     spool.MinFree{Share: c.MinFreeShare, Bytes: c.MinFreeBytes},
+		Retain:      spool.Retain{For: c.RetainFor, Bytes: c.RetainBytes},
+		CommitDelay: c.CommitDelay,
 	}
 	if c.KeyFile != "" {
 		var err error
