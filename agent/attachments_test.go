@@ -119,9 +119,11 @@ func TestAttachments(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "delivered", d.(*event.DeviceAttachment).Outcome)
 	require.Equal(t, "full", d.(*event.DeviceAttachment).Uplink)
-	all.mu.Lock()
-	require.Equal(t, picture, all.contents[attachment.SHA256])
-	all.mu.Unlock()
+	require.Eventually(t, func() bool {
+		all.mu.Lock()
+		defer all.mu.Unlock()
+		return bytes.Equal(picture, all.contents[attachment.SHA256])
+	}, patience, 5*time.Millisecond)
 
 	require.Eventually(t, func() bool { return redacted.has("lanepost.device.attachment.v1") }, patience, 5*time.Millisecond)
 	redacted.mu.Lock()

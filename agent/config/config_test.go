@@ -102,11 +102,16 @@ func TestTheREADMEShowsTheSmallest(t *testing.T) {
 
 var example = filepath.Join("..", "..", "deploy", "lanepost.example.yaml")
 
-func TestExample(t *testing.T) {
-	c, err := Load(example)
+func TestExamples(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(example), "*.yaml"))
 	require.NoError(t, err)
-	require.NotEmpty(t, c.Devices())
-	require.Empty(t, c.Warnings)
+	require.Contains(t, files, example)
+	for _, file := range files {
+		c, err := Load(file)
+		require.NoError(t, err)
+		require.NotEmpty(t, c.Devices())
+		require.Empty(t, c.Warnings)
+	}
 }
 
 // What the example shows in comments must be right too: with one comment after

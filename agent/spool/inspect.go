@@ -179,10 +179,15 @@ func (i *Inspection) look() (settled bool, err error) {
 	s.id = spoolID{}
 	i.Classes = nil
 	settled = true
+	// The cursor, which is read after the listing, may know of a later segment.
+	var newest [len(event.Classes)]uint64
 	for n, class := range event.Classes {
 		s.logs[n] = newClassLog(s, class)
 		if err := s.logs[n].load(); err != nil {
 			return false, err
+		}
+		for _, g := range s.logs[n].segments {
+			newest[n] = max(newest[n], g.gen)
 		}
 	}
 	defer func() {
@@ -204,7 +209,7 @@ func (i *Inspection) look() (settled bool, err error) {
 		if gone, err = l.sort(&c); err != nil {
 			return false, err
 		}
-		listed, newest := len(l.segments), l.gen
+		listed := len(l.segments)
 		i.acked[n] = l.found.acked
 		if !l.haveCursor && listed > 0 {
 			i.acked[n] = l.segments[0].first - 1
@@ -221,7 +226,7 @@ func (i *Inspection) look() (settled bool, err error) {
 		c.Stats = l.stats()
 		c.Stats.Bytes = sizes
 		i.Classes = append(i.Classes, c)
-		later, err := l.later(newest)
+		later, err := l.later(newest[n])
 		if err != nil {
 			return false, err
 		}
