@@ -27,7 +27,10 @@ const asLanepost = "LANEPOST_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {
 	if os.Getenv(asLanepost) != "" {
-		os.Exit(execute(context.Background(), os.Args[1:]))
+		stop := profile(os.Getenv(cpuProfile))
+		code := execute(context.Background(), os.Args[1:])
+		stop()
+		os.Exit(code)
 	}
 	if os.Getenv(asBarePublisher) != "" {
 		os.Exit(barePublisher(os.Args[1], os.Args[2:]))
