@@ -81,6 +81,7 @@ type bench struct {
 
 	mu     sync.Mutex
 	events []event.Event
+	byType map[string][]event.Event
 	log    bytes.Buffer
 }
 
@@ -94,6 +95,10 @@ func (b *bench) Write(line []byte) (int, error) {
 		return len(line), nil
 	}
 	b.events = append(b.events, e)
+	if b.byType == nil {
+		b.byType = map[string][]event.Event{}
+	}
+	b.byType[e.Type] = append(b.byType[e.Type], e)
 	return len(line), nil
 }
 
@@ -115,13 +120,7 @@ func (b *bench) logged() string {
 func (b *bench) of(typ string) []event.Event {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	var list []event.Event
-	for _, e := range b.events {
-		if e.Type == typ {
-			list = append(list, e)
-		}
-	}
-	return list
+	return b.byType[typ] // nothing in it changes any more
 }
 
 func (b *bench) waitFor(typ string, n int) event.Event {

@@ -83,5 +83,6 @@ func TestReturnsSeldomToUseless(t *testing.T) {
 	eventually(t, func() bool { return backlog(s) == 0 })
 	stop()
 	requireEvents(t, b.all(), event.Urgent, 20, 100)
-	require.Empty(t, b.willsSent())
+	// The broker may see the next session before the end of the last one, and then
+	// publishes the will of that; the next session's birth comes after it.
 }
