@@ -84,10 +84,31 @@ func describe(d event.Data) (string, tone) {
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:
 		return "agent stopped  " + e.Reason, plain
+	case *event.AgentCheckpoint:
+		return "checkpoint signed  " + heads(e.Statement), plain
+	case *event.AgentKey:
+		return "signing key  " + e.Reason + ", " + e.PublicKey, plain
+	case *event.AgentRequest:
+		return fmt.Sprintf("request %s from %s  %s", e.Command, e.From, e.Outcome), plain
+	case *event.DeviceAttachment:
+		return fmt.Sprintf("attachment %s  %s, %d bytes, to %s", e.Outcome, e.MediaType, e.Size, e.Uplink), plain
 	case *event.AgentLoss:
 		return fmt.Sprintf("LOSS  %d %s events: %s", e.Count, e.Priority, e.Detail), alarm
 	}
 	return d.Type(), plain
+}
+
+// heads tells up to which sequences a checkpoint's statement goes.
+func heads(statement string) string {
+	var list []string
+	for _, line := range strings.Split(statement, "\n") {
+		class, rest, _ := strings.Cut(line, " ")
+		sequence, _, _ := strings.Cut(rest, " ")
+		if n, err := event.ParseSequence(sequence); err == nil {
+			list = append(list, fmt.Sprintf("%s up to %d", class, n))
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 func describeOccupancy(e *event.RadiationOccupancy) (string, tone) {
