@@ -334,21 +334,26 @@ func checkDevice(ctx context.Context, d config.Device, wait time.Duration) (r re
 func checkBrokers(ctx context.Context, cfg *config.Config) []result {
 	var rows []result
 	for _, m := range cfg.MQTT {
-		rows = append(rows, checkUplink(ctx, cfg.Site, m)...)
+		what := "broker"
+		if len(cfg.MQTT) > 1 {
+			what += " " + m.Name
+		}
+		rows = append(rows, checkUplink(ctx, cfg.Site, m, what)...)
 	}
 	return rows
 }
 
-func checkUplink(ctx context.Context, site string, m *config.MQTT) []result {
+func checkUplink(ctx context.Context, site string, m *config.MQTT, what string) []result {
 	var rows []result
 	for _, b := range m.Brokers {
-		r := result{what: "broker", state: "ok", detail: b + ": logged in, and a message was confirmed"}
+		r := result{what: what, state: "ok", detail: b + ": logged in, and a message was confirmed"}
 		o := uplink.Options{
 			Brokers: []string{b}, ClientID: "lanepost-check", Username: m.ReadUsername, Password: m.ReadPassword,
+			TopicPrefix: m.TopicPrefix,
 			Log: slog.New(slog.DiscardHandler),
 		}
 		if m.TLS() {
-			o.TLS = &uplink.TLSOptions{CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName}
+			o.TLS = &uplink.TLSOptions{CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName, ALPN: m.ALPN}
 		}
 		probeCtx, cancel := context.WithTimeout(ctx, brokerCheckTimeout)
 		if err := uplink.Probe(probeCtx, o, site); err != nil {
