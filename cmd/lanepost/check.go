@@ -350,7 +350,7 @@ func checkUplink(ctx context.Context, site string, m *config.MQTT, what string) 
 		o := uplink.Options{
 			Brokers: []string{b}, ClientID: "lanepost-check", Username: m.ReadUsername, Password: m.ReadPassword,
 			TopicPrefix: m.TopicPrefix,
-			Log: slog.New(slog.DiscardHandler),
+			Log:         slog.New(slog.DiscardHandler),
 		}
 		if m.TLS() {
 			o.TLS = &uplink.TLSOptions{CAFile: m.CAFile, CertFile: m.CertFile, KeyFile: m.KeyFile, ServerName: m.ServerName, ALPN: m.ALPN}
