@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"time"
 )
 
@@ -117,7 +118,11 @@ func ReplayListen(ctx context.Context, r io.Reader, listen string, opts ReplayOp
 		if p.err = l.client(ctx); p.err == nil {
 			p.result, p.err = replay(ctx, newRecording(r, opts.KeepTime), l, opts)
 		}
-		p.err = errors.Join(p.err, l.close(p.err == nil))
+		err := l.close(p.err == nil)
+		if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
+			err = nil // by the end of ctx, a moment earlier
+		}
+		p.err = errors.Join(p.err, err)
 	}()
 	return p, nil
 }

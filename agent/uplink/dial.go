@@ -23,7 +23,7 @@ func dial(ctx context.Context, broker *url.URL, o *Options, t *trust) (net.Conn,
 	defer cancel()
 	web := broker.Scheme == "ws" || broker.Scheme == "wss"
 	var config *tls.Config
-	if broker.Scheme != "tcp" && broker.Scheme != "mqtt" && broker.Scheme != "ws" {
+	if guarded(broker) {
 		var err error
 		if config, err = t.configure(o.TLS, broker.Hostname()); err != nil {
 			return nil, err
@@ -152,4 +152,9 @@ func closed(err error) error {
 		return io.EOF
 	}
 	return err
+}
+
+// guarded tells whether TLS guards the connection to a broker.
+func guarded(broker *url.URL) bool {
+	return broker.Scheme != "tcp" && broker.Scheme != "mqtt" && broker.Scheme != "ws"
 }

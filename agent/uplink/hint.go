@@ -50,6 +50,13 @@ const (
 	running         // publishing
 )
 
+// closedUnderTLS is a connection that the broker closed at the login, after the
+// handshake. With TLS 1.3 a client learns only then that its certificate is not
+// accepted, and the alert that says so may be lost with the connection.
+type closedUnderTLS struct{ error }
+
+func (e *closedUnderTLS) Unwrap() error { return e.error }
+
 // refused is the return code of a CONNACK.
 type refused byte
 
@@ -170,6 +177,8 @@ var diagnoses = []struct {
 		"look in the broker's log for the client id {client}"},
 	{loggingIn, timedOut, "{host} took the connection on port {port} and did not answer the login",
 		"this is probably not an MQTT port, or one that wants TLS: then use tls:// (usually port 8883)"},
+	{loggingIn, as[*closedUnderTLS](), "{host} closed the connection at the login",
+		"the broker probably wants a client certificate, or does not accept this one: check its file, its issuer and its expiry; or the broker refuses this client without saying so: look in its log"},
 	{loggingIn, closedByPeer, "{host} closed the connection at the login",
 		"this is probably not an MQTT port, or one that wants TLS (tls://, usually port 8883); or the broker refuses this client without saying so: look in its log"},
 	{loggingIn, is(errProtocol), "{host} does not speak MQTT on port {port}: {err}",

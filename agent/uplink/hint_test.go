@@ -42,6 +42,7 @@ func TestExplain(t *testing.T) {
 		{dialing, &handshakeError{os.ErrDeadlineExceeded}, "mqtt.example took the connection on port 8883 and said nothing", "not a TLS port"},
 		{loggingIn, io.EOF, "mqtt.example closed the connection at the login", "not an MQTT port"},
 		{loggingIn, fmt.Errorf("read: %w", syscall.ECONNRESET), "mqtt.example closed the connection at the login", "not an MQTT port"},
+		{loggingIn, &closedUnderTLS{io.EOF}, "mqtt.example closed the connection at the login", "wants a client certificate"},
 		{loggingIn, fmt.Errorf("%w: a packet of type 4", errProtocol), "mqtt.example does not speak MQTT on port 8883", "check the port"},
 		{running, io.EOF, "the broker closed the connection", "another client may use the client id lane-1"},
 		{running, fmt.Errorf("write: %w", syscall.EPIPE), "the broker closed the connection", "size limit"},

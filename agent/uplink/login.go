@@ -50,6 +50,9 @@ func (s *session) connect(ctx context.Context, broker *url.URL, o *Options, will
 	// goroutines that never started. There is nothing of paho left to end.
 	s.conn.end(errCut)
 	<-s.conn.ended
+	if guarded(broker) && closedByPeer(err) {
+		err = &closedUnderTLS{err}
+	}
 	return explain(loggingIn, err, broker, o.ClientID)
 }
 
