@@ -31,6 +31,8 @@ type Played struct {
 	Valid int
 	// Unparsed holds what it could not understand, in order.
 	Unparsed []UnparsedBytes
+	// Replies holds what it answered to the requests of PlayRequests, in order.
+	Replies []Reply
 }
 
 // UnparsedBytes is one piece that a driver could not understand.

@@ -528,27 +528,6 @@ func TestPasswordInTheClearWarns(t *testing.T) {
 	require.Equal(t, []string{"c.yaml:9:22: the password goes to this broker in the clear\n    hint: use tls:// if the broker can"}, warnings(c))
 }
 
-// What may stand beside a URL must be what link.Parse knows.
-func TestBesideSchemes(t *testing.T) {
-	values := map[string]string{
-		"baud": "9600", "data": "8", "parity": "none", "stop": "1", "backend": "goserial",
-		"connect_timeout": "5s", "keepalive": "5s", "write_timeout": "5s",
-	}
-	bare := map[string]string{"tcp": "tcp://a:1600", "serial": "serial:/dev/ttyS0"}
-	defaults := map[string]string{"baud": "9600", "data": "8", "parity": "none", "stop": "1"}
-	for name, schemes := range besideSchemes {
-		require.Contains(t, values, name)
-		for scheme, url := range bare {
-			_, err := link.Parse(url+"?"+name+"="+values[name], defaults)
-			if slices.Contains(schemes, scheme) {
-				require.NoError(t, err)
-			} else {
-				require.ErrorContains(t, err, "no option")
-			}
-		}
-	}
-}
-
 func TestSecrets(t *testing.T) {
 	dir := t.TempDir()
 	secret := filepath.Join(dir, "secret")

@@ -93,11 +93,7 @@ func (r *reader) readLanes(n ast.Node) {
 
 // besideSchemes are the options of a link that may stand beside its URL, with the
 // kinds of link that know them.
-var besideSchemes = map[string][]string{
-	"baud": {"serial"}, "data": {"serial"}, "parity": {"serial"}, "stop": {"serial"}, "backend": {"serial"},
-	"connect_timeout": {"tcp"}, "keepalive": {"tcp"},
-	"write_timeout": {"tcp", "serial"},
-}
+var besideSchemes = link.Options()
 
 func (r *reader) readDevice(n ast.Node, d *rawDevice, ids map[string]ast.Node) {
 	keys := []yamlfile.Key{
@@ -244,7 +240,7 @@ func (r *reader) endpoint(d *rawDevice, p *profiles.Profile, driver drivers.Driv
 	connect, beside := d.connect, d.beside
 	scheme, _, _ := strings.Cut(strings.ToLower(connect), ":")
 	_, query, _ := strings.Cut(connect, "?")
-	if scheme != "tcp" && scheme != "serial" {
+	if !link.Known(scheme) {
 		beside = nil // link.Parse says what is wrong with the URL
 	}
 	ok := true

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -42,6 +43,10 @@ const (
 	// unparsedSamples and unparsedBytes bound what one of them carries.
 	unparsedSamples = 5
 	unparsedBytes   = 512
+	// refusedEvery spaces device.refused events, refusedSenders bounds what one of
+	// them names.
+	refusedEvery   = time.Minute
+	refusedSenders = 16
 )
 
 // Device is what to run.
@@ -83,7 +88,12 @@ type Supervisor struct {
 	emitting  int       // calls of Emit in progress
 	held      time.Time // when an Emit that was held up last returned
 	bytes     int64     // bytes since lastValid
-	unparsed  struct {
+	refused   struct {  // used by the session only
+		senders []event.RefusedSender
+		more    int64
+		sent    time.Time
+	}
+	unparsed struct {
 		since   int64 // since the last event
 		samples []event.UnparsedSample
 		sent    time.Time
@@ -136,7 +146,11 @@ func (s *Supervisor) Run(ctx context.Context) {
 		if steady {
 			pause.Reset()
 		}
-		wait := time.NewTimer(pause.NextBackOff())
+		next := pause.NextBackOff()
+		if later := (*link.RetryError)(nil); errors.As(err, &later) {
+			next = max(next, time.Until(later.Until))
+		}
+		wait := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
 			wait.Stop()
@@ -175,6 +189,12 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 		return err
 	}
 	watched := &watchedConn{Conn: conn, s: s}
+	if c, ok := conn.(interface{ CountBytes(func(int)) }); ok {
+		c.CountBytes(s.countBytes)
+	}
+	if c, ok := conn.(interface{ SetOwner(string) }); ok {
+		c.SetOwner(s.dev.Lane + "/" + s.dev.ID)
+	}
 	opened := time.Now()
 	s.mu.Lock()
 	s.bytes = 0
@@ -209,6 +229,7 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 			return err
 		case <-tick.C:
 			s.flushUnparsed(false)
+			s.tellRefusals(conn)
 			if s.isSilent(opened) {
 				s.silent()
 				end(errSilent)
@@ -402,6 +423,58 @@ func (s *Supervisor) emitObservation(o drivers.Observation) error {
 	return s.hooks.Emit(o)
 }
 
+func (s *Supervisor) countBytes(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes += int64(n)
+}
+
+// tellRefusals puts into the stream who sent something that did not belong to
+// this device: a camera with another lane's path, or somebody else.
+func (s *Supervisor) tellRefusals(conn link.Conn) {
+	c, ok := conn.(interface {
+		Refusals() ([]link.Refusal, int)
+	})
+	if !ok {
+		return
+	}
+	list, more := c.Refusals()
+	for _, r := range list {
+		r := event.RefusedSender{
+			Time: event.At(r.At), Address: r.Remote.String(), Reason: r.Reason, BelongsTo: r.Belongs,
+		}
+		if i := slices.IndexFunc(s.refused.senders, func(o event.RefusedSender) bool {
+			return o.Address == r.Address && o.Reason == r.Reason && o.BelongsTo == r.BelongsTo
+		}); i >= 0 {
+			s.refused.senders[i].Count++
+		} else if r.Count = 1; len(s.refused.senders) < refusedSenders {
+			s.refused.senders = append(s.refused.senders, r)
+		} else {
+			more++
+		}
+	}
+	s.refused.more += int64(more)
+	if len(s.refused.senders) == 0 || !s.refused.sent.IsZero() && time.Since(s.refused.sent) < refusedEvery {
+		return
+	}
+	e := event.DeviceRefused{Senders: s.refused.senders, More: s.refused.more, Hint: refusedHint(s.refused.senders[0])}
+	s.refused.senders, s.refused.more, s.refused.sent = nil, 0, time.Now()
+	s.hooks.Log.Warn("messages from elsewhere refused", "address", e.Senders[0].Address, "reason", e.Senders[0].Reason, "hint", e.Hint)
+	s.emit(e)
+}
+
+func refusedHint(r event.RefusedSender) string {
+	switch {
+	case r.BelongsTo != "":
+		return fmt.Sprintf("%s is the address of %s, which posts to this device's path: correct the path in that camera", r.Address, r.BelongsTo)
+	case r.Reason == "too_large":
+		return "what was sent is larger than is taken: have the camera send smaller pictures"
+	case r.Reason == "too_many":
+		return "more connections than one instrument makes: look for other programs that connect here"
+	}
+	return fmt.Sprintf("if %s is this device's own address, add it to allow; otherwise find out what it is", r.Address)
+}
+
 // flushUnparsed sends what could not be understood, if it is time.
 func (s *Supervisor) flushUnparsed(now bool) {
 	s.mu.Lock()
@@ -483,11 +556,12 @@ type watchedConn struct {
 	woken bool
 }
 
+// Unwrap gives the link itself, for link.As.
+func (c *watchedConn) Unwrap() link.Conn { return c.Conn }
+
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.s.mu.Lock()
-	c.s.bytes += int64(n)
-	c.s.mu.Unlock()
+	c.s.countBytes(n)
 	return n, err
 }
 

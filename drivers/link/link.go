@@ -1,6 +1,7 @@
-// Package link is how bytes are reached: serial ports over two backends, and
-// TCP. It opens, reads, writes and closes; reconnecting is the agent's work
-// (agent/supervise), meaning is the drivers'.
+// Package link is how instruments are reached: serial ports over two backends,
+// TCP in both directions, and HTTP in both directions. It opens, reads, writes and
+// closes; reconnecting is the agent's work (agent/supervise), meaning is the
+// drivers'.
 package link
 
 import (
@@ -41,7 +42,7 @@ var errEmptyRead = errors.New("read into an empty buffer")
 // An Endpoint is a parsed connect URL with its defaults filled in, ready to be
 // opened any number of times.
 type Endpoint interface {
-	// Scheme is "tcp" or "serial".
+	// Scheme is what the URL begins with: "tcp", "serial", "http" and so on.
 	Scheme() string
 	// String is the URL in full without secrets, for people.
 	String() string

@@ -46,13 +46,50 @@ func schemes() map[string]scheme {
 			options: []string{"baud", "data", "parity", "stop", "backend", "write_timeout"},
 			parse:   parseSerial,
 		},
+		"http": {
+			example: "http://10.0.3.31",
+			options: []string{"username", "password_file", "password_env", "auth", "login_pause", "connect_timeout", "answer_timeout"},
+			own:     []string{"port"},
+			parse:   parseHTTP,
+		},
+		"https": {
+			example: "https://10.0.3.31",
+			options: []string{"username", "password_file", "password_env", "auth", "login_pause", "connect_timeout", "answer_timeout", "pin", "ca_file"},
+			own:     []string{"port"},
+			parse:   parseHTTPS,
+		},
+		"http-listen": {
+			example: "http-listen://0.0.0.0:8080/PATH",
+			options: []string{"allow", "cert_file", "key_file", "max_body"},
+			parse:   parseHTTPListen,
+		},
+		"tcp-listen": {
+			example: "tcp-listen://0.0.0.0:5000?allow=10.0.3.31",
+			options: []string{"allow"},
+			parse:   parseTCPListen,
+		},
 	}
 }
 
 // later are the schemes that the design names and this version lacks.
-var later = []string{
-	"tcp-listen", "http", "https", "http-listen", "folder",
-	"modbus-tcp", "modbus-rtu", "opcua", "mqtt",
+var later = []string{"folder", "modbus-tcp", "modbus-rtu", "opcua", "mqtt"}
+
+// schemeNames lists the schemes that there are.
+func schemeNames() []string { return slices.Sorted(maps.Keys(schemes())) }
+
+// Known reports whether there is such a kind of link.
+func Known(scheme string) bool { return slices.Contains(schemeNames(), scheme) }
+
+// Options gives, for each option that a link may have, the kinds of link that
+// know it.
+func Options() map[string][]string {
+	options := map[string][]string{}
+	for _, name := range schemeNames() {
+		for _, o := range schemes()[name].options {
+			options[o] = append(options[o], name)
+		}
+	}
+	return options
 }
 
 // Parse reads a connect URL, the one way to name every kind of link:
@@ -103,7 +140,7 @@ func Parse(connect string, defaults map[string]string) (Endpoint, error) {
 // unknownScheme says what is wrong with a URL that has no scheme of ours. It
 // repeats nothing of what may hold a password.
 func unknownScheme(connect, name string, found bool) error {
-	const have = "this version has tcp: and serial:"
+	have := "this version has " + list(schemeNames(), "and")
 	if connect == "" {
 		return fmt.Errorf("connect is empty; write for example %s or %s", schemes()["tcp"].example, serialExample)
 	}
@@ -120,7 +157,7 @@ func unknownScheme(connect, name string, found bool) error {
 	case !found, strings.Trim(rest(connect), "0123456789") == "", strings.Count(path, ":") > 1 && !strings.Contains(connect, "/"):
 		return fmt.Errorf("connect has no kind of link; for a network address write tcp://%s", echo(path))
 	}
-	if near := nearest(strings.ToLower(name), append([]string{"tcp", "serial"}, later...)); near != "" {
+	if near := nearest(strings.ToLower(name), append(schemeNames(), later...)); near != "" {
 		return fmt.Errorf("connect: there is no kind of link %q, did you mean %q? %s", echo(name), near, have)
 	}
 	return fmt.Errorf("connect: there is no kind of link %q; %s", echo(name), have)

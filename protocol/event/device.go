@@ -77,6 +77,43 @@ type UnparsedSample struct {
 	Raw Raw `json:"raw"`
 }
 
+// DeviceRefused names senders whose messages did not reach a device that is
+// written to over the network, because they are not its own: a camera that posts
+// to another lane's path, or something that has no business there. What they sent
+// was not read. It is sent once a minute at the most.
+type DeviceRefused struct {
+	// Senders are those that were refused since the last event of this type from
+	// this device.
+	Senders []RefusedSender `json:"senders"`
+	// More counts what was refused besides.
+	More int64 `json:"more"`
+	// Hint says what to do about it.
+	Hint string `json:"hint"`
+}
+
+// RefusedSender is an address that was refused.
+type RefusedSender struct {
+	// Time is when it was first refused.
+	Time Time `json:"time"`
+	// Address is its IP address.
+	Address string `json:"address"`
+	// Reason is "wrong_source" (the address is not on the device's list),
+	// "too_large" (what it sends is larger than is taken) or "too_many" (it makes
+	// more connections than an instrument does).
+	Reason string `json:"reason" jsonschema:"enum=wrong_source,enum=too_large,enum=too_many"`
+	// BelongsTo is the device on whose list the address is, as "LANE/DEVICE";
+	// absent if it is on none.
+	BelongsTo string `json:"belongs_to,omitempty"`
+	// Count is how often it was refused.
+	Count int64 `json:"count"`
+}
+
+// Type implements Data.
+func (DeviceRefused) Type() string { return "lanepost.device.refused.v1" }
+
+// Class implements Data.
+func (DeviceRefused) Class() Class { return Urgent }
+
 // Type implements Data.
 func (DeviceOnline) Type() string   { return "lanepost.device.online.v1" }
 func (DeviceSilent) Type() string   { return "lanepost.device.silent.v1" }

@@ -175,6 +175,12 @@ func examples() map[string]Example {
 				Raw: RawOf([]byte("GB,0004\x00\xa2,000411,000436,000428\r\n")),
 			}},
 		}},
+		{byDevice("anpr-1", "019ceb82-10ce-7a4f-b3d8-27c05e91f6a3", "08:41:35.694", "08:41:35.694"), 1189, DeviceRefused{
+			Senders: []RefusedSender{{
+				Time: clockOf("08:41:35.512"), Address: "10.0.4.31", Reason: "wrong_source", BelongsTo: "entry-4/anpr-1", Count: 1,
+			}},
+			Hint: "10.0.4.31 is the address of entry-4/anpr-1, which posts to this device's path: correct the path in that camera",
+		}},
 
 		{byDevice("anpr-1", "019ceb6f-7a1c-7d52-8c3e-91b6f04a25d7", "08:21:17.468", "08:21:17.468"), 58216, DeviceAttachment{
 			SHA256: "41d07c95f2b86e3a0c5de91748ab26f0937ce51d8a64b20fe3795c18d06ba2f4", Size: 412733, MediaType: "image/jpeg",

@@ -166,6 +166,11 @@ var kinds = [...]Kind{
 		When:    "When there is something to tell, rate-limited; it counts what came since the last one.",
 	},
 	{
+		Type: DeviceRefused{}.Type(), Zero: DeviceRefused{}, Classes: urgent,
+		Summary: "Somebody else sent to the address of a device: a camera with another lane's path, or something unknown.",
+		When:    "When it is noticed, once a minute at the most; it counts what came since the last one.",
+	},
+	{
 		Type: DeviceAttachment{}.Type(), Zero: DeviceAttachment{}, Classes: routine,
 		Summary: "What became of the content of an event's attachment: delivered in full, or lost.",
 		When:    "For each attachment and uplink once it is decided; after a crash perhaps once more.",

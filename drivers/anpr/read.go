@@ -1,0 +1,348 @@
+// Package anpr holds the drivers of number-plate readers: cameras and engines.
+// This file is what they share: it makes of what a reader said one event that is
+// on disk. Each driver is a file of its own.
+//
+// No driver sends anything that opens a barrier or changes a setting of a camera.
+package anpr
+
+import (
+	"crypto/rand"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/plate"
+)
+
+// Bounds of what one reader makes.
+const (
+	// rememberedMessages and rememberedFor bound how long a message is known that a
+	// camera sends again: a camera that was cut off for a day sends its whole store.
+	rememberedMessages = 1 << 14
+	rememberedFor      = 48 * time.Hour
+	// rememberedGroups and groupFor bound the reads whose later revisions are
+	// recognised.
+	rememberedGroups = 1 << 10
+	groupFor         = time.Hour
+	// maxPictures bounds the pictures of one read, maxPicture one picture in bytes.
+	maxPictures = 16
+	maxPicture  = 16 << 20
+	// maxAlternatives bounds the other readings of one plate.
+	maxAlternatives = 16
+	// maxWord bounds what a reader says in its own words, in bytes.
+	maxWord = 256
+)
+
+// Settings are the settings that all drivers of plate readers have.
+type Settings struct {
+	// LaneDirection says what the reader's directions mean in the lane, for
+	// instance toward: entry.
+	LaneDirection map[string]string `yaml:"lane_direction"`
+	// Zone is the zone of the reader's clock, for times that it tells without one:
+	// an IANA name. Empty is UTC.
+	Zone string `yaml:"zone"`
+	// CodePage reads plates that are not UTF-8, one of plate.CodePages.
+	CodePage string `yaml:"code_page"`
+	// ConfidenceScale is what the reader counts its confidence in; empty for what is
+	// known of its vendor.
+	ConfidenceScale string `yaml:"confidence_scale"`
+	// Unread are words that this reader sends in place of a plate, beside those of
+	// its vendor.
+	Unread []string `yaml:"unread"`
+	// BelieveCountryIndex takes the numbers of countries too that nobody has
+	// confirmed.
+	BelieveCountryIndex bool `yaml:"believe_country_index"`
+	// Pictures is false to leave the pictures with the reader.
+	Pictures *bool `yaml:"pictures"`
+}
+
+// Check finds what is wrong with the settings.
+func (s *Settings) Check() error {
+	for from, to := range s.LaneDirection {
+		if !slices.Contains([]string{"toward", "away", "left", "right"}, from) {
+			return fmt.Errorf("lane_direction: %q is no direction; take toward, away, left or right", from)
+		}
+		if to != string(plate.Entry) && to != string(plate.Exit) {
+			return fmt.Errorf("lane_direction: %s is %q; take entry or exit", from, to)
+		}
+	}
+	if _, err := s.location(); err != nil {
+		return err
+	}
+	if s.CodePage != "" && !slices.Contains(plate.CodePages(), s.CodePage) {
+		return fmt.Errorf("code_page: %q is not known; there are %s", s.CodePage, strings.Join(plate.CodePages(), ", "))
+	}
+	if s.ConfidenceScale != "" && !plate.Scale(s.ConfidenceScale).Known() {
+		return fmt.Errorf("confidence_scale: %q is not known; take 0-1, 0-100, 0-255 or 0-1000", s.ConfidenceScale)
+	}
+	return nil
+}
+
+func (s *Settings) location() (*time.Location, error) {
+	if s.Zone == "" {
+		return time.UTC, nil
+	}
+	l, err := time.LoadLocation(s.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("zone: %q is no time zone that is known; take a name like Europe/Kyiv", s.Zone)
+	}
+	return l, nil
+}
+
+// Reading is what a reader said of one plate, in the reader's own words.
+type Reading struct {
+	// Plate is the text as the reader sent it. One of the vendor's words for an
+	// unread plate makes a no-read.
+	Plate string
+	// Lossy: bytes of it could not be read as text.
+	Lossy        bool
+	Alternatives []Alternative
+	// Confidence, Country and Direction are raw.
+	Confidence, Country, Direction              string
+	PlateType, PlateColor, VehicleList, Trigger string
+	Vehicle                                     *event.PlateVehicle
+	// Reader is the device; the vendor is filled in.
+	Reader event.PlateReader
+	// MessageKey is what the vendor tells messages apart by, see plate.MessageKey;
+	// empty if nothing.
+	MessageKey string
+	// VendorEventID is the device's id of the message, if it does not hold the plate.
+	VendorEventID string
+	// Group is what several revisions of one read have in common; empty for a read
+	// of one message.
+	Group string
+	// Revision is one of the event.Revision words; empty is RevisionSingle.
+	Revision string
+	// Replayed: the device had kept the message.
+	Replayed bool
+	// DeviceTime is when the plate was read by the device's clock, zero if it tells
+	// no usable time, and TimeSource where that comes from.
+	DeviceTime time.Time
+	TimeSource string
+	Pictures   []Picture
+	// Raw is what the device sent, without pictures.
+	Raw []byte
+	// Received is when it arrived; zero is now.
+	Received time.Time
+}
+
+// Alternative is another reading of the same plate.
+type Alternative struct{ Plate, Confidence string }
+
+// Picture is one picture of a read.
+type Picture struct {
+	// Name must not tell the plate.
+	Name, MediaType string
+	Content         []byte
+}
+
+// Recorder makes events of readings. It remembers what came before, so it lives
+// as long as its device. It is safe for concurrent use; events are made one after
+// the other.
+type Recorder struct {
+	vendor      plate.Vendor
+	conventions plate.Conventions
+	mounting    plate.Mounting
+	zone        *time.Location
+	pictures    bool
+
+	mu     sync.Mutex
+	seen   *plate.Seen
+	groups map[string]group
+}
+
+// group is one read that can still be revised.
+type group struct {
+	id string
+	at time.Time
+}
+
+// NewRecorder makes a recorder for settings that Check has passed.
+func NewRecorder(v plate.Vendor, s Settings) *Recorder {
+	r := &Recorder{
+		vendor: v, conventions: plate.Of(v), mounting: plate.Mounting{}, pictures: s.Pictures == nil || *s.Pictures,
+		seen: plate.NewSeen(rememberedMessages, rememberedFor), groups: map[string]group{},
+	}
+	r.zone, _ = s.location() // Check has passed
+	r.conventions.NoRead = append(slices.Clone(r.conventions.NoRead), s.Unread...)
+	if s.ConfidenceScale != "" {
+		r.conventions.Scale = plate.Scale(s.ConfidenceScale)
+	}
+	r.conventions.Unverified = r.conventions.Unverified || s.BelieveCountryIndex
+	for from, to := range s.LaneDirection {
+		r.mounting[plate.Direction(from)] = plate.LaneDirection(to)
+	}
+	return r
+}
+
+// Location is the zone of the reader's clock by the settings.
+func (r *Recorder) Location() *time.Location { return r.zone }
+
+// Conventions are how the reader writes, by its vendor and the settings.
+func (r *Recorder) Conventions() plate.Conventions { return r.conventions }
+
+// Known reports whether a message with this key is on disk, so that its pictures
+// need not be waited for.
+func (r *Recorder) Known(messageKey string, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.seen.Has(messageKey, now)
+}
+
+// Record makes an event of a reading. When it returns nil the event is on disk, or
+// an earlier one of the same message is.
+func (r *Recorder) Record(h drivers.Host, x Reading) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := h.Now()
+	if x.Received.IsZero() {
+		x.Received = now
+	}
+	if r.seen.Has(x.MessageKey, now) {
+		return nil
+	}
+	id, err := r.readID(x, now)
+	if err != nil {
+		return err
+	}
+	var random [event.MinSalt]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return fmt.Errorf("make a salt: %w", err)
+	}
+	capture := r.capture(&x)
+	direction := r.conventions.Direction(x.Direction)
+	attachments, contents := r.attach(h, x.Pictures)
+	o := drivers.Observation{Time: x.Received, DeviceTime: x.DeviceTime, Subject: id, Attachments: contents}
+	if !x.DeviceTime.IsZero() {
+		o.Time = x.DeviceTime
+	}
+	text := plate.Normalise(x.Plate)
+	if reason := r.conventions.NoReadReason(x.Plate); reason != "" {
+		o.Data = event.PlateNoRead{
+			ReadID: id, Reason: reason, Capture: capture,
+			Direction: string(direction), DirectionRaw: word(x.Direction), LaneDirection: string(r.mounting.Of(direction)),
+			Vehicle: x.Vehicle, Attachments: attachments,
+			Private: &event.NoReadPrivate{Salt: event.Salt(random), PlateRaw: text.Raw, Raw: event.RawOf(x.Raw)},
+		}
+	} else {
+		confidence, country := r.conventions.Confidence(x.Confidence), r.conventions.Country(x.Country)
+		private := &event.PlatePrivate{
+			Salt: event.Salt(random), Plate: text.Plate, MatchKey: text.MatchKey, PlateRaw: text.Raw,
+			Lossy: x.Lossy || text.Truncated, Alternatives: []event.PlateAlternative{}, Raw: event.RawOf(x.Raw),
+		}
+		for _, a := range x.Alternatives[:min(len(x.Alternatives), maxAlternatives)] {
+			private.Alternatives = append(private.Alternatives, event.PlateAlternative{
+				Plate: plate.Normalise(a.Plate).Plate, Confidence: r.conventions.Confidence(a.Confidence).Value,
+			})
+		}
+		o.Data = event.PlateRead{
+			ReadID: id, Capture: capture,
+			Direction: string(direction), DirectionRaw: word(x.Direction), LaneDirection: string(r.mounting.Of(direction)),
+			Confidence: event.PlateConfidence{Value: confidence.Value, Raw: confidence.Raw, Scale: string(confidence.Scale)},
+			Country:    event.PlateCountry{Code: country.Code, Raw: country.Raw},
+			PlateType:  word(x.PlateType), PlateColor: word(x.PlateColor), Vehicle: x.Vehicle, VehicleList: word(x.VehicleList),
+			Attachments: attachments, Private: private,
+		}
+	}
+	if err := h.Emit(o); err != nil {
+		return err
+	}
+	r.seen.Add(x.MessageKey, now)
+	return nil
+}
+
+// readID is the id of a read: a new one, or that of the revisions before.
+func (r *Recorder) readID(x Reading, now time.Time) (string, error) {
+	if g, ok := r.groups[x.Group]; ok && now.Sub(g.at) < groupFor && x.Revision != event.RevisionNew {
+		if x.Revision == event.RevisionLost {
+			delete(r.groups, x.Group)
+		} else {
+			r.groups[x.Group] = group{g.id, now}
+		}
+		return g.id, nil
+	}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return "", fmt.Errorf("make the id of a read: %w", err)
+	}
+	if x.Group != "" && x.Revision != event.RevisionLost {
+		if len(r.groups) >= rememberedGroups {
+			oldest := ""
+			for k, g := range r.groups {
+				if oldest == "" || g.at.Before(r.groups[oldest].at) {
+					oldest = k
+				}
+			}
+			delete(r.groups, oldest)
+		}
+		r.groups[x.Group] = group{id.String(), now}
+	}
+	return id.String(), nil
+}
+
+// capture tells when and by what it was read, and makes the times agree.
+func (r *Recorder) capture(x *Reading) event.PlateCapture {
+	c := event.PlateCapture{
+		Revision: x.Revision, VendorEventID: word(x.VendorEventID), Replayed: x.Replayed,
+		ReceivedTS: event.At(x.Received), TimeSource: x.TimeSource, Trigger: word(x.Trigger), Reader: x.Reader,
+	}
+	if c.Revision == "" {
+		c.Revision = event.RevisionSingle
+	}
+	if x.DeviceTime.IsZero() || c.TimeSource == "" {
+		x.DeviceTime, c.TimeSource = time.Time{}, event.TimeFromArrival
+	} else if !x.Replayed && c.Revision != event.RevisionLost {
+		// What was on its way for a while tells nothing of the clock.
+		offset := x.DeviceTime.Sub(x.Received).Round(time.Millisecond).Seconds()
+		c.ClockOffsetS = &offset
+	}
+	rd := &c.Reader
+	rd.Vendor = string(r.vendor)
+	for _, s := range []*string{&rd.Model, &rd.Serial, &rd.Firmware, &rd.Camera, &rd.Lane} {
+		*s = word(*s)
+	}
+	return c
+}
+
+// attach makes attachments of pictures. A picture that can't go is left out, and
+// said so; the plate never waits for it.
+func (r *Recorder) attach(h drivers.Host, pictures []Picture) ([]event.Attachment, []drivers.Attachment) {
+	list, contents := []event.Attachment{}, []drivers.Attachment(nil)
+	if !r.pictures {
+		return list, nil
+	}
+	for i, p := range pictures {
+		switch {
+		case len(p.Content) == 0:
+			continue
+		case i >= maxPictures:
+			h.Unparsed(fmt.Sprintf("a read with %d pictures; the first %d are kept", len(pictures), maxPictures), nil)
+			return list, contents
+		case len(p.Content) > maxPicture:
+			h.Unparsed(fmt.Sprintf("a picture of %d bytes; at most %d are kept", len(p.Content), maxPicture), nil)
+			continue
+		}
+		a := event.NewAttachment(p.Content, p.MediaType, word(p.Name))
+		if slices.ContainsFunc(list, func(o event.Attachment) bool { return o.SHA256 == a.SHA256 }) {
+			continue
+		}
+		list = append(list, a)
+		contents = append(contents, drivers.Attachment{Attachment: a, Content: p.Content})
+	}
+	return list, contents
+}
+
+// word bounds what a device says in its own words, and makes it text.
+func word(s string) string {
+	s = strings.ToValidUTF8(s, "\ufffd")
+	if len(s) <= maxWord {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxWord], "")
+}

@@ -1,0 +1,190 @@
+package link
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/lanepost/lanepost/protocol/digest"
+)
+
+// ErrLogin: the device does not let the agent in.
+var ErrLogin = errors.New("login rejected")
+
+// maxChallenges bounds how often one request is challenged. Two are usual: none
+// was known, and the one that was known is stale.
+const maxChallenges = 3
+
+// login is the state of an endpoint's login. It outlives connections: a password
+// that was rejected stays rejected after a reconnection.
+type login struct {
+	user, file, env string
+	auth            string // digest or basic
+	pause           time.Duration
+
+	mu        sync.Mutex
+	challenge *digest.Challenge
+	count     uint32
+	rejected  *RetryError
+}
+
+// password reads the password anew, so that it can be changed under a running
+// agent.
+func (l *login) password() (string, error) {
+	if l.env != "" {
+		v := os.Getenv(l.env)
+		if v == "" {
+			return "", fmt.Errorf("password_env: the environment variable %s is not set or empty", l.env)
+		}
+		return v, nil
+	}
+	f, err := os.Open(l.file)
+	if err != nil {
+		return "", fmt.Errorf("password_file: %w", err)
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	b, err := io.ReadAll(io.LimitReader(f, maxSecretFile+1))
+	secret := strings.TrimRight(string(b), "\r\n")
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("password_file: %w", err)
+	case secret == "":
+		return "", fmt.Errorf("password_file: %s is empty", l.file)
+	case len(b) > maxSecretFile, strings.ContainsAny(secret, "\r\n\x00"), !utf8.ValidString(secret):
+		return "", fmt.Errorf("password_file: %s does not hold one line of text", l.file)
+	}
+	return secret, nil
+}
+
+// mayTry fails while a rejected password must not be tried.
+func (l *login) mayTry(*httpEndpoint) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.rejected != nil && time.Now().Before(l.rejected.Until) {
+		return l.rejected
+	}
+	return nil
+}
+
+// begin gives what computes the Authorization of a request, "" where none is to
+// be sent yet.
+func (l *login) begin(e *httpEndpoint) (func(method, target string) (string, error), error) {
+	if err := l.mayTry(e); err != nil {
+		return nil, err
+	}
+	return func(method, target string) (string, error) {
+		if l.user == "" {
+			return "", nil
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.challenge == nil && l.auth != "basic" {
+			return "", nil
+		}
+		password, err := l.password()
+		if err != nil {
+			return "", err
+		}
+		if l.auth == "basic" {
+			return "Basic " + base64.StdEncoding.EncodeToString([]byte(l.user+":"+password)), nil
+		}
+		l.count++
+		return authorization(*l.challenge, l.user, password, method, target, l.count)
+	}, nil
+}
+
+// authorization writes the answer to a challenge.
+func authorization(c digest.Challenge, user, password, method, target string, count uint32) (string, error) {
+	var nonce [8]byte
+	if _, err := rand.Read(nonce[:]); err != nil {
+		return "", fmt.Errorf("make a nonce: %w", err)
+	}
+	cnonce := hex.EncodeToString(nonce[:])
+	response, err := c.Response(user, password, method, target, cnonce, count)
+	if err != nil {
+		return "", err
+	}
+	quoted := func(s string) string {
+		return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "Digest username=%s, realm=%s, nonce=%s, uri=%s, response=%s",
+		quoted(user), quoted(c.Realm), quoted(c.Nonce), quoted(target), quoted(response))
+	if c.Algorithm != "" {
+		fmt.Fprintf(&b, ", algorithm=%s", c.Algorithm)
+	}
+	if c.Opaque != "" {
+		fmt.Fprintf(&b, ", opaque=%s", quoted(c.Opaque))
+	}
+	if c.Auth {
+		fmt.Fprintf(&b, ", qop=auth, nc=%08x, cnonce=%s", count, quoted(cnonce))
+	}
+	return b.String(), nil
+}
+
+func (l *login) accepted() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rejected = nil
+}
+
+// challenged takes a 401. It returns nil if the request is to be sent again, with
+// an answer to what the device asks; sent says that there was one already.
+func (l *login) challenged(e *httpEndpoint, h http.Header, sent bool, attempt int, said []byte) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.user == "" {
+		return l.reject(fmt.Errorf("%w: %s wants a login and none is configured; set username and password_file beside connect", ErrLogin, e))
+	}
+	var offered []string
+	for _, value := range h.Values("Www-Authenticate") {
+		scheme, _, _ := strings.Cut(value, " ")
+		offered = append(offered, scheme)
+		if l.auth == "basic" || !strings.EqualFold(scheme, "Digest") {
+			continue
+		}
+		c, err := digest.Parse(value)
+		if err != nil {
+			return l.reject(fmt.Errorf("%w: the challenge of %s can't be answered: %w", ErrLogin, e, err))
+		}
+		// With an answer sent, only a stale nonce is no rejection.
+		if sent && !c.Stale || attempt+1 >= maxChallenges {
+			l.challenge, l.count = nil, 0
+			return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e, lockedOut(said)))
+		}
+		l.challenge, l.count = &c, 0
+		return nil
+	}
+	if l.auth == "basic" {
+		return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e, lockedOut(said)))
+	}
+	return l.reject(fmt.Errorf("%w: %s offers no Digest login but %q; if it can only do Basic, set auth=basic, which sends the password readable unless the link is https:", ErrLogin, e, offered))
+}
+
+func (l *login) reject(err error) error {
+	pause := l.pause
+	if pause == 0 {
+		pause = defaultLoginPause
+	}
+	l.rejected = &RetryError{Err: err, Until: time.Now().Add(pause)}
+	return l.rejected
+}
+
+// lockedOut finds in the body of a 401 that the camera has locked this address
+// out, as Hikvision's userCheck says it.
+func lockedOut(said []byte) string {
+	text := strings.ToLower(string(said))
+	if strings.Contains(text, "<lockstatus>lock</lockstatus>") || strings.Contains(text, `"lockstatus":"lock"`) {
+		return ", and has locked this address out for a while"
+	}
+	return ""
+}
