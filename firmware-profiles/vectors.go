@@ -2,6 +2,7 @@ package profiles
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -22,10 +23,18 @@ import (
 // each piece of bytes: the moment in seconds, a space, and the text, which is
 // sent with CR LF; or "hex:" and bytes, which are sent as they are. A line with
 // a moment alone lets time pass. Lines that begin with # are comments.
+//
+// Instruments that speak HTTP have "http" in place of "input": a list of the
+// requests that the device sends, or of its answers.
 type Vector struct {
 	Name string
 	// Script is the input.
 	Script []drivers.Chunk
+	// HTTP is the input of an instrument that speaks HTTP.
+	HTTP []drivers.Exchange
+	// Replies are what must be answered to each of HTTP; an empty one is not
+	// looked at.
+	Replies []string
 	// Expect lists every event that must come out, in order.
 	Expect []Expected
 	// Unparsed is how many pieces must be refused.
@@ -49,7 +58,10 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 			}
 		}},
 		yamlfile.Key{Name: "settings", Read: func(n ast.Node) { v.settings = n }},
-		yamlfile.Key{Name: "input", Required: true, Read: func(n ast.Node) {
+		yamlfile.Key{Name: "http", Read: func(n ast.Node) {
+			d.Sequence(n, "http", maxExchanges, func(n ast.Node) { v.addExchange(d, n) })
+		}},
+		yamlfile.Key{Name: "input", Read: func(n ast.Node) {
 			text, isText := d.Text(n, "input")
 			if !isText {
 				return
@@ -79,7 +91,46 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		}},
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
+	if (len(v.Script) == 0) == (len(v.HTTP) == 0) && d.Err() == nil {
+		d.At(n, "a vector needs either input or http", "input for bytes on a line, http for messages")
+	}
 	return v
+}
+
+// maxExchanges bounds the HTTP messages of a vector.
+const maxExchanges = 100
+
+func (v *Vector) addExchange(d *yamlfile.Document, n ast.Node) {
+	var x drivers.Exchange
+	reply := ""
+	text := func(name string, into *string) yamlfile.Key {
+		return yamlfile.Key{Name: name, Read: func(n ast.Node) { *into, _ = d.Text(n, name) }}
+	}
+	d.Mapping(n, "a message",
+		yamlfile.Key{Name: "at", Read: func(n ast.Node) { x.At, _ = d.Duration(n, "at", 0, maxMoment*time.Second) }},
+		text("method", &x.Method), text("path", &x.Path), text("type", &x.ContentType), text("reply", &reply),
+		yamlfile.Key{Name: "status", Read: func(n ast.Node) { x.Status, _ = d.Whole(n, "status", 100, 599) }},
+		yamlfile.Key{Name: "body", Read: func(n ast.Node) {
+			if s, ok := d.Text(n, "body"); ok {
+				x.Body = []byte(s)
+			}
+		}},
+		yamlfile.Key{Name: "base64", Read: func(n ast.Node) {
+			s, ok := d.Text(n, "base64")
+			if !ok {
+				return
+			}
+			b, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(s), ""))
+			if err != nil {
+				d.At(n, "base64: "+err.Error(), "")
+			}
+			x.Body = b
+		}},
+	)
+	if k := len(v.HTTP); k > 0 && x.At < v.HTTP[k-1].At {
+		d.At(n, "the message goes back in time", "")
+	}
+	v.HTTP, v.Replies = append(v.HTTP, x), append(v.Replies, reply)
 }
 
 // maxMoment bounds a script's length in time.
@@ -157,9 +208,26 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	if err != nil {
 		return err
 	}
-	played, err := drivers.Play(context.Background(), instrument, v.Script)
+	var played drivers.Played
+	switch {
+	case len(v.HTTP) == 0:
+		played, err = drivers.Play(context.Background(), instrument, v.Script)
+	case slices.Contains(d.Schemes, "http-listen"):
+		played, err = drivers.PlayRequests(context.Background(), instrument, v.HTTP)
+	default:
+		played, err = drivers.PlayResponses(context.Background(), instrument, v.HTTP)
+	}
 	if err != nil {
 		return err
+	}
+	for i, want := range v.Replies {
+		switch {
+		case want == "":
+		case i >= len(played.Replies):
+			return fmt.Errorf("message %d was not answered, want %q", i+1, want)
+		case string(played.Replies[i].Body) != want:
+			return fmt.Errorf("message %d was answered with %q, want %q", i+1, played.Replies[i].Body, want)
+		}
 	}
 	for i, o := range played.Observations {
 		if i >= len(v.Expect) {

@@ -126,8 +126,8 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 			c.add(p+".id", "device %q is there twice in the lane", d.ID)
 		}
 		ids[d.ID] = true
-		if d.Model != "tsa-portal" {
-			c.add(p+".model", "%q is no model; there is tsa-portal", d.Model)
+		if !slices.Contains(Models(), d.Model) {
+			c.add(p+".model", "%q is no model; lanesim list names those that there are", d.Model)
 		}
 		if d.Listen == "" {
 			d.Listen = "tcp://127.0.0.1:0"
@@ -138,6 +138,19 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 			c.add(p+".listen", "%s is also the place of %s", d.Listen, other)
 		}
 		listens[d.Listen] = l.ID + "/" + d.ID
+		if d.Model != portalModel {
+			if d.Settings != nil {
+				c.add(p+".settings", "are for a %s; those of a %s are under camera", portalModel, d.Model)
+			}
+			if d.Camera == nil {
+				d.Camera = &CameraSettings{}
+			}
+			c.camera(p+".camera", d.Camera)
+			continue
+		}
+		if d.Camera != nil {
+			c.add(p+".camera", "is for a number-plate reader; those of a %s are under settings", portalModel)
+		}
 		if d.Settings == nil {
 			s := DefaultPortal()
 			d.Settings = &s
@@ -174,6 +187,30 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 	for i := range l.Faults {
 		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), &l.Faults[i], ids)
 	}
+}
+
+func (c *checker) camera(path string, s *CameraSettings) {
+	if s.Sees == "" {
+		s.Sees = "front"
+	}
+	if s.Sees != "front" && s.Sees != "rear" {
+		c.add(path+".sees", "%q; want front or rear", s.Sees)
+	}
+	if s.Script == "" {
+		s.Script = "latin"
+	}
+	if s.Script != "latin" && homoglyphs[s.Script] == nil {
+		c.add(path+".script", "%q; want latin, cyrillic or greek", s.Script)
+	}
+	if _, err := time.LoadLocation(s.Zone); err != nil {
+		c.add(path+".zone", "%q is no time zone that is known", s.Zone)
+	}
+	c.number(path+".clock_offset", s.ClockOffset.Hours(), -24, 24, " hours")
+	for name, v := range map[string]float64{"misread": s.Misread, "no_read": s.NoRead, "wrong_country": s.WrongCountry, "duplicate": s.Duplicate} {
+		c.number(path+"."+name, v, 0, 1, "")
+	}
+	c.length(path+".switches", len(s.Switches), maxSwitches, "switches")
+	c.length(path+".options", len(s.Options), maxSwitches, "options")
 }
 
 func (c *checker) portal(path string, s *PortalSettings) {

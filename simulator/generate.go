@@ -33,6 +33,9 @@ func Generate(s *Scenario) (map[string][]Chunk, *Truth, error) {
 		lane := &s.Lanes[i]
 		for k := range lane.Devices {
 			d := &lane.Devices[k]
+			if d.Model != portalModel {
+				continue // what it sends depends on what it is asked
+			}
 			chunks, err := generate(newWire(s, lane, d, k == 0), truth)
 			if err != nil {
 				return nil, nil, err

@@ -43,13 +43,15 @@ type Lane struct {
 // Device is one instrument.
 type Device struct {
 	ID string `yaml:"id"`
-	// Model is "tsa-portal".
+	// Model is "tsa-portal" or one of the number-plate readers, see Models.
 	Model string `yaml:"model"`
 	// Listen is where the instrument is reached: tcp://HOST:PORT (port 0 for
 	// any free one), or pty: for a pseudo-terminal, or pty:PATH for one that is
 	// also reached by a symbolic link at PATH. The default is
 	// tcp://127.0.0.1:0.
 	Listen string `yaml:"listen"`
+	// Camera are the settings of a number-plate reader; nil for the defaults.
+	Camera *CameraSettings `yaml:"camera"`
 	// Settings of a tsa-portal; nil means DefaultPortal.
 	Settings *PortalSettings `yaml:"settings"`
 }

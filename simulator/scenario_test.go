@@ -62,7 +62,7 @@ func TestScenarioErrors(t *testing.T) {
 		{"name: x\n", "x.yaml:1:1: lanes: missing"},
 		{"name: x\nlanes:\n  - id: l\n", "lanes[0].devices: missing"},
 		{"name: x\nlanes:\n  - id: L 1\n    devices: [{id: d, model: tsa-portal}]\n", `x.yaml:3:9: lanes[0].id: "L 1" is no id`},
-		{"name: x\nlanes:\n  - id: l\n    devices: [{id: d, model: n42}]\n", `x.yaml:4:30: lanes[0].devices[0].model: "n42" is no model; there is tsa-portal`},
+		{"name: x\nlanes:\n  - id: l\n    devices: [{id: d, model: n42}]\n", `x.yaml:4:30: lanes[0].devices[0].model: "n42" is no model; lanesim list names those that there are`},
 		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: tsa-portal}\n      - {id: d, model: tsa-portal}\n", `x.yaml:6:14: lanes[0].devices[1].id: device "d" is there twice`},
 		{device + "  - id: l\n    devices: [{id: d, model: tsa-portal}]\n", `x.yaml:6:9: lanes[1].id: lane "l" is there twice`},
 		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: tsa-portal, listen: 'udp://127.0.0.1:1'}\n", `x.yaml:5:44: lanes[0].devices[0].listen: "udp://127.0.0.1:1": want tcp://HOST:PORT`},
@@ -151,7 +151,7 @@ func TestScenarioErrors(t *testing.T) {
 	_, err := Parse("x.yaml", []byte("name: x\nlanes:\n  - id: L\n    devices:\n      - {id: d, model: none, listen: here}\n"))
 	require.Equal(t, []string{
 		`x.yaml:3:9: lanes[0].id: "L" is no id; want small letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit`,
-		`x.yaml:5:24: lanes[0].devices[0].model: "none" is no model; there is tsa-portal`,
+		`x.yaml:5:24: lanes[0].devices[0].model: "none" is no model; lanesim list names those that there are`,
 		`x.yaml:5:38: lanes[0].devices[0].listen: "here": want tcp://HOST:PORT, pty: or pty:PATH`,
 	}, strings.Split(err.Error(), "\n"))
 }

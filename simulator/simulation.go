@@ -52,6 +52,7 @@ type Simulation struct {
 
 	cancel  context.CancelFunc
 	players []*player
+	cameras []*camera
 	devices []Endpoint
 	running sync.WaitGroup
 	ended   chan struct{} // closed when every device is at its end
@@ -112,7 +113,10 @@ func (s *Simulation) Start(ctx context.Context) error {
 				for _, p := range s.players {
 					err = errors.Join(err, p.link.close(false))
 				}
-				s.players = nil
+				for _, c := range s.cameras {
+					err = errors.Join(err, c.close())
+				}
+				s.players, s.cameras = nil, nil
 				close(s.ended)
 				return err
 			}
@@ -126,6 +130,9 @@ func (s *Simulation) Start(ctx context.Context) error {
 	for _, p := range s.players {
 		s.running.Go(func() { s.play(ctx, p, barrier) })
 	}
+	for _, c := range s.cameras {
+		s.running.Go(func() { s.playCamera(ctx, c) })
+	}
 	go func() {
 		s.running.Wait()
 		close(s.ended)
@@ -135,6 +142,15 @@ func (s *Simulation) Start(ctx context.Context) error {
 
 func (s *Simulation) open(lane *Lane, d *Device, witness bool) error {
 	key := deviceKey(lane.ID, d.ID)
+	if d.Model != portalModel {
+		c, err := s.openCamera(lane, d, witness)
+		if err != nil {
+			return err
+		}
+		s.cameras = append(s.cameras, c)
+		s.devices = append(s.devices, Endpoint{Lane: lane.ID, ID: d.ID, Model: d.Model, Connect: c.url})
+		return nil
+	}
 	p := &player{
 		lane: lane.ID, id: d.ID, stream: newWire(s.scenario, lane, d, witness),
 		speed: s.opts.Speed, log: s.opts.Log.With("device", key), tell: s.tell,
@@ -157,6 +173,17 @@ func (s *Simulation) open(lane *Lane, d *Device, witness bool) error {
 	s.players = append(s.players, p)
 	s.devices = append(s.devices, Endpoint{Lane: lane.ID, ID: d.ID, Model: d.Model, Connect: p.link.connect()})
 	return nil
+}
+
+// playCamera plays one reader and closes it.
+func (s *Simulation) playCamera(ctx context.Context, c *camera) {
+	err := c.play(ctx)
+	err = errors.Join(err, c.close())
+	if err != nil && ctx.Err() == nil {
+		s.mu.Lock()
+		s.errs = append(s.errs, fmt.Errorf("%s: %w", deviceKey(c.lane, c.id), err))
+		s.mu.Unlock()
+	}
 }
 
 // play plays one device and closes its link.
@@ -212,6 +239,9 @@ func (s *Simulation) Close() error {
 	s.cancel()
 	for _, p := range s.players {
 		_ = p.link.close(false) // wakes the player, which reports
+	}
+	for _, c := range s.cameras {
+		_ = c.close() // as above
 	}
 	return s.Wait()
 }
@@ -274,6 +304,9 @@ func Serve(ctx context.Context, s *Scenario, device string, conn io.Writer, opts
 			d := &lane.Devices[k]
 			if deviceKey(lane.ID, d.ID) != device {
 				continue
+			}
+			if d.Model != portalModel {
+				return fmt.Errorf("%s is a %s, which does not speak over one connection", device, d.Model)
 			}
 			p := &player{
 				lane: lane.ID, id: d.ID, stream: newWire(s, lane, d, true), link: given{conn},

@@ -19,12 +19,13 @@ type Truth struct {
 	Faults      []FaultTruth
 	States      []StateTruth
 	Links       []LinkTruth
+	Plates      []PlateTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth or *LinkTruth.
+// *FaultTruth, *StateTruth, *LinkTruth or *PlateTruth.
 type Entry interface {
-	// EntryKind is "vehicle", "occupancy", "fault", "state" or "link".
+	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
 	// EntryTime is the time of the entry in seconds.
 	EntryTime() float64
@@ -183,6 +184,40 @@ type LinkTruth struct {
 	Records int `json:"records,omitempty"`
 }
 
+// PlateTruth is a plate that a reader had before it, or what became of it.
+type PlateTruth struct {
+	Kind   string  `json:"kind"`
+	Lane   string  `json:"lane"`
+	Device string  `json:"device"`
+	AtS    float64 `json:"at_s"`
+	// Serial counts what the reader saw from 1. Vehicle is whose plate it is.
+	Serial  uint64 `json:"serial"`
+	Vehicle int    `json:"vehicle"`
+	// What is "seen"; "sent" or "resent" once the client has it; "lost".
+	What string `json:"what"`
+	// Plate and Country are what the reader made of it.
+	Plate   string `json:"plate,omitempty"`
+	Country string `json:"country,omitempty"`
+	Unread  bool   `json:"unread,omitempty"`
+	Trailer bool   `json:"trailer,omitempty"`
+}
+
+// EntryKind implements Entry.
+func (*PlateTruth) EntryKind() string { return "plate" }
+
+// EntryTime implements Entry.
+func (p *PlateTruth) EntryTime() float64 { return p.AtS }
+
+func (p *PlateTruth) String() string {
+	switch {
+	case p.What != "seen":
+		return fmt.Sprintf("%s/%s: read %d %s", p.Lane, p.Device, p.Serial, p.What)
+	case p.Unread:
+		return fmt.Sprintf("%s/%s: plate not read", p.Lane, p.Device)
+	}
+	return fmt.Sprintf("%s/%s: plate %s (%s)", p.Lane, p.Device, p.Plate, p.Country)
+}
+
 // EntryKind implements Entry.
 func (*VehicleTruth) EntryKind() string { return "vehicle" }
 
@@ -293,6 +328,8 @@ func (t *Truth) add(e Entry) {
 		t.States = append(t.States, *e)
 	case *LinkTruth:
 		t.Links = append(t.Links, *e)
+	case *PlateTruth:
+		t.Plates = append(t.Plates, *e)
 	}
 }
 
@@ -314,6 +351,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Links {
 		list = append(list, &t.Links[i])
 	}
+	for i := range t.Plates {
+		list = append(list, &t.Plates[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -334,6 +374,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *StateTruth:
 			l, dev = e.Lane, e.Device
 		case *LinkTruth:
+			l, dev = e.Lane, e.Device
+		case *PlateTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -396,6 +438,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &StateTruth{}
 		case "link":
 			e = &LinkTruth{}
+		case "plate":
+			e = &PlateTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}

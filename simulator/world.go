@@ -72,6 +72,8 @@ func between(rng *rand.Rand, r [2]float64) float64 { return r[0] + (r[1]-r[0])*r
 // vehicle is one vehicle with its whole drive known. Times are in seconds.
 type vehicle struct {
 	n         int
+	what      string  // its kind
+	kph       float64 // how fast it drives where nothing stops it
 	length    float64
 	shielding float64
 	gamma     *source
@@ -336,7 +338,7 @@ func (t *traffic) make(s Vehicle, faults []*FaultTruth) *vehicle {
 		x := between(t.rng, vehicleKinds[s.Kind].shielding)
 		s.Shielding = &x
 	}
-	v := &vehicle{n: t.made, length: s.Length, shielding: *s.Shielding, beside: s.Beside}
+	v := &vehicle{n: t.made, what: s.Kind, kph: s.Speed, length: s.Length, shielding: *s.Shielding, beside: s.Beside}
 	if s.Gamma != nil {
 		v.gamma = newSource(*s.Gamma, s.Length)
 	}

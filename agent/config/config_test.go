@@ -24,7 +24,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lanepost/lanepost/drivers"
-	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 	"github.com/lanepost/lanepost/protocol/event"
 )
