@@ -132,9 +132,6 @@ func (s *scriptedDevice) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close() // the script does not look at it
 	}
 	target := r.URL.RequestURI()
-	if opaque := strings.TrimPrefix(r.URL.Opaque, "//"); opaque != "" {
-		target = opaque[max(0, strings.IndexByte(opaque, '/')):]
-	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()
 	for i, x := range s.script {

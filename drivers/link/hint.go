@@ -2,6 +2,7 @@ package link
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"io/fs"
 	"net"
@@ -38,6 +39,15 @@ var hints = []struct {
 	}},
 	{syscall.ECONNRESET, "", func(string) string {
 		return "the instrument broke the connection off: it may have restarted, or given its only connection to another program"
+	}},
+	{ErrLogin, "", func(string) string {
+		return "check the user name and the password of the device: it is not tried again before the time that is named, since cameras lock out who guesses; a reload of the configuration with a corrected one tries at once"
+	}},
+	{syscall.EADDRINUSE, "", func(string) string {
+		return "another program listens on this port: end it (ss -ltnp shows which), or take another port here and in the instruments"
+	}},
+	{syscall.EADDRNOTAVAIL, "", func(string) string {
+		return "this machine does not have this address: take one of its own (ip addr), or 0.0.0.0 for all of them"
 	}},
 	{ErrUnplugged, "serial", func(where string) string {
 		return "the serial adapter of " + where + " is gone: check its plug and its USB hub, it is opened again as soon as it is back"
@@ -97,6 +107,14 @@ func Hint(err error) string {
 			return "no machine is called " + echo(dns.Name) + " here: check the spelling, or write the IP address"
 		}
 		return "the name server does not answer: check this machine's network, or write the IP address instead of " + echo(dns.Name)
+	}
+	var certificate *tls.CertificateVerificationError
+	var pin *pinError
+	switch {
+	case errors.As(err, &pin):
+		return "if the device was replaced or given a new certificate, set pin to the new fingerprint; otherwise find out what answers there"
+	case errors.As(err, &certificate):
+		return "nobody that this machine knows vouches for the device's certificate: cameras make their own; pin it with pin=FINGERPRINT (openssl s_client -connect HOST:443 | openssl x509 -noout -fingerprint -sha256), or name the site's authority with ca_file"
 	}
 	// Opening and reading run out of time by errors that look alike.
 	var timeout net.Error

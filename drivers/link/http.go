@@ -66,7 +66,7 @@ func ClientOver(rt http.RoundTripper) *Client {
 }
 
 func (e *httpEndpoint) client(rt http.RoundTripper) *Client {
-	c := &Client{endpoint: e, base: url.URL{Scheme: e.scheme, Host: e.address()}}
+	c := &Client{endpoint: e, base: url.URL{Scheme: e.scheme, Host: e.address(), Path: "/"}}
 	c.ctx, c.close = context.WithCancelCause(context.Background())
 	c.http = &http.Client{
 		Transport:     rt,
@@ -89,16 +89,16 @@ func (c *Client) Post(ctx context.Context, target, contentType string, body []by
 
 func (c *Client) do(ctx context.Context, method, target, contentType string, body []byte) (*http.Response, error) {
 	if !strings.HasPrefix(target, "/") || strings.HasPrefix(target, "//") || strings.IndexFunc(target, func(r rune) bool { return r <= ' ' || r == 0x7f || r > 0x7e }) >= 0 {
-		return nil, fmt.Errorf("ask %s: %q is no path to ask for", c.endpoint, echo(target))
+		return nil, fmt.Errorf("ask %s: %q is no path to ask for", c.endpoint.place(), echo(target))
 	}
-	authorize, err := c.endpoint.login.begin(c.endpoint)
+	authorize, err := c.endpoint.login.begin()
 	if err != nil {
 		return nil, err
 	}
 	for attempt := 0; ; attempt++ {
 		authorization, err := authorize(method, target)
 		if err != nil {
-			return nil, fmt.Errorf("log in at %s: %w", c.endpoint, err)
+			return nil, fmt.Errorf("log in at %s: %w", c.endpoint.place(), err)
 		}
 		resp, err := c.once(ctx, method, target, contentType, body, authorization)
 		if err != nil {
@@ -126,14 +126,12 @@ func (c *Client) once(ctx context.Context, method, target, contentType string, b
 	if body != nil {
 		content = bytes.NewReader(body)
 	}
-	base := c.base
-	base.Opaque = "//" + base.Host + target // sent as it stands
-	req, err := http.NewRequestWithContext(ctx, method, base.Scheme+"://"+base.Host+"/", content)
+	req, err := http.NewRequestWithContext(ctx, method, c.base.String(), content)
 	if err != nil {
 		end()
-		return nil, fmt.Errorf("ask %s: %w", c.endpoint, err)
+		return nil, fmt.Errorf("ask %s: %w", c.endpoint.place(), err)
 	}
-	req.URL.Opaque = base.Opaque
+	req.URL.Opaque = target // sent as it stands
 	req.Header.Set("User-Agent", "lanepost")
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
@@ -171,7 +169,7 @@ func (a *answer) Read(p []byte) (int, error) {
 	if cause := context.Cause(a.ctx); cause != nil {
 		return n, cause
 	}
-	return n, fmt.Errorf("read from %s: %w: %w", a.c.endpoint, ErrUnplugged, err)
+	return n, fmt.Errorf("read from %s: %w: %w", a.c.endpoint.place(), ErrUnplugged, err)
 }
 
 func (a *answer) Close() error {
@@ -239,7 +237,7 @@ func (e *httpEndpoint) later(resp *http.Response) error {
 	}
 	drain(resp.Body)
 	return &RetryError{
-		Err:   fmt.Errorf("ask %s: %w", e, StatusError(resp)),
+		Err:   fmt.Errorf("ask %s: %w", e.place(), StatusError(resp)),
 		Until: time.Now().Add(after),
 	}
 }
@@ -375,10 +373,13 @@ func (e *httpEndpoint) address() string {
 	return host
 }
 
+// place is the URL without its options, for errors.
+func (e *httpEndpoint) place() string { return e.scheme + "://" + e.address() }
+
 // String names everything that the link depends on, and no secret: where the
 // password is found is none.
 func (e *httpEndpoint) String() string {
-	text := e.scheme + "://" + e.address()
+	text := e.place()
 	var options []string
 	for _, o := range []struct{ key, value string }{
 		{"username", e.login.user}, {"password_file", e.login.file}, {"password_env", e.login.env},
@@ -409,7 +410,7 @@ func (e *httpEndpoint) String() string {
 // Open makes a client. It connects with the first request, so that a camera
 // which takes one connection is not asked for two.
 func (e *httpEndpoint) Open(context.Context) (Conn, error) {
-	if err := e.login.mayTry(e); err != nil {
+	if err := e.login.mayTry(); err != nil {
 		return nil, err
 	}
 	dialer := net.Dialer{Timeout: e.connectTimeout, KeepAliveConfig: net.KeepAliveConfig{
@@ -442,11 +443,11 @@ func (e *httpEndpoint) tls() (*tls.Config, error) {
 	case e.caFile != "":
 		text, err := os.ReadFile(e.caFile)
 		if err != nil {
-			return nil, fmt.Errorf("ca_file of %s://%s: %w", e.scheme, e.address(), err)
+			return nil, fmt.Errorf("ca_file of %s: %w", e.place(), err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file of %s://%s: %s holds no certificate in PEM form", e.scheme, e.address(), e.caFile)
+			return nil, fmt.Errorf("ca_file of %s: %s holds no certificate in PEM form", e.place(), e.caFile)
 		}
 	case e.pin != "":
 		// Cameras sign their certificates themselves, for a name that nobody uses:
@@ -483,9 +484,9 @@ func (e *httpEndpoint) failed(err error) error {
 	case errors.Is(err, ErrClosed), errors.Is(err, os.ErrDeadlineExceeded) && !isTimeout(err), errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return fmt.Errorf("ask %s://%s: %w without an answer", e.scheme, e.address(), ErrUnplugged)
+		return fmt.Errorf("ask %s: %w without an answer", e.place(), ErrUnplugged)
 	}
-	return fmt.Errorf("ask %s://%s: %w", e.scheme, e.address(), err)
+	return fmt.Errorf("ask %s: %w", e.place(), err)
 }
 
 func isTimeout(err error) bool {

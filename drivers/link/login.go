@@ -66,7 +66,7 @@ func (l *login) password() (string, error) {
 }
 
 // mayTry fails while a rejected password must not be tried.
-func (l *login) mayTry(*httpEndpoint) error {
+func (l *login) mayTry() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.rejected != nil && time.Now().Before(l.rejected.Until) {
@@ -77,8 +77,8 @@ func (l *login) mayTry(*httpEndpoint) error {
 
 // begin gives what computes the Authorization of a request, "" where none is to
 // be sent yet.
-func (l *login) begin(e *httpEndpoint) (func(method, target string) (string, error), error) {
-	if err := l.mayTry(e); err != nil {
+func (l *login) begin() (func(method, target string) (string, error), error) {
+	if err := l.mayTry(); err != nil {
 		return nil, err
 	}
 	return func(method, target string) (string, error) {
@@ -143,7 +143,7 @@ func (l *login) challenged(e *httpEndpoint, h http.Header, sent bool, attempt in
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.user == "" {
-		return l.reject(fmt.Errorf("%w: %s wants a login and none is configured; set username and password_file beside connect", ErrLogin, e))
+		return l.reject(fmt.Errorf("%w: %s wants a login and none is configured; set username and password_file beside connect", ErrLogin, e.place()))
 	}
 	var offered []string
 	for _, value := range h.Values("Www-Authenticate") {
@@ -154,20 +154,20 @@ func (l *login) challenged(e *httpEndpoint, h http.Header, sent bool, attempt in
 		}
 		c, err := digest.Parse(value)
 		if err != nil {
-			return l.reject(fmt.Errorf("%w: the challenge of %s can't be answered: %w", ErrLogin, e, err))
+			return l.reject(fmt.Errorf("%w: the challenge of %s can't be answered: %w", ErrLogin, e.place(), err))
 		}
 		// With an answer sent, only a stale nonce is no rejection.
 		if sent && !c.Stale || attempt+1 >= maxChallenges {
 			l.challenge, l.count = nil, 0
-			return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e, lockedOut(said)))
+			return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e.place(), lockedOut(said)))
 		}
 		l.challenge, l.count = &c, 0
 		return nil
 	}
 	if l.auth == "basic" {
-		return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e, lockedOut(said)))
+		return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e.place(), lockedOut(said)))
 	}
-	return l.reject(fmt.Errorf("%w: %s offers no Digest login but %q; if it can only do Basic, set auth=basic, which sends the password readable unless the link is https:", ErrLogin, e, offered))
+	return l.reject(fmt.Errorf("%w: %s offers no Digest login but %q; if it can only do Basic, set auth=basic, which sends the password readable unless the link is https:", ErrLogin, e.place(), offered))
 }
 
 func (l *login) reject(err error) error {
