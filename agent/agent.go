@@ -14,6 +14,7 @@ import (
 	"io"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -88,6 +89,8 @@ type Agent struct {
 	// under it.
 	publishing sync.Mutex
 
+	pseudonymKey atomic.Pointer[[]byte]
+
 	printer *printer // nil if nothing is printed
 }
 
@@ -151,6 +154,9 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	}
 	defer func() { err = errors.Join(err, a.blobs.Close()) }()
 	a.checkpoints = newCheckpoints(a)
+	if err := a.readPseudonymKey(a.cfg); err != nil {
+		return err
+	}
 	started := event.AgentStarted{
 		Version: a.opts.Version, PreviousStop: previous,
 		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
@@ -329,7 +335,11 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		t := event.At(o.DeviceTime)
 		h.DeviceTime = &t
 	}
-	draft, err := event.NewDraft(h, o.Data)
+	data, err := a.withPseudonym(o.Data)
+	if err != nil {
+		return fmt.Errorf("%w: pseudonym of a plate: %w", supervise.ErrUnrecordable, err)
+	}
+	draft, err := event.NewDraft(h, data)
 	if err != nil {
 		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
 		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)

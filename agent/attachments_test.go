@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/plate"
 )
 
 // startBroker starts an embedded broker and returns its address.
@@ -96,7 +98,8 @@ func TestAttachments(t *testing.T) {
 	text, err := os.ReadFile(path)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(path, fmt.Appendf(text,
-		"mqtt:\n  - name: full\n    brokers: [tcp://%s]\n  - name: public\n    brokers: [tcp://%s]\n    redact: true\n", full, public), 0o600))
+		"plates:\n  pseudonym_key_file: pseudonym.key\nmqtt:\n  - name: full\n    brokers: [tcp://%s]\n  - name: public\n    brokers: [tcp://%s]\n    redact: true\n", full, public), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(path), "pseudonym.key"), []byte(strings.Repeat("5a", 32)+"\n"), 0o600))
 	all, redacted := receiveFrom(t, full), receiveFrom(t, public)
 	b := newBench(t, path)
 	a := b.startWith(b)
@@ -131,6 +134,9 @@ func TestAttachments(t *testing.T) {
 	require.NotContains(t, redacted.text.String(), "1234BB")
 	require.NotContains(t, redacted.text.String(), "AA 1234")
 	require.Empty(t, redacted.contents)
+	pseudonym, err := plate.Pseudonym(bytes.Repeat([]byte{0x5a}, 32), "AA1234BB")
+	require.NoError(t, err)
+	require.Contains(t, redacted.text.String(), `"pseudonym":"`+pseudonym+`"`, "in place of the plate")
 	redacted.mu.Unlock()
 	require.True(t, redacted.has("lanepost.plate.read.v1"))
 	require.NoError(t, b.stop())

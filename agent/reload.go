@@ -108,6 +108,10 @@ func (a *Agent) reload() reloaded {
 		a.addDevice(d).start()
 	}
 	a.checkpoints.reload(a, next.Evidence)
+	if err := a.readPseudonymKey(next); err != nil {
+		changed.Problems = append(changed.Problems, err.Error())
+		a.log.Error("the key of the pseudonyms is not reloaded; the old one goes on", "err", err)
+	}
 	if err := a.reloadKeys(); err != nil {
 		changed.Problems = append(changed.Problems, err.Error())
 		a.log.Error("the spool's keys are not reloaded; the old ones go on", "err", err)

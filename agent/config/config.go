@@ -56,7 +56,8 @@ type Config struct {
 	// Evidence says how often the hash chains are signed.
 	Evidence Evidence
 	// Log is how to log.
-	Log Log
+	Log    Log
+	Plates Plates
 	// Warnings are worth a look and no reason not to start.
 	Warnings []yamlfile.Problem
 
@@ -153,6 +154,7 @@ func Parse(name string, b []byte) (*Config, error) {
 		yamlfile.Key{Name: "mqtt", Read: r.readMQTT},
 		yamlfile.Key{Name: "spool", Read: r.readSpool},
 		yamlfile.Key{Name: "evidence", Read: r.readEvidence},
+		yamlfile.Key{Name: "plates", Read: r.readPlates},
 		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) { r.profileDir, r.profilesAt = r.directory(n, "profiles"), n }},
 		yamlfile.Key{Name: "log", Read: func(n ast.Node) {
 			r.Mapping(n, "log",

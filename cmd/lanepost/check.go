@@ -261,6 +261,9 @@ type countingConn struct {
 	l *listener
 }
 
+// Unwrap gives the link itself, for link.As.
+func (c countingConn) Unwrap() link.Conn { return c.Conn }
+
 func (c countingConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.l.mu.Lock()

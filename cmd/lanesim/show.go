@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/plate"
 )
 
 // tone is how a line stands out.
@@ -80,6 +81,12 @@ func describe(d event.Data) (string, tone) {
 			why = ": " + e.Samples[0].Reason
 		}
 		return fmt.Sprintf("%d unreadable%s", e.Count, why), warning
+	case *event.DeviceRefused:
+		return "REFUSED  " + e.Hint, warning
+	case *event.PlateRead:
+		return describePlate(e), plain
+	case *event.PlateNoRead:
+		return "plate not read  " + strings.ReplaceAll(e.Reason, "_", " "), warning
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:
@@ -109,6 +116,34 @@ func heads(statement string) string {
 		}
 	}
 	return strings.Join(list, ", ")
+}
+
+// describePlate masks the plate: a terminal is seen by many.
+func describePlate(e *event.PlateRead) string {
+	var b strings.Builder
+	b.WriteString("plate")
+	if e.Private != nil && e.Private.Plate != "" {
+		b.WriteString(" " + plate.Mask(e.Private.Plate))
+	}
+	if e.Country.Code != "" {
+		b.WriteString(" (" + e.Country.Code + ")")
+	}
+	if c := e.Confidence.Value; c != nil {
+		fmt.Fprintf(&b, ", %.0f %% sure", 100**c)
+	}
+	if e.Direction != "" && e.Direction != "unknown" {
+		b.WriteString(", " + e.Direction)
+	}
+	if e.Capture.Revision != event.RevisionSingle {
+		b.WriteString(", " + e.Capture.Revision)
+	}
+	if e.Capture.Replayed {
+		b.WriteString(", sent late")
+	}
+	if n := len(e.Attachments); n > 0 {
+		fmt.Fprintf(&b, ", %d pictures", n)
+	}
+	return b.String()
 }
 
 func describeOccupancy(e *event.RadiationOccupancy) (string, tone) {
