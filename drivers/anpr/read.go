@@ -8,6 +8,7 @@ package anpr
 import (
 	"crypto/rand"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -58,6 +59,12 @@ type Settings struct {
 	// BelieveCountryIndex takes the numbers of countries too that nobody has
 	// confirmed.
 	BelieveCountryIndex bool `yaml:"believe_country_index"`
+	// Directions says what the reader's own words for directions mean, beside those
+	// of its vendor: toward, away, left, right or unknown.
+	Directions map[string]string `yaml:"directions"`
+	// CountryForms are the forms that countries come in, in place of those of the
+	// vendor: alpha-2, alpha-3, vienna, name, region or hikvision-index.
+	CountryForms []string `yaml:"country_forms"`
 	// Pictures is false to leave the pictures with the reader.
 	Pictures *bool `yaml:"pictures"`
 }
@@ -78,11 +85,23 @@ func (s *Settings) Check() error {
 	if s.CodePage != "" && !slices.Contains(plate.CodePages(), s.CodePage) {
 		return fmt.Errorf("code_page: %q is not known; there are %s", s.CodePage, strings.Join(plate.CodePages(), ", "))
 	}
+	for from, to := range s.Directions {
+		if !slices.Contains([]string{"toward", "away", "left", "right", "unknown"}, to) {
+			return fmt.Errorf("directions: %s is %q; take toward, away, left, right or unknown", from, to)
+		}
+	}
+	for _, form := range s.CountryForms {
+		if !slices.Contains(countryForms, plate.CountryForm(form)) {
+			return fmt.Errorf("country_forms: %q is not known; there are %v", form, countryForms)
+		}
+	}
 	if s.ConfidenceScale != "" && !plate.Scale(s.ConfidenceScale).Known() {
 		return fmt.Errorf("confidence_scale: %q is not known; take 0-1, 0-100, 0-255 or 0-1000", s.ConfidenceScale)
 	}
 	return nil
 }
+
+var countryForms = []plate.CountryForm{plate.Alpha2, plate.Alpha3, plate.Vienna, plate.Name, plate.Region, plate.HikvisionIndex}
 
 func (s *Settings) location() (*time.Location, error) {
 	if s.Zone == "" {
@@ -175,6 +194,23 @@ func NewRecorder(v plate.Vendor, s Settings) *Recorder {
 		r.conventions.Scale = plate.Scale(s.ConfidenceScale)
 	}
 	r.conventions.Unverified = r.conventions.Unverified || s.BelieveCountryIndex
+	if len(s.Directions) > 0 {
+		known := maps.Clone(r.conventions.Directions)
+		if known == nil {
+			known = map[string]plate.Direction{}
+		}
+		for from, to := range s.Directions {
+			maps.DeleteFunc(known, func(word string, _ plate.Direction) bool { return strings.EqualFold(word, from) })
+			known[from] = plate.Direction(to)
+		}
+		r.conventions.Directions = known
+	}
+	if len(s.CountryForms) > 0 {
+		r.conventions.Countries = nil
+		for _, form := range s.CountryForms {
+			r.conventions.Countries = append(r.conventions.Countries, plate.CountryForm(form))
+		}
+	}
 	for from, to := range s.LaneDirection {
 		r.mounting[plate.Direction(from)] = plate.LaneDirection(to)
 	}

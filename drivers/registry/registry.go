@@ -3,6 +3,7 @@ package registry
 
 import (
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/anpr"
 	"github.com/lanepost/lanepost/drivers/rpm"
 )
 
@@ -10,6 +11,7 @@ import (
 func All() []drivers.Driver {
 	return []drivers.Driver{
 		rpm.TSAPortal(),
+		anpr.Template(),
 	}
 }
 

@@ -182,6 +182,10 @@ func (f Framing) Compile() (*Frames, error) {
 // Idle is the pause after which the Splitter's Idle must be called; 0 is none.
 func (f *Frames) Idle() time.Duration { return f.idle }
 
+// Bare reports whether a text stands by itself, without a start, an end and a
+// checksum.
+func (f *Frames) Bare() bool { return len(f.start)+len(f.end) == 0 && f.sum.sum == nil }
+
 // Ends reports whether a frame has an end. One without needs a pause, the end of a
 // connection, or a message of its own.
 func (f *Frames) Ends() bool { return len(f.end) > 0 }

@@ -42,6 +42,11 @@ func (f *Format) Decode(frame []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
+	return f.DecodeText(data)
+}
+
+// DecodeText reads a text that came without a start, an end and a checksum.
+func (f *Format) DecodeText(data []byte) (Message, error) {
 	text, lossy := f.text(data)
 	if f.heartbeat != nil && f.heartbeat.MatchString(text) {
 		return Message{Heartbeat: true}, nil
