@@ -220,7 +220,8 @@ func short(t time.Duration) string {
 // and wrong types. What the mapping does not name keeps its value. It reports
 // whether all went well.
 //
-// It knows text, truth values, numbers, durations, lists and structs, and takes
+// It knows text, truth values, numbers, durations, lists, structs (also inline),
+// mappings with free keys, and pointers to any of these, and takes
 // each only as it is written: the YAML library would turn a label 010 into 8, an
 // empty element into a text, and 4.7 into a whole number.
 func (d *Document) Decode(n ast.Node, what string, into any) bool {
@@ -230,14 +231,21 @@ func (d *Document) Decode(n ast.Node, what string, into any) bool {
 }
 
 func (d *Document) fillStruct(n ast.Node, what string, into reflect.Value) {
-	var keys []Key
+	d.Mapping(n, what, d.keysOf(into)...)
+}
+
+// keysOf lists the keys of a struct with those of the structs that are inline.
+func (d *Document) keysOf(into reflect.Value) (keys []Key) {
 	for i := range into.NumField() {
-		name, _, _ := strings.Cut(into.Type().Field(i).Tag.Get("yaml"), ",")
-		if name != "" && name != "-" {
+		name, option, _ := strings.Cut(into.Type().Field(i).Tag.Get("yaml"), ",")
+		switch {
+		case option == "inline" && into.Field(i).Kind() == reflect.Struct:
+			keys = append(keys, d.keysOf(into.Field(i))...)
+		case name != "" && name != "-":
 			keys = append(keys, Key{Name: name, Read: func(n ast.Node) { d.fill(n, name, into.Field(i)) }})
 		}
 	}
-	d.Mapping(n, what, keys...)
+	return keys
 }
 
 // fill reads a value of any kind that Decode knows.
@@ -291,12 +299,39 @@ func (d *Document) fill(n ast.Node, what string, into reflect.Value) {
 	case kind == reflect.Struct:
 		d.fillStruct(n, what, into)
 		return
+	case kind == reflect.Pointer:
+		target := reflect.New(into.Type().Elem())
+		d.fill(n, what, target.Elem())
+		into.Set(target)
+		return
+	case kind == reflect.Map && into.Type().Key().Kind() == reflect.String:
+		d.fillMap(n, what, into)
+		return
 	default:
 		want = "another kind of setting; the driver's " + into.Type().String() + " can't be read from a file"
 	}
 	if !ok {
 		d.At(n, fmt.Sprintf("%s is %s, want %s", what, say(n), want), "")
 	}
+}
+
+// fillMap reads a mapping whose keys are free. It takes the place of what was there.
+func (d *Document) fillMap(n ast.Node, what string, into reflect.Value) {
+	m := reflect.MakeMap(into.Type())
+	d.Pairs(n, what, func(key string, at, value ast.Node) {
+		name := reflect.ValueOf(key).Convert(into.Type().Key())
+		switch {
+		case m.Len() >= maxElements:
+			d.At(at, fmt.Sprintf("%s has more than %d keys", what, maxElements), "")
+		case m.MapIndex(name).IsValid():
+			d.At(at, fmt.Sprintf("%s has the key %q twice", what, clip(key)), "take one out")
+		default:
+			element := reflect.New(into.Type().Elem()).Elem()
+			d.fill(value, what+"."+clip(key), element)
+			m.SetMapIndex(name, element)
+		}
+	})
+	into.Set(m)
 }
 
 // Any decodes a node into plain Go values.

@@ -245,11 +245,39 @@ func TestDecodeTakesThingsAsWritten(t *testing.T) {
 		require.Len(t, d.Err(), 1)
 	}
 	var other struct {
-		M map[string]int `yaml:"m"`
+		M map[int]int `yaml:"m"`
 	}
-	d := Parse("f", []byte("m: {a: 1}"))
+	d := Parse("f", []byte("m: {1: 1}"))
 	require.False(t, d.Decode(d.Root(), "settings", &other))
-	require.ErrorContains(t, d.Err(), "map[string]int can't be read from a file")
+	require.ErrorContains(t, d.Err(), "map[int]int can't be read from a file")
+}
+
+func TestDecodeFreeKeysPointersAndInline(t *testing.T) {
+	type inner struct {
+		Free map[string]string `yaml:"free"`
+		On   *bool             `yaml:"on"`
+	}
+	type outer struct {
+		inner `yaml:",inline"`
+		Name  string `yaml:"name"`
+	}
+	var got outer
+	d := Parse("f", []byte("free: {a: 010, b: x}\non: false\nname: n\n"))
+	require.True(t, d.Decode(d.Root(), "settings", &got), "%v", d.Err())
+	off := false
+	require.Equal(t, outer{inner{map[string]string{"a": "010", "b": "x"}, &off}, "n"}, got)
+	for text, want := range map[string]string{
+		"fre: {}":          `did you mean "free"?`,
+		"free: {a: [b]}":   "free.a must be text",
+		"free: [a]":        "free must be a set of keys",
+		"free: {a: ~}":     "a has no value",
+		"on: yes":          "want true or false",
+		"free: {a: b}\n1:": "unknown key",
+	} {
+		d := Parse("f", []byte(text))
+		require.False(t, d.Decode(d.Root(), "settings", &got), text)
+		require.ErrorContains(t, d.Err(), want)
+	}
 }
 
 func TestDuration(t *testing.T) {
