@@ -13,7 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -36,9 +35,6 @@ func Template() drivers.Driver {
 		New:     newTemplate,
 	}
 }
-
-// maxTemplateConns is how many connections of one reader are read at a time.
-const maxTemplateConns = 8
 
 // TemplateSettings are the settings of a reader with a template.
 type TemplateSettings struct {
@@ -101,7 +97,7 @@ func (t *template) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 		return t.serve(ctx, inbox, h)
 	}
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return t.accept(ctx, acceptor, h)
+		return acceptAll(ctx, acceptor, h, func(ctx context.Context, conn link.Conn) error { return t.read(ctx, conn, h) })
 	}
 	return t.read(ctx, conn, h)
 }
@@ -137,43 +133,6 @@ func (t *template) piece(h drivers.Host, p textframe.Piece) error {
 		return nil
 	}
 	return t.message(h, p.Message, p.Bytes)
-}
-
-// accept reads each connection that the reader makes.
-func (t *template) accept(ctx context.Context, a *link.Acceptor, h drivers.Host) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel(nil)
-	places := make(chan struct{}, maxTemplateConns)
-	for {
-		conn, err := a.Accept(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			_ = conn.Close() // nothing was read from it
-			return context.Cause(ctx)
-		}
-		running.Go(func() {
-			defer func() {
-				if p := recover(); p != nil { // the agent contains those of Run only
-					cancel(fmt.Errorf("a connection of the reader: panic: %v", p))
-				}
-				_ = conn.Close() // it was read to its end
-				<-places
-			}()
-			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read
-			defer stop()
-			err := t.read(ctx, conn, h)
-			// The end of one connection is nothing: readers make one for each message.
-			if ctx.Err() == nil && !errors.Is(err, link.ErrUnplugged) {
-				h.Log().Debug("a connection of the reader ended", "error", err)
-			}
-		})
-	}
 }
 
 // serve takes what comes by HTTP.

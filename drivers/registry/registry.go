@@ -12,6 +12,9 @@ func All() []drivers.Driver {
 	return []drivers.Driver{
 		rpm.TSAPortal(),
 		anpr.Template(),
+		anpr.NedapTLV(),
+		anpr.NedapRS485(),
+		anpr.ONVIFPullPoint(),
 	}
 }
 

@@ -28,7 +28,7 @@ func DecodeEvent(topic string, payload []byte) (Notification, error) {
 	if _, rest, ok := strings.Cut("/"+topic, "/"+eventTopic); ok {
 		topic, _, _ = strings.Cut(rest, "/&")
 	}
-	n := Notification{Topic: topic, UTCTime: root.value("UtcTime"), Operation: root.value("PropertyOperation")}
+	n := Notification{Topic: topic, UTCTime: root.value("UtcTime"), Operation: root.value("PropertyOperation"), Raw: payload}
 	if root.at("Source") == nil && root.at("Data") == nil {
 		return n, errors.New("the event has neither Source nor Data")
 	}

@@ -72,6 +72,8 @@ type Notification struct {
 	Vehicle *VehicleInfo
 	// Image is a picture among the data.
 	Image []byte
+	// Raw is what the camera sent: a part of the document that was decoded.
+	Raw []byte
 }
 
 func decodeNotification(x *element) Notification {

@@ -260,7 +260,9 @@ func DecodeResponse(b []byte, o Operation) (Response, error) {
 		return r, fmt.Errorf("the answer has %d notifications: want %d at most", len(messages), MaxNotifications)
 	}
 	for _, m := range messages {
-		r.Notifications = append(r.Notifications, decodeNotification(m))
+		n := decodeNotification(m)
+		n.Raw = b[m.from:m.to:m.to]
+		r.Notifications = append(r.Notifications, n)
 	}
 	return r, nil
 }

@@ -34,16 +34,17 @@ type element struct {
 	children []*element
 	text     string
 	raw      []byte // of the text, until the element ends
+	from, to int64  // where it stands in a document of XML
 }
 
 var errTooMuch = fmt.Errorf("the document has more than %d elements, or more than %d in each other", MaxElements, MaxDepth)
 
-// parseXML reads a document.
+// parseXML reads a document. A byte order mark before it is text that nobody reads.
 func parseXML(b []byte) (*element, error) {
 	if len(b) > MaxDocument {
 		return nil, fmt.Errorf("a document of %d bytes: want %d at most", len(b), MaxDocument)
 	}
-	d := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))))
+	d := xml.NewDecoder(bytes.NewReader(b))
 	d.CharsetReader = func(label string, r io.Reader) (io.Reader, error) {
 		if strings.EqualFold(label, "us-ascii") {
 			return r, nil
@@ -53,6 +54,7 @@ func parseXML(b []byte) (*element, error) {
 	root := &element{}
 	stack := []*element{root}
 	for count := 0; ; {
+		before := d.InputOffset()
 		token, err := d.Token()
 		if errors.Is(err, io.EOF) {
 			break
@@ -68,7 +70,7 @@ func parseXML(b []byte) (*element, error) {
 			if count++; count > MaxElements || len(stack) > MaxDepth {
 				return nil, errTooMuch
 			}
-			e := &element{name: t.Name.Local}
+			e := &element{name: t.Name.Local, from: before}
 			for _, a := range t.Attr {
 				if e.attrs == nil {
 					e.attrs = map[string]string{}
@@ -78,7 +80,7 @@ func parseXML(b []byte) (*element, error) {
 			top.children = append(top.children, e)
 			stack = append(stack, e)
 		case xml.EndElement:
-			top.text, top.raw = string(top.raw), nil
+			top.text, top.raw, top.to = string(top.raw), nil, d.InputOffset()
 			stack = stack[:len(stack)-1]
 		case xml.CharData:
 			if len(stack) > 1 {
