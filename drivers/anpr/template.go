@@ -42,7 +42,8 @@ type TemplateSettings struct {
 	// Vendor is whose conventions the values follow, one of plate.Vendors, or another
 	// word for none.
 	Vendor string `yaml:"vendor"`
-	// Grammar is the template, seen from here.
+	// Grammar is the template, seen from here. Without anything it is a plate on a
+	// line of its own.
 	Grammar textframe.Grammar `yaml:"grammar"`
 	// TimeFormat is how the time is written, after the date and a blank if there is
 	// a field date: as Go writes 2 January 2006, 15:04:05.000, for instance
@@ -64,11 +65,15 @@ type template struct {
 var vendorForm = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,39}$`)
 
 func newTemplate(decode func(any) error) (drivers.Instrument, error) {
-	s := TemplateSettings{Vendor: "template", Grammar: textframe.Grammar{
-		Framing: textframe.Framing{End: `\r\n`}, Pattern: `^(?P<plate>.*)$`,
-	}}
+	s := TemplateSettings{Vendor: "template"}
 	if err := decode(&s); err != nil {
 		return nil, err
+	}
+	if g := &s.Grammar; g.Pattern == "" && len(g.Columns)+len(g.Parts) == 0 {
+		g.Pattern = `^(?P<plate>.*)$`
+		if g.Start == "" && g.End == "" && g.Idle == 0 {
+			g.End = `\r\n`
+		}
 	}
 	if err := s.Check(); err != nil {
 		return nil, err

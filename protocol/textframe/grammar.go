@@ -52,7 +52,8 @@ const (
 type Framing struct {
 	// Start and End are what a frame begins and ends with. Both may be empty.
 	// \r, \n, \t, \\ and \x02 (two hexadecimal digits) are understood. A frame
-	// without an end lasts until the next start, or until a pause.
+	// without an end lasts until the next start, or until a pause. The end \n takes a
+	// \r before it along.
 	Start string `yaml:"start"`
 	End   string `yaml:"end"`
 	// Checksum stands in the frame unless its kind is empty.

@@ -42,6 +42,9 @@ func (f *Format) Decode(frame []byte) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
+	if string(f.end) == "\n" && f.sum.sum == nil {
+		data = bytes.TrimSuffix(data, []byte("\r"))
+	}
 	return f.DecodeText(data)
 }
 
