@@ -162,8 +162,10 @@ func (t *template) serve(ctx context.Context, inbox *link.Inbox, h drivers.Host)
 // delivery records a request: its body, or without one its parameters as lines
 // "name=value" in the order of their names. good is false if no message was in it.
 func (t *template) delivery(h drivers.Host, d *link.Delivery) (good bool, err error) {
-	body := d.Body
-	values := d.Query
+	body, values := d.Body, d.Query
+	if d.Method == http.MethodGet {
+		body = nil
+	}
 	if strings.HasPrefix(d.ContentType, "application/x-www-form-urlencoded") {
 		if form, err := url.ParseQuery(string(d.Body)); err == nil {
 			values, body = form, nil
