@@ -123,6 +123,8 @@ type cameraEnv struct {
 	HTTP *http.Client
 	// Line is where a reader on a line sends, nil for one on HTTP.
 	Line link
+	// Done is closed when the reader is closed.
+	Done <-chan struct{}
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -146,7 +148,12 @@ type cameraKind struct {
 }
 
 // cameraModels are the readers that there are.
-var cameraModels = map[string]cameraKind{}
+var cameraModels = map[string]cameraKind{
+	"text-reader":  {new: newTextReader, line: true},
+	"nedap-anpr":   {new: newNedapReader, line: true},
+	"onvif-camera": {new: newONVIFCamera},
+	"hikvision":    {new: newHikvisionCamera},
+}
 
 // portalModel is the model of a radiation portal.
 const portalModel = "tsa-portal"
@@ -175,6 +182,8 @@ type camera struct {
 	listener net.Listener
 	server   *http.Server
 	served   chan struct{}
+	done     chan struct{}
+	closing  sync.Once
 
 	mu     sync.Mutex
 	began  time.Time     // real time of the start
@@ -187,7 +196,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	key := deviceKey(lane.ID, d.ID)
 	c := &camera{
 		lane: lane.ID, id: d.ID, kind: cameraModels[d.Model], seed: s.scenario.Seed, scenario: lane, settings: *d.Camera,
-		length: s.scenario.Duration, speed: s.opts.Speed, witness: witness, tell: s.tell, began: time.Now(), served: make(chan struct{}),
+		length: s.scenario.Duration, speed: s.opts.Speed, witness: witness, tell: s.tell, began: time.Now(), served: make(chan struct{}), done: make(chan struct{}),
 	}
 	var err error
 	if c.zone, err = time.LoadLocation(c.settings.Zone); err != nil {
@@ -196,7 +205,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	log := s.opts.Log.With("device", key)
 	c.env = cameraEnv{
 		Settings: c.settings, Rand: newRand(c.seed, lane.ID, d.ID, "camera model"), Log: log, Fast: c.speed == 0,
-		Now: c.now, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}},
+		Now: c.now, Done: c.done, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}},
 		Told: func(x Sighting, what string) {
 			c.tell(&PlateTruth{Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(x.At), Serial: x.Serial, What: what, Vehicle: x.Vehicle})
 		},
@@ -249,6 +258,10 @@ func (c *camera) event(what string) {
 }
 
 func (c *camera) close() error {
+	c.closing.Do(func() {
+		close(c.done)
+		c.env.HTTP.CloseIdleConnections()
+	})
 	switch {
 	case c.line != nil:
 		return c.line.close(false)

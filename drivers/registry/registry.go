@@ -11,6 +11,8 @@ import (
 func All() []drivers.Driver {
 	return []drivers.Driver{
 		rpm.TSAPortal(),
+		anpr.HikvisionStream(),
+		anpr.HikvisionPush(),
 		anpr.Template(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"mime"
+	"os"
 	"strconv"
 	"strings"
 )
@@ -99,7 +100,7 @@ type Reader struct {
 	r     io.Reader
 	buf   []byte // what was read and not given out begins at at
 	at    int
-	err   error // sticky, of the end
+	err   error // sticky: io.EOF, or what broke the stream
 	delim []byte
 	// search is "\n" and the delimiter.
 	search []byte
@@ -152,6 +153,9 @@ func (m *Reader) fill() error {
 		if n > 0 || err != nil {
 			if n > 0 {
 				return nil // an error that came with bytes comes again
+			}
+			if !errors.Is(err, os.ErrDeadlineExceeded) {
+				m.err = err
 			}
 			return err
 		}
@@ -429,7 +433,7 @@ func (m *Reader) body(p *Part, from int) error {
 				p.LengthWrong = p.LengthWrong || end-from != length
 				m.give(p, from, end, next)
 				return nil
-			case more && Complete(b[from:from+length]):
+			case more && (length == 0 || Complete(b[from:from+length])):
 				m.give(p, from, from+length, from+length)
 				return nil
 			case !more:
@@ -468,7 +472,7 @@ func (m *Reader) body(p *Part, from int) error {
 			return m.skip(ErrTooLarge)
 		}
 		if err := m.fill(); err != nil {
-			if !errors.Is(err, io.EOF) {
+			if m.err == nil {
 				m.backToDelimiter()
 				return err
 			}
@@ -479,8 +483,11 @@ func (m *Reader) body(p *Part, from int) error {
 				known, p.LengthWrong = false, true
 				continue
 			}
-			p.Truncated = !Complete(b[from:])
-			m.give(p, from, len(b), len(b))
+			end := from + len(trimEnd(b[from:]))
+			if !Complete(b[from:end]) {
+				end, p.Truncated = len(b), true
+			}
+			m.give(p, from, end, len(b))
 			return nil
 		}
 	}
