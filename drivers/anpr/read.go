@@ -268,6 +268,9 @@ func (r *Recorder) Record(h drivers.Host, x Reading) error {
 		}
 	} else {
 		confidence, country := r.conventions.Confidence(x.Confidence), r.conventions.Country(x.Country)
+		if confidence.Raw == "" {
+			confidence.Scale = "" // nothing was counted
+		}
 		private := &event.PlatePrivate{
 			Salt: event.Salt(random), Plate: text.Plate, MatchKey: text.MatchKey, PlateRaw: text.Raw,
 			Lossy: x.Lossy || text.Truncated, Alternatives: []event.PlateAlternative{}, Raw: event.RawOf(x.Raw),
