@@ -259,7 +259,7 @@ func (c *onvifCamera) askAt(ctx context.Context, client *link.Client, h drivers.
 	if err != nil {
 		return onvif.Response{}, err
 	}
-	resp, err := client.Post(ctx, path, onvif.ContentType, body)
+	resp, err := client.Post(ctx, path, onvif.ContentType, body) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return onvif.Response{}, err
 	}

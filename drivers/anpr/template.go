@@ -36,6 +36,9 @@ func Template() drivers.Driver {
 	}
 }
 
+// templatePause ends a frame without an end, where the grammar has no pause either.
+const templatePause = time.Second
+
 // TemplateSettings are the settings of a reader with a template.
 type TemplateSettings struct {
 	Settings `yaml:",inline"`
@@ -118,13 +121,17 @@ func (t *template) read(ctx context.Context, conn link.Conn, h drivers.Host) err
 		}
 		return nil
 	}
+	pause := t.format.Idle()
+	if pause == 0 && !t.format.Ends() {
+		pause = templatePause
+	}
 	return stream{
 		take: func(b []byte) error {
 			_, _ = splitter.Write(b) // it never fails
 			return drain()
 		},
 		pending: splitter.Pending,
-		pause:   t.format.Idle(),
+		pause:   pause,
 		idle: func() error {
 			splitter.Idle()
 			return drain()

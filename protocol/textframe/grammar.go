@@ -162,8 +162,8 @@ func (f Framing) Compile() (*Frames, error) {
 	if c.sum, err = f.Checksum.compile(len(c.end) > 0); err != nil {
 		return nil, err
 	}
-	ok := true
 	if f.Encoding != "" {
+		var ok bool
 		if c.encoding, ok = encodings[f.Encoding]; !ok {
 			return nil, fmt.Errorf("encoding: %q is not known; there are %s", shown(f.Encoding), strings.Join(Encodings(), ", "))
 		}
