@@ -131,7 +131,7 @@ func (s *Simulation) Start(ctx context.Context) error {
 		s.running.Go(func() { s.play(ctx, p, barrier) })
 	}
 	for _, c := range s.cameras {
-		s.running.Go(func() { s.playCamera(ctx, c) })
+		s.running.Go(func() { s.playCamera(ctx, c, barrier) })
 	}
 	go func() {
 		s.running.Wait()
@@ -176,7 +176,10 @@ func (s *Simulation) open(lane *Lane, d *Device, witness bool) error {
 }
 
 // playCamera plays one reader and closes it.
-func (s *Simulation) playCamera(ctx context.Context, c *camera) {
+func (s *Simulation) playCamera(ctx context.Context, c *camera, barrier *sync.WaitGroup) {
+	if barrier != nil {
+		barrier.Wait() // so that it sees the vehicles when the portals do
+	}
 	err := c.play(ctx)
 	err = errors.Join(err, c.close())
 	if err != nil && ctx.Err() == nil {

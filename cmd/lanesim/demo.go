@@ -244,6 +244,9 @@ func startBroker(wanted string) (*broker.Server, string, error) {
 
 // profiles names the profile that fits each simulated link.
 func profileFor(e simulator.Endpoint) string {
+	if e.Model == "hikvision" {
+		return "hikvision-stream"
+	}
 	if strings.HasPrefix(e.Connect, "serial:") {
 		return "rapiscan-tsa-serial"
 	}
@@ -277,7 +280,12 @@ func subscribe(address string, s *screen) (mqtt.Client, error) {
 	if err := await(c.Connect()); err != nil {
 		return nil, fmt.Errorf("connect to the demo's own broker: %w", err)
 	}
-	t := c.Subscribe(event.TopicRoot+"/#", 1, func(_ mqtt.Client, m mqtt.Message) { s.received(m.Payload()) })
+	t := c.Subscribe(event.TopicRoot+"/#", 1, func(_ mqtt.Client, m mqtt.Message) {
+		if _, err := event.ParseChunkTopic(m.Topic()); err == nil {
+			return // a piece of a picture; what becomes of it is an event
+		}
+		s.received(m.Payload())
+	})
 	if err := await(t); err != nil {
 		return nil, fmt.Errorf("subscribe at the demo's own broker: %w", err)
 	}

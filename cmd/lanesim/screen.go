@@ -160,7 +160,11 @@ func (s *screen) received(payload []byte) {
 	if lane == event.AgentLane {
 		where = "agent"
 	}
-	s.print(e.Time.Local().Format("15:04:05.000"), where, paintIf(s.live, t, text))
+	at := e.Time
+	if strings.HasPrefix(e.Type, "lanepost.plate.") {
+		at = e.RecordedTime // a camera has a clock of its own, which is fast when its time is
+	}
+	s.print(at.Local().Format("15:04:05.000"), where, paintIf(s.live, t, text))
 }
 
 func splitSource(source string) (site, lane, device string) {
