@@ -94,6 +94,15 @@ func TestTextReader(t *testing.T) {
 	}
 }
 
+func TestPlatesOnLines(t *testing.T) {
+	t.Parallel()
+	// A reader without settings, and a driver without settings: an empty line is a
+	// vehicle without a plate.
+	h := readsAll(t, "text-reader", simulator.CameraSettings{NoRead: 0.4, Switches: []string{"dribble"}}, anpr.Template(), "", nil)
+	require.Empty(t, h.unparsed)
+	require.Contains(t, h.reads(), "")
+}
+
 func TestAxxonMessages(t *testing.T) {
 	t.Parallel()
 	camera := simulator.CameraSettings{Zone: "Europe/Kyiv", NoRead: 0.3, Options: map[string]string{
@@ -256,7 +265,7 @@ func TestONVIFCamera(t *testing.T) {
 				if d, ok := o.Data.(event.PlateRead); ok {
 					require.NotNil(t, d.Confidence.Value)
 					require.NotEmpty(t, d.Country.Code)
-					require.NotContains(t, string(d.Private.Raw.Text), "/9j/", "the picture is no part of what is kept as text")
+					require.NotContains(t, d.Private.Raw.Text, "/9j/", "the picture is no part of what is kept as text")
 				}
 			}
 		})

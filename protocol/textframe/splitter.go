@@ -16,8 +16,8 @@ type Piece struct {
 }
 
 // Splitter cuts a stream of bytes into frames, the same ones however the stream
-// is cut into Writes. Blanks and line ends between frames are passed over; other
-// bytes there are told. It finds the next frame after bytes that belong to none,
+// is cut into Writes. Blanks and line ends between frames are passed over, unless
+// they are a frame by the grammar; other bytes there are told. It finds the next frame after bytes that belong to none,
 // and after a damaged frame, in which the next one may have begun. Call Next until
 // it gives none after each Write: memory is then bounded by the longest frame and
 // the size of one Write.
@@ -82,10 +82,17 @@ func (s *Splitter) step(rest []byte) (Piece, int) {
 	}
 	if len(f.start) == 0 && len(f.end) > 0 && f.sum.sum == nil {
 		switch {
-		case rest[0] == '\r', rest[0] == '\n', rest[0] == 0:
-			return Piece{}, 1 // what is left of a line end, or of a line that was opened
 		case bytes.HasPrefix(rest, f.end):
-			return Piece{}, len(f.end)
+			// A line without a text: whether that says anything is the grammar's word.
+			m, err := f.Decode(rest[:len(f.end)])
+			if err != nil {
+				return Piece{}, len(f.end)
+			}
+			return Piece{Bytes: rest[:len(f.end)], Message: m}, len(f.end)
+		case bytes.HasPrefix(f.end, rest) && !s.idle:
+			return Piece{}, 0
+		case rest[0] == '\r', rest[0] == '\n', rest[0] == 0:
+			return Piece{}, 1 // what is left of a line end
 		}
 	}
 	if !bytes.HasPrefix(rest, f.start) {

@@ -116,6 +116,7 @@ func TestAChecksumThatLooksLikeTheEnd(t *testing.T) {
 }
 
 func TestTheNextFrameIsFound(t *testing.T) {
+	full := Grammar{Framing: Framing{End: `\r\n`}, Pattern: `^(?P<plate>.+)$`}
 	strict := Grammar{Framing: Framing{Start: `\x02`, End: `\x03`}, Pattern: `^(?P<plate>[A-Z0-9]*)$`, Heartbeat: `^\?$`}
 	words := Grammar{Framing: Framing{Start: "LP:", End: ";"}, Pattern: `^(?P<plate>[A-Z0-9]+)$`}
 	summed := Grammar{
@@ -138,7 +139,8 @@ func TestTheNextFrameIsFound(t *testing.T) {
 		"alive":                 {strict, "\x02?\x03\x02AB\x03", []string{"alive", "AB"}, 0, ""},
 		"words, an end lost":    {words, "LP:AB12LP:CD34;", []string{"CD34"}, 1, "LP:AB12"},
 		"a checksum was lost":   {summed, "\x02AB\x03\x02CD\x03\x07", []string{"CD"}, 1, "\x02AB\x03"},
-		"line feeds":            {lines(), "AB12;90\r\n\r\nCD34\r\n\x00\nEF56;7\r\n", []string{"AB12", "CD34", "EF56"}, 0, ""},
+		"line feeds":            {full, "AB12\r\n\r\nCD34\r\n\x00\nEF56\r\n", []string{"AB12", "CD34", "EF56"}, 0, ""},
+		"a line without a text": {lines(), "AB12;90\r\n\r\nCD34\r\n\x00\nEF56;7\r\n", []string{"AB12", "", "CD34", "EF56"}, 0, ""},
 		"a line that is not so": {lines(), "AB12;90\r\nCD34;x\r\nEF56\r\n", []string{"AB12", "EF56"}, 1, "CD34;x\r\n"},
 	} {
 		for _, n := range []int{1, 2, 7, 1000} {
