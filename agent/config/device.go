@@ -160,7 +160,7 @@ func (r *reader) makeDevice(d *rawDevice) {
 	if !ok {
 		hint := "there are " + strings.Join(r.profiles.Names(), ", ")
 		if near := yamlfile.Nearest(d.profile, r.profiles.Names()); near != "" {
-			hint = fmt.Sprintf("did you mean %q? %s", near, hint)
+			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		r.At(d.profileAt, fmt.Sprintf("there is no profile %q", d.profile), hint)
 		return
