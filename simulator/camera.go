@@ -232,7 +232,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.listener = given
 		c.url = "http://" + given.Addr().String()
 	case address.scheme != "tcp":
-		return nil, fmt.Errorf("listen of %s: a %s is reached over tcp:", key, d.Model)
+		return nil, fmt.Errorf("listen of %s: a %s is reached over tcp", key, d.Model)
 	default:
 		if c.listener, err = net.Listen("tcp", address.tcp); err != nil {
 			return nil, fmt.Errorf("listen of %s: %w", key, err)

@@ -155,7 +155,7 @@ func (c *hikvisionStream) identify(ctx context.Context, client *link.Client, h d
 	if c.device != (hikvision.Device{}) {
 		return nil
 	}
-	resp, err := client.Get(ctx, deviceInfoPath)
+	resp, err := client.Get(ctx, deviceInfoPath) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		if errors.Is(err, link.ErrUnplugged) && ctx.Err() == nil {
 			return nil // some hang up on a path that they do not know

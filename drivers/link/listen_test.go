@@ -42,7 +42,7 @@ func freePort(t *testing.T) string {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer ln.Close() //nolint:errcheck // it was never used
+	defer ln.Close()
 	return ln.Addr().String()
 }
 
@@ -50,7 +50,7 @@ func post(t *testing.T, url, contentType, body string) (int, string) {
 	t.Helper()
 	resp, err := http.Post(url, contentType, strings.NewReader(body)) //nolint:gosec // loopback
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read
+	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, string(b)
@@ -269,7 +269,7 @@ func TestAcceptor(t *testing.T) {
 	require.NoError(t, err)
 	a, ok := As[*Acceptor](conn)
 	require.True(t, ok)
-	defer a.Close() //nolint:errcheck // a second close does nothing
+	defer a.Close()
 	dial := func() net.Conn {
 		c, err := net.Dial("tcp", a.Addr().String())
 		require.NoError(t, err)

@@ -17,7 +17,7 @@ import (
 	"github.com/lanepost/lanepost/protocol/digest"
 )
 
-// ErrLogin: the device does not let the agent in.
+// ErrLogin says that the device does not let the agent in.
 var ErrLogin = errors.New("login rejected")
 
 // maxChallenges bounds how often one request is challenged. Two are usual: none
@@ -167,7 +167,7 @@ func (l *login) challenged(e *httpEndpoint, h http.Header, sent bool, attempt in
 	if l.auth == "basic" {
 		return l.reject(fmt.Errorf("%w: %s does not take the user name and password%s", ErrLogin, e.place(), lockedOut(said)))
 	}
-	return l.reject(fmt.Errorf("%w: %s offers no Digest login but %q; if it can only do Basic, set auth=basic, which sends the password readable unless the link is https:", ErrLogin, e.place(), offered))
+	return l.reject(fmt.Errorf("%w: %s offers no Digest login but %q; if it can only do Basic, set auth=basic, which sends the password readable unless the link is encrypted", ErrLogin, e.place(), offered))
 }
 
 func (l *login) reject(err error) error {

@@ -227,7 +227,7 @@ func TestCapture(t *testing.T) {
 	if err != nil {
 		t.Skip("the capture is not part of the repository")
 	}
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	kinds := map[string]int{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {

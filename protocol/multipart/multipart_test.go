@@ -155,7 +155,7 @@ func TestNothingWaitsForTheNextPart(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, out := io.Pipe()
-			defer in.Close() //nolint:errcheck // ends the writer
+			defer in.Close()
 			go func() { _, _ = out.Write([]byte(first)) }()
 			m := NewReader(in, "multipart/mixed; boundary=b")
 			p, err := m.Next()
@@ -177,7 +177,7 @@ func TestNothingWaitsForTheNextPart(t *testing.T) {
 // A length that was wrong, though the body looked whole, is noticed after it.
 func TestLengthThatLooksRight(t *testing.T) {
 	in, out := io.Pipe()
-	defer in.Close() //nolint:errcheck // ends the writer
+	defer in.Close()
 	go func() {
 		_, _ = out.Write([]byte("--b\r\nContent-Type: application/xml\r\nContent-Length: 90\r\n\r\n" + alert))
 		_, _ = out.Write([]byte(" \n<!-- and more -->\r\n--b\r\nContent-Type: application/xml\r\n\r\n" + heartbeat + "\r\n--b--\r\n"))

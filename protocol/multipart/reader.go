@@ -64,9 +64,10 @@ func (p *Part) MediaType() string {
 	return strings.ToLower(strings.TrimSpace(t))
 }
 
-// Name is the name that the Content-Disposition gives, and FileName the name of
-// the file; empty if there is none.
-func (p *Part) Name() string     { return disposition(p.Header["content-disposition"], "name") }
+// Name is the name that the Content-Disposition gives, empty if there is none.
+func (p *Part) Name() string { return disposition(p.Header["content-disposition"], "name") }
+
+// FileName is the name of the file that the Content-Disposition gives.
 func (p *Part) FileName() string { return disposition(p.Header["content-disposition"], "filename") }
 
 // disposition finds a parameter, with or without blanks and quotes.
@@ -225,7 +226,8 @@ func (m *Reader) toDelimiter() error {
 		for i < len(b) && (b[i] == '\r' || b[i] == '\n') {
 			i++
 		}
-		length, closing, is, more := 0, false, false, false
+		var length int
+		var closing, is, more bool
 		if m.delim != nil {
 			length, closing, is, more = lineAt(b[i:], m.delim, ended)
 		} else {

@@ -174,8 +174,12 @@ func (s *Splitter) broken(rest []byte, n int, problem string) (Piece, int) {
 		if s.from > from && problem != "broken off" {
 			from = s.from // what begins before the end has been tried
 		}
-		if i := bytes.Index(rest[min(from, len(rest)):min(n+len(f.start)-1, len(rest))], f.start); i >= 0 && from+i > 0 {
-			n = min(n, from+i)
+		if from = min(from, n); from > 0 {
+			if i := bytes.Index(rest[from:n], f.start); i >= 0 {
+				n = from + i
+			} else {
+				n -= beginning(rest[from:n], f.start) // the rest of it may be on its way
+			}
 		}
 	}
 	return Piece{Bytes: rest[:n], Problem: fmt.Sprintf("%d bytes that make no frame: %s", n, problem)}, n
@@ -245,12 +249,7 @@ func (s *Splitter) noise(rest []byte) (Piece, int) {
 	if n < 0 {
 		n = len(rest)
 		if !s.idle {
-			for k := min(len(s.f.start)-1, n); k > 0; k-- {
-				if bytes.HasSuffix(rest, s.f.start[:k]) {
-					n -= k
-					break
-				}
-			}
+			n -= beginning(rest, s.f.start)
 			if n < maxJunk {
 				return Piece{}, 0
 			}
@@ -261,6 +260,16 @@ func (s *Splitter) noise(rest []byte) (Piece, int) {
 		return Piece{}, n
 	}
 	return Piece{Bytes: rest[:n], Problem: fmt.Sprintf("%d bytes before a frame begins", n)}, n
+}
+
+// beginning is how many of the last bytes are the beginning of a start.
+func beginning(b, start []byte) int {
+	for k := min(len(start)-1, len(b)); k > 0; k-- {
+		if bytes.HasSuffix(b, start[:k]) {
+			return k
+		}
+	}
+	return 0
 }
 
 // blank reports whether there is nothing in some bytes but blanks, line ends and
