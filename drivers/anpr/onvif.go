@@ -44,6 +44,9 @@ const (
 	onvifLoginPause = 10 * time.Minute
 	// onvifGoodbye bounds the unsubscribing at the end.
 	onvifGoodbye = 2 * time.Second
+	// onvifMargin is how much longer than two answers a subscription must last, or it
+	// is renewed.
+	onvifMargin  = 5 * time.Second
 	minPull      = time.Second
 	maxPull      = 30 * time.Second
 	minTerm      = 10 * time.Second
@@ -195,28 +198,70 @@ func (c *onvifCamera) subscribe(ctx context.Context, client *link.Client, h driv
 // pull asks for events until that fails.
 func (c *onvifCamera) pull(ctx context.Context, client *link.Client, h drivers.Host) error {
 	for {
-		if left := c.ends.Sub(h.Now()); left < c.settings.Termination/2 {
-			request := onvif.Request{Operation: onvif.Renew, To: c.address, Termination: c.settings.Termination}
-			if _, err := c.askAt(ctx, client, h, c.subscription, request, true); err != nil {
-				return c.lost(fmt.Errorf("renew the subscription: %w", err))
-			}
-			c.ends = h.Now().Add(c.settings.Termination)
-		}
-		request := onvif.Request{Operation: onvif.PullMessages, To: c.address, Timeout: c.settings.PullTimeout, Limit: c.settings.PullLimit}
-		r, err := c.askAt(ctx, client, h, c.subscription, request, true)
-		if err != nil {
-			return c.lost(fmt.Errorf("pull events: %w", err))
-		}
-		h.Valid()
-		if !r.Current.IsZero() {
-			c.offset = r.Current.Sub(h.Now())
-		}
-		for _, n := range r.Notifications {
-			if err := c.notification(h, n); err != nil {
+		if c.ends.Sub(h.Now()) < min(c.settings.Termination/2, 2*c.settings.PullTimeout+onvifMargin) {
+			if err := c.renew(ctx, client, h); err != nil {
 				return err
 			}
 		}
+		if err := c.once(ctx, client, h, c.settings.PullTimeout); err != nil {
+			return err
+		}
 	}
+}
+
+// once asks for events and records them.
+func (c *onvifCamera) once(ctx context.Context, client *link.Client, h drivers.Host, wait time.Duration) error {
+	request := onvif.Request{Operation: onvif.PullMessages, To: c.address, Timeout: wait, Limit: c.settings.PullLimit}
+	r, err := c.askAt(ctx, client, h, c.subscription, request, true)
+	if err != nil {
+		return c.lost(fmt.Errorf("pull events: %w", err))
+	}
+	h.Valid()
+	if !r.Current.IsZero() {
+		c.offset = r.Current.Sub(h.Now())
+		if left := r.Termination.Sub(r.Current); !r.Termination.IsZero() && left > 0 {
+			c.ends = h.Now().Add(left) // some cameras renew with each answer
+		}
+	}
+	for _, n := range r.Notifications {
+		if err := c.notification(h, n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// renew makes the subscription last longer, or makes another one for a camera that
+// can't do that.
+func (c *onvifCamera) renew(ctx context.Context, client *link.Client, h drivers.Host) error {
+	request := onvif.Request{Operation: onvif.Renew, To: c.address, Termination: c.settings.Termination}
+	_, err := c.askAt(ctx, client, h, c.subscription, request, true)
+	var fault *onvif.Fault
+	var later *link.RetryError
+	switch {
+	case err == nil:
+		c.ends = h.Now().Add(c.settings.Termination)
+		return nil
+	case errors.As(err, &later) || !errors.As(err, &fault) && !errors.Is(err, errNotONVIF):
+		return c.lost(fmt.Errorf("renew the subscription: %w", err))
+	}
+	h.Log().Debug("the camera does not renew a subscription; another one is made", "error", err)
+	old, address := c.subscription, c.address
+	if err := c.subscribe(ctx, client, h); err != nil {
+		return err
+	}
+	// What is still in the old one comes first.
+	fresh, freshAddress, ends := c.subscription, c.address, c.ends
+	c.subscription, c.address = old, address
+	err = c.once(ctx, client, h, 0)
+	if err == nil {
+		c.goodbye(ctx, client, h)
+	}
+	c.subscription, c.address, c.ends = fresh, freshAddress, ends
+	if errors.As(err, &fault) || errors.Is(err, errNotONVIF) {
+		return nil // it was gone already
+	}
+	return err
 }
 
 // lost forgets the subscription if the camera has answered that it does not have

@@ -289,7 +289,7 @@ func TestASubscriptionOutlivesTheConnection(t *testing.T) {
 		case onvif.CreatePullPointSubscription:
 			return 200, encoded(t, onvif.Response{Operation: q.Operation, Subscription: "http://192.0.2.1:81/sub?id=7"})
 		case onvif.PullMessages:
-			if len(asked) > 8 {
+			if len(asked) > 7 {
 				return 400, (&onvif.Fault{Code: "Receiver", Subcodes: []string{"ResourceUnknownFault"}}).Encode()
 			}
 			if plugged = !plugged; plugged {
@@ -308,10 +308,46 @@ func TestASubscriptionOutlivesTheConnection(t *testing.T) {
 	require.ErrorAs(t, i.Run(t.Context(), client, h), &fault)
 	require.Equal(t, []string{
 		"GetSystemDateAndTime /onvif/device_service", "CreatePullPointSubscription /onvif/event_service", "PullMessages /sub?id=7",
-		"Renew /sub?id=7", "PullMessages /sub?id=7",
+		"PullMessages /sub?id=7",
 		"GetSystemDateAndTime /onvif/device_service", "PullMessages /sub?id=7", "Renew /sub?id=7", "PullMessages /sub?id=7",
-	}, asked[:9])
+	}, asked)
 	require.Len(t, h.reads, 1, "the same message again is the same read")
 	require.Empty(t, i.(*onvifCamera).subscription, "the camera has said that it is not there")
 	require.Error(t, i.Run(t.Context(), link.NewInbox(), h))
+}
+
+// A camera that can't renew gets another subscription, and what is in the old one is
+// read: nothing that happens between is lost.
+func TestACameraThatDoesNotRenew(t *testing.T) {
+	i := made(t, ONVIFPullPoint(), func(*ONVIFSettings) {})
+	h := &quiet{now: drivers.ScriptStart()}
+	var asked []string
+	made := 0
+	client := link.ClientOver(answers(func(q onvif.Request, path string) (int, []byte) {
+		asked = append(asked, string(q.Operation)+" "+path)
+		a := onvif.Response{Operation: q.Operation, Current: h.now, Termination: h.now.Add(20 * time.Second)}
+		switch q.Operation {
+		case onvif.GetSystemDateAndTime:
+			a.System = h.now
+		case onvif.CreatePullPointSubscription:
+			made++
+			a.Subscription = fmt.Sprintf("/sub%d", made)
+		case onvif.Renew:
+			return 500, (&onvif.Fault{Code: "Receiver", Subcodes: []string{"ActionNotSupported"}}).Encode()
+		case onvif.PullMessages:
+			if len(asked) > 8 {
+				return 0, nil
+			}
+			h.now = h.now.Add(time.Second)
+			a.Notifications = []onvif.Notification{{Topic: onvif.TopicLicensePlate, Plate: &onvif.PlateInfo{Number: onvif.Value{Text: fmt.Sprint("AB", len(asked))}}}}
+		}
+		return 200, encoded(t, a)
+	}))
+	require.ErrorIs(t, i.Run(t.Context(), client, h), link.ErrUnplugged)
+	require.Equal(t, []string{
+		"GetSystemDateAndTime /onvif/device_service", "CreatePullPointSubscription /onvif/event_service", "PullMessages /sub1",
+		"Renew /sub1", "CreatePullPointSubscription /onvif/event_service", "PullMessages /sub1", "Unsubscribe /sub1",
+		"PullMessages /sub2", "Renew /sub2", "CreatePullPointSubscription /onvif/event_service", "PullMessages /sub2",
+	}, asked)
+	require.Equal(t, []string{"AB3", "AB6", "AB8"}, platesOf(drivers.Played{Observations: h.reads}))
 }
