@@ -326,6 +326,11 @@ func checkDevice(ctx context.Context, d config.Device, wait time.Duration) (r re
 	case l.bytes > 0:
 		r.detail = fmt.Sprintf("%d bytes in %s, none of them a record of %s (%s)", l.bytes, wait, d.Profile.Name, l.reason)
 		r.hint = "check baud rate, parity and profile: the link carries something else"
+	case strings.HasSuffix(d.Endpoint.Scheme(), "-listen"):
+		// A camera that posts has nothing to say while no vehicle comes.
+		r.state = "warning"
+		r.detail = fmt.Sprintf("%s listens, and nothing came in %s", d.Endpoint, wait)
+		r.hint = "let a vehicle pass, or have the camera send a test; what it must be set to is in the profile " + d.Profile.Name
 	default:
 		r.detail = fmt.Sprintf("%s is open, and nothing came in %s", d.Endpoint, wait)
 		r.hint = "check that the instrument is on, that its data cable is in, and that no other program holds its connection"
