@@ -103,6 +103,19 @@ func TestPlatesOnLines(t *testing.T) {
 	require.Contains(t, h.reads(), "")
 }
 
+func TestPlatesOnASerialLine(t *testing.T) {
+	t.Parallel()
+	scenario := cameraScenario("text-reader", 5*time.Minute, simulator.CameraSettings{NoRead: 0.2})
+	scenario.Lanes[0].Devices[0].Listen = "pty:"
+	sim := simulator.Start(t, scenario)
+	h := newRecordingHost()
+	runDriver(t, anpr.Template(), sim.Devices()[0].Connect+"?baud=9600&data=8&parity=none&stop=1", nil, h)
+	require.NoError(t, sim.Wait())
+	want := seen(sim.Truth())
+	h.wait(t, "all reads", func() bool { return len(h.reads()) >= len(want) })
+	require.Equal(t, want, h.reads())
+}
+
 func TestAxxonMessages(t *testing.T) {
 	t.Parallel()
 	camera := simulator.CameraSettings{Zone: "Europe/Kyiv", NoRead: 0.3, Options: map[string]string{

@@ -60,6 +60,14 @@ func TestPulledMessages(t *testing.T) {
 	require.ErrorContains(t, err, "none to Renew")
 }
 
+func TestAByteOrderMark(t *testing.T) {
+	r, err := DecodeResponse([]byte("\xef\xbb\xbf"+pulled), PullMessages)
+	require.NoError(t, err)
+	require.Len(t, r.Notifications, 3)
+	raw := string(r.Notifications[1].Raw)
+	require.True(t, strings.HasPrefix(raw, "<wsnt:NotificationMessage>") && strings.HasSuffix(raw, "</wsnt:NotificationMessage>"), raw)
+}
+
 func TestTheOtherAnswers(t *testing.T) {
 	r, err := DecodeResponse([]byte(`<Envelope><Body><GetSystemDateAndTimeResponse><SystemDateAndTime><UTCDateTime><Time><Hour>9</Hour><Minute>8</Minute><Second>7</Second></Time><Date><Year>2026</Year><Month>3</Month><Day>1</Day></Date></UTCDateTime></SystemDateAndTime></GetSystemDateAndTimeResponse></Body></Envelope>`), GetSystemDateAndTime)
 	require.NoError(t, err)
