@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -61,6 +62,17 @@ func (h *recordingHost) Unparsed(reason string, _ []byte) {
 	h.unparsed = append(h.unparsed, reason)
 	h.changed()
 }
+
+// said gives everything that came so far.
+func (h *recordingHost) said() (observations []drivers.Observation, unparsed []string, valid int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.observations), slices.Clone(h.unparsed), h.valid
+}
+
+// events and problems are what said gives, one of each.
+func (h *recordingHost) events() []drivers.Observation { o, _, _ := h.said(); return o }
+func (h *recordingHost) problems() []string            { _, u, _ := h.said(); return u }
 
 // reads gives the plates that were read so far; "" is one that was not read.
 func (h *recordingHost) reads() []string {

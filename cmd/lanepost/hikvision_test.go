@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,9 +78,10 @@ func TestHikvisionStreamSwitches(t *testing.T) {
 			require.Greater(t, len(want), 8)
 			h.wait(t, fmt.Sprintf("%d reads", len(want)), func() bool { return len(h.reads()) >= len(want) })
 			require.Equal(t, want, h.reads())
-			require.Empty(t, h.unparsed)
-			require.GreaterOrEqual(t, h.valid, len(want))
-			for _, o := range h.observations {
+			observations, unparsed, valid := h.said()
+			require.Empty(t, unparsed)
+			require.GreaterOrEqual(t, valid, len(want))
+			for _, o := range observations {
 				if d, ok := o.Data.(event.PlateRead); ok {
 					checkHikvisionRead(t, o, d, camera)
 				}
@@ -151,7 +153,8 @@ func TestHikvisionDay(t *testing.T) {
 	h.wait(t, "every read", func() bool { return len(h.reads()) >= len(want) })
 	ids := map[string]string{}
 	var got []string
-	for _, o := range h.observations {
+	observations, _, _ := h.said()
+	for _, o := range observations {
 		d := o.Data.(event.PlateRead)
 		key := d.Capture.VendorEventID
 		require.Empty(t, ids[key], "the same message of the camera makes one event")
@@ -179,8 +182,9 @@ func TestHikvisionLatePictures(t *testing.T) {
 	runDriver(t, anpr.HikvisionStream(), sim.Devices()[0].Connect, nil, h)
 	h.wait(t, "the read", func() bool { return len(h.reads()) > 0 })
 	require.NoError(t, sim.Wait())
-	d := h.observations[0].Data.(event.PlateRead)
-	require.Len(t, h.observations, 1)
+	observations, _, _ := h.said()
+	require.Len(t, observations, 1)
+	d := observations[0].Data.(event.PlateRead)
 	// At this speed the pictures come 0.75 s after the plate: they are in time.
 	require.Len(t, d.Attachments, 2)
 }
@@ -199,11 +203,11 @@ func TestHikvisionPush(t *testing.T) {
 			address := ln.Addr().String() + "/hik/c2VjcmV0LXBhdGg"
 			require.NoError(t, ln.Close())
 			h := newRecordingHost()
-			refused := 0
+			var refused atomic.Int32
 			h.refuse = func(drivers.Observation) error {
 				// What is not recorded is not answered, and comes again.
-				if refused < 3 {
-					refused++
+				if refused.Load() < 3 {
+					refused.Add(1)
 					return context.DeadlineExceeded
 				}
 				return nil
@@ -216,8 +220,9 @@ func TestHikvisionPush(t *testing.T) {
 			want := seen(sim.Truth())
 			require.NotEmpty(t, want)
 			require.Equal(t, want, h.reads())
-			require.Empty(t, h.unparsed)
-			require.Equal(t, 3, refused)
+			_, unparsed, _ := h.said()
+			require.Empty(t, unparsed)
+			require.EqualValues(t, 3, refused.Load())
 		})
 	}
 }

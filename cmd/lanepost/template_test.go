@@ -82,8 +82,8 @@ func TestTextReader(t *testing.T) {
 			t.Parallel()
 			c.camera.Options = with(c.camera.Options)
 			h := readsAll(t, "text-reader", c.camera, anpr.Template(), "", grammar(textframe.Grammar{Framing: c.framing, Pattern: columns}, nil))
-			require.Equal(t, c.noisy, len(h.unparsed) > 0, h.unparsed)
-			for _, o := range h.observations {
+			require.Equal(t, c.noisy, len(h.problems()) > 0, h.problems())
+			for _, o := range h.events() {
 				if d, ok := o.Data.(event.PlateRead); ok {
 					require.NotEmpty(t, d.Country.Code)
 					require.NotNil(t, d.Confidence.Value)
@@ -99,7 +99,7 @@ func TestPlatesOnLines(t *testing.T) {
 	// A reader without settings, and a driver without settings: an empty line is a
 	// vehicle without a plate.
 	h := readsAll(t, "text-reader", simulator.CameraSettings{NoRead: 0.4, Switches: []string{"dribble"}}, anpr.Template(), "", nil)
-	require.Empty(t, h.unparsed)
+	require.Empty(t, h.problems())
 	require.Contains(t, h.reads(), "")
 }
 
@@ -125,8 +125,8 @@ func TestAxxonMessages(t *testing.T) {
 	h := readsAll(t, "text-reader", camera, anpr.Template(), "", grammar(g, func(s *anpr.TemplateSettings) {
 		s.Vendor, s.TimeFormat, s.Zone = "axxon", "20060102150405", "Europe/Kyiv"
 	}))
-	require.Empty(t, h.unparsed)
-	for _, o := range h.observations {
+	require.Empty(t, h.problems())
+	for _, o := range h.events() {
 		require.Equal(t, 2026, o.DeviceTime.Year())
 		if d, ok := o.Data.(event.PlateRead); ok {
 			require.Equal(t, event.TimeFromDeviceZone, d.Capture.TimeSource)
@@ -154,7 +154,7 @@ func TestReadersThatConnect(t *testing.T) {
 			h.wait(t, "all reads", func() bool { return len(h.reads()) >= len(want) })
 			// Connections are read side by side, so their order is not sure.
 			require.ElementsMatch(t, want, h.reads())
-			require.Empty(t, h.unparsed)
+			require.Empty(t, h.problems())
 		})
 	}
 }
@@ -184,8 +184,8 @@ func TestReadersThatPost(t *testing.T) {
 			path := "127.0.0.1:" + fmt.Sprint(freePort(t)) + "/0123456789abcdef"
 			c.camera.Push = "http://" + path
 			h := readsAll(t, "text-reader", c.camera, anpr.Template(), "http-listen://"+path, grammar(c.grammar, nil))
-			require.Empty(t, h.unparsed)
-			for _, o := range h.observations {
+			require.Empty(t, h.problems())
+			for _, o := range h.events() {
 				require.Len(t, o.Attachments, c.pictures)
 			}
 		})
@@ -212,8 +212,8 @@ func TestNedapReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := readsAll(t, "nedap-anpr", c.camera, anpr.NedapTLV(), "", tlv(c.order))
-			require.Empty(t, h.unparsed)
-			for _, o := range h.observations {
+			require.Empty(t, h.problems())
+			for _, o := range h.events() {
 				require.Equal(t, 2026, o.DeviceTime.Year())
 				require.Len(t, o.Attachments, map[bool]int{false: 2, true: 0}[c.camera.Has("no-pictures")])
 				if d, ok := o.Data.(event.PlateRead); ok {
@@ -243,7 +243,7 @@ func TestNedapReader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			h := readsAll(t, "nedap-anpr", c.camera, anpr.NedapRS485(), "", serial(c.mode, c.order))
-			require.Equal(t, c.noisy, len(h.unparsed) > 0, h.unparsed)
+			require.Equal(t, c.noisy, len(h.problems()) > 0, h.problems())
 		})
 	}
 }
@@ -272,8 +272,8 @@ func TestONVIFCamera(t *testing.T) {
 			t.Parallel()
 			c.camera.Username, c.camera.Password = "lane", "hunter2"
 			h := readsAll(t, "onvif-camera", c.camera, anpr.ONVIFPullPoint(), "", login(c.vendor))
-			require.Empty(t, h.unparsed)
-			for _, o := range h.observations {
+			require.Empty(t, h.problems())
+			for _, o := range h.events() {
 				require.Len(t, o.Attachments, map[bool]int{false: 1, true: 0}[c.camera.Has("no-pictures")])
 				if d, ok := o.Data.(event.PlateRead); ok {
 					require.NotNil(t, d.Confidence.Value)
