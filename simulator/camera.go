@@ -153,6 +153,7 @@ var cameraModels = map[string]cameraKind{
 	"nedap-anpr":   {new: newNedapReader, line: true},
 	"onvif-camera": {new: newONVIFCamera},
 	"hikvision":    {new: newHikvisionCamera},
+	"axis-lpv":     {new: newAxisCamera},
 }
 
 // portalModel is the model of a radiation portal.

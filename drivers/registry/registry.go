@@ -13,6 +13,7 @@ func All() []drivers.Driver {
 		rpm.TSAPortal(),
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
+		anpr.AxisLPV(),
 		anpr.Template(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
