@@ -111,7 +111,8 @@ func TestList(t *testing.T) {
 	require.Zero(t, code, errs)
 	lines := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
 	scenarios := simulator.Scenarios()
-	require.Len(t, lines, len(scenarios))
+	require.Len(t, lines, len(scenarios)+2)
+	require.Equal(t, "models of instruments: "+strings.Join(simulator.Models(), ", "), lines[len(lines)-1])
 	for i, s := range scenarios {
 		require.Equal(t, append([]string{s.Name}, strings.Fields(s.Summary)...), strings.Fields(lines[i]))
 	}

@@ -133,14 +133,18 @@ func replayCommand() *cobra.Command {
 func listCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the built-in scenarios",
+		Short: "List the built-in scenarios and the models of instruments",
 		Args:  exactly(0, "no argument"),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
 			for _, s := range simulator.Scenarios() {
 				fmt.Fprintf(w, "%s\t%s\n", s.Name, s.Summary)
 			}
-			return w.Flush()
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "\nmodels of instruments: %s\n", strings.Join(simulator.Models(), ", "))
+			return err
 		},
 	}
 }
