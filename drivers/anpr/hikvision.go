@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
@@ -179,7 +180,9 @@ type streamPart struct {
 	mediaType, name, id string
 	body                []byte
 	truncated           bool
-	err                 error
+	// skipped says why a part could not be read.
+	skipped string
+	err     error
 }
 
 // stream reads parts until the stream ends. They come over a channel, so that a
@@ -220,6 +223,10 @@ func (c *hikvisionStream) stream(ctx context.Context, resp *http.Response, h dri
 		case part := <-parts:
 			if part.err != nil {
 				return errors.Join(flush(), part.err)
+			}
+			if part.skipped != "" {
+				h.Unparsed(part.skipped, nil)
+				continue
 			}
 			if isPicture(part.mediaType, part.body) {
 				if pending == nil {
@@ -279,7 +286,10 @@ func readParts(ctx context.Context, resp *http.Response, parts chan<- streamPart
 		p, err := m.Next()
 		switch {
 		case errors.Is(err, multipart.ErrTooLarge), errors.Is(err, multipart.ErrHeader):
-			continue // the next part is another matter
+			if !send(streamPart{skipped: err.Error()}) { // the next part is another matter
+				return
+			}
+			continue
 		case errors.Is(err, io.EOF):
 			send(streamPart{err: fmt.Errorf("%w: the camera ended the stream", link.ErrUnplugged)})
 			return
@@ -346,7 +356,12 @@ func cmpOr(a, b string) string {
 // alerts takes the alerts of a part. The last read of it is given back, since its
 // pictures follow; those before it have none.
 func (c *hikvisionCamera) alerts(h drivers.Host, body []byte) (*pendingRead, error) {
-	alerts, err := hikvision.Parse(body)
+	// Not all firmware writes the UTF-8 that it announces.
+	text, _, err := plate.Decode(body, c.settings.CodePage)
+	if err != nil {
+		return nil, err
+	}
+	alerts, err := hikvision.Parse([]byte(text))
 	if err != nil {
 		h.Unparsed("alert: "+err.Error(), body)
 	}
@@ -376,7 +391,7 @@ func hikvisionKey(a *hikvision.Alert) string {
 func (c *hikvisionCamera) record(h drivers.Host, p *pendingRead) error {
 	a, r := &p.alert, p.alert.Read
 	x := Reading{
-		Plate: r.Plate, Confidence: r.Confidence, Country: r.Country, Direction: r.Direction,
+		Plate: r.Plate, Lossy: strings.ContainsRune(r.Plate, utf8.RuneError), Confidence: r.Confidence, Country: r.Country, Direction: r.Direction,
 		PlateType: said(r.PlateType), PlateColor: said(r.PlateColor), VehicleList: r.List, Trigger: r.DetectType,
 		Vehicle: hikvisionVehicle(r), MessageKey: hikvisionKey(a), VendorEventID: a.UUID, Replayed: a.Retransmitted,
 		Reader: event.PlateReader{
@@ -467,6 +482,13 @@ func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
 		for n := 0; n < 4*maxPictures; n++ {
 			p, err := m.Next()
 			if errors.Is(err, io.EOF) {
+				break
+			}
+			if errors.Is(err, multipart.ErrNoBoundary) && n == 0 {
+				// One that announces parts and sends a bare document.
+				if err := add(d.Body); err != nil {
+					return err
+				}
 				break
 			}
 			if err != nil {

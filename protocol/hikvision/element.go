@@ -90,13 +90,40 @@ func parse(body []byte) ([]*element, error) {
 		return nil, errors.New("neither XML nor JSON")
 	}
 	if body[start] == '{' {
-		e, err := parseJSON(body[start:])
-		if err != nil {
-			return nil, err
-		}
-		return []*element{e}, nil
+		return parseAllJSON(body[start:])
 	}
-	return parseXML(body[start:])
+	return parseXML(readable(body[start:]))
+}
+
+// readable makes of a text what XML allows: each byte that is no UTF-8 becomes
+// U+FFFD, each control character a blank. Names that users give to channels have
+// both, and no plate may be lost for them.
+func readable(body []byte) []byte {
+	return bytes.Map(func(r rune) rune {
+		if r < ' ' && r != '\t' && r != '\r' && r != '\n' || r == 0xfffe || r == 0xffff {
+			return ' '
+		}
+		return r
+	}, body)
+}
+
+// parseAllJSON reads the documents of a list, or of several one after the other.
+func parseAllJSON(body []byte) ([]*element, error) {
+	var documents []*element
+	for {
+		e, n, err := parseJSON(body)
+		if err != nil {
+			return documents, err
+		}
+		if documents = append(documents, e); len(documents) > maxDocuments {
+			return documents, fmt.Errorf("more than %d documents in one part", maxDocuments)
+		}
+		next := bytes.IndexByte(body[n:], '{')
+		if next < 0 {
+			return documents, nil
+		}
+		body = body[int(n)+next:]
+	}
 }
 
 func parseXML(body []byte) ([]*element, error) {
@@ -159,23 +186,24 @@ func parseXML(body []byte) ([]*element, error) {
 }
 
 // parseJSON reads the JSON of the firmware that sends the same names in it.
-// Numbers and booleans become the text that they were written as.
-func parseJSON(body []byte) (*element, error) {
+// Numbers and booleans become the text that they were written as. It gives where
+// the document ends, too.
+func parseJSON(body []byte) (*element, int64, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	count := 0
 	root := &element{}
 	if err := readJSON(d, root, "", 0, &count); err != nil {
-		return nil, fmt.Errorf("JSON: %w", err)
+		return nil, 0, fmt.Errorf("JSON: %w", err)
 	}
 	e := root.children[0]
 	// Some have the name of the document around it, some have not.
-	if inner := e.child("EventNotificationAlert", "Plates", "ResponseStatus", "DeviceInfo"); inner != nil && len(e.children) == 1 {
+	if inner := e.child("EventNotificationAlert", "Plates", "ResponseStatus", "DeviceInfo"); inner != nil && e.get("eventType") == "" {
 		e = inner
 	} else {
 		e.name = "EventNotificationAlert"
 	}
-	return e, nil
+	return e, d.InputOffset(), nil
 }
 
 func readJSON(d *json.Decoder, parent *element, name string, depth int, count *int) error {

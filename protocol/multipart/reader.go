@@ -8,7 +8,6 @@ package multipart
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -32,8 +31,6 @@ const (
 	slack = 2
 	// readSize is how much is read at once.
 	readSize = 32 << 10
-	// maxJSONProbe bounds the JSON whose end is looked for by its own form.
-	maxJSONProbe = 64 << 10
 )
 
 // Errors of a stream. After ErrTooLarge and ErrHeader the reader goes on at the
@@ -56,6 +53,9 @@ type Part struct {
 	LengthWrong, PreviousWrong bool
 	// Truncated: the stream ended inside the body.
 	Truncated bool
+	// Continued: the body goes on after that of the part before, which looked whole
+	// and was given out: a second document of one part.
+	Continued bool
 }
 
 // MediaType is the Content-Type without its parameters, in lower case.
@@ -111,6 +111,9 @@ type Reader struct {
 	began  bool // a delimiter line was seen
 	atLine bool // at is where a delimiter line should be
 	wrong  bool // the last part's length turned out to be wrong
+	// early is the header of the last part if it was given out before its delimiter
+	// came.
+	early map[string]string
 }
 
 // NewReader reads parts from r, whose Content-Type is contentType. Without a
@@ -169,9 +172,19 @@ func (m *Reader) rest() []byte { return m.buf[m.at:] }
 // Next gives the next part. At the end of the stream it returns io.EOF. After an
 // error of the underlying reader that can pass, a deadline, it may be called again.
 func (m *Reader) Next() (*Part, error) {
-	if err := m.toDelimiter(); err != nil {
+	header, err := m.toDelimiter()
+	if err != nil {
 		return nil, err
 	}
+	if header != nil {
+		p := &Part{Header: header, PreviousWrong: true, Continued: true}
+		if err := m.body(p, 0); err != nil {
+			return nil, err
+		}
+		m.wrong = false
+		return p, nil
+	}
+	m.early = nil
 	header, body, err := m.header()
 	if err != nil {
 		return nil, err
@@ -216,14 +229,15 @@ func lineAt(b, delim []byte, ended bool) (length int, closing, is, more bool) {
 }
 
 // toDelimiter passes over everything up to a delimiter line that opens a part, and
-// over that line.
-func (m *Reader) toDelimiter() error {
+// over that line. Where another document comes in its place it stops before that,
+// and gives the header of the part that the document belongs to.
+func (m *Reader) toDelimiter() (map[string]string, error) {
 	for {
 		ended := m.err != nil
 		b := m.rest()
-		// Line ends before the delimiter belong to it.
+		// Line ends before the delimiter belong to it; some cameras fill up with NULs.
 		i := 0
-		for i < len(b) && (b[i] == '\r' || b[i] == '\n') {
+		for i < len(b) && (b[i] == '\r' || b[i] == '\n' || b[i] == 0) {
 			i++
 		}
 		var length int
@@ -239,27 +253,33 @@ func (m *Reader) toDelimiter() error {
 			m.at += i + length
 			if closing {
 				m.atLine = true // what follows is another document, if anything
+				m.early = nil
 				continue
 			}
-			return nil
+			return nil, nil
 		case more || len(b) == i:
 			if err := m.fill(); err != nil {
 				if errors.Is(err, io.EOF) && len(m.rest()) > i && !m.began {
-					return ErrNoBoundary
+					return nil, ErrNoBoundary
 				}
 				if errors.Is(err, io.EOF) && more {
 					m.at = len(m.buf)
 				}
-				return err
+				return nil, err
 			}
 			continue
 		}
 		// This line is none: a preamble, or what a wrong length left.
 		if m.atLine {
 			m.wrong, m.atLine = true, false
+			if header := m.early; header != nil && (b[i] == '<' || b[i] == '{') {
+				m.at += i
+				return header, nil
+			}
 		}
+		m.early = nil
 		if err := m.passLine(i); err != nil {
-			return err
+			return nil, err
 		}
 	}
 }
@@ -297,7 +317,14 @@ func (m *Reader) passLine(i int) error {
 
 // firstDelimiter looks for the first delimiter line, and fixes what it is.
 func (m *Reader) firstDelimiter(b []byte, ended bool) (length int, closing, is, more bool) {
-	b = bytes.TrimPrefix(b, []byte("\xef\xbb\xbf"))
+	mark := []byte("\xef\xbb\xbf")
+	if len(b) > 0 && len(b) < len(mark) && bytes.HasPrefix(mark, b) && !ended {
+		return 0, false, false, true
+	}
+	if rest, ok := bytes.CutPrefix(b, mark); ok {
+		length, closing, is, more = m.firstDelimiter(rest, ended)
+		return length + len(b) - len(rest), closing, is, more
+	}
 	for _, option := range m.options {
 		length, closing, is, m2 := lineAt(b, option, ended)
 		if is {
@@ -414,7 +441,7 @@ func bodyBegins(b []byte) bool {
 // body finds the end of the body that begins at offset from.
 func (m *Reader) body(p *Part, from int) error {
 	length, known := -1, false
-	if text, ok := p.Header["content-length"]; ok {
+	if text, ok := p.Header["content-length"]; ok && !p.Continued {
 		if n, err := strconv.Atoi(text); err == nil && n >= 0 && n <= MaxPart {
 			length, known = n, true
 		} else {
@@ -437,6 +464,7 @@ func (m *Reader) body(p *Part, from int) error {
 				return nil
 			case more && (length == 0 || Complete(b[from:from+length])):
 				m.give(p, from, from+length, from+length)
+				m.early = p.Header
 				return nil
 			case !more:
 				known, p.LengthWrong = false, true
@@ -465,6 +493,7 @@ func (m *Reader) body(p *Part, from int) error {
 				// A JPEG must: one that is inside it ends with the same mark.
 				if !bytes.HasPrefix(b[from:], []byte{0xff, 0xd8}) && Complete(b[from:]) {
 					m.give(p, from, from+len(trimEnd(b[from:])), len(b))
+					m.early = p.Header
 					return nil
 				}
 			}
@@ -505,7 +534,7 @@ func (m *Reader) endAt(b []byte, from, length int, ended bool) (end, next int, o
 			continue
 		}
 		i := end
-		for i < len(b) && i < end+4 && (b[i] == '\r' || b[i] == '\n') {
+		for i < len(b) && i < end+4 && (b[i] == '\r' || b[i] == '\n' || b[i] == 0) {
 			i++
 		}
 		if i == len(b) {
@@ -539,66 +568,4 @@ func (m *Reader) give(p *Part, from, end, next int) {
 	p.Body = m.buf[m.at+from : m.at+end : m.at+end]
 	m.at += next
 	m.atLine = true
-}
-
-// Complete says whether a body is whole by its own form: XML up to the end of its
-// root, a JSON value, a JPEG up to its end mark, or the word that some cameras
-// send as a sign of life.
-func Complete(b []byte) bool {
-	if bytes.HasPrefix(b, []byte{0xff, 0xd8}) {
-		return bytes.HasSuffix(b, []byte{0xff, 0xd9})
-	}
-	t := bytes.TrimRight(b, "\r\n\t \x00")
-	if len(t) == 0 {
-		return false
-	}
-	t = bytes.TrimLeft(bytes.TrimPrefix(t, []byte("\xef\xbb\xbf")), "\r\n\t ")
-	switch {
-	case len(t) == 0:
-		return false
-	case t[0] == '<':
-		return t[len(t)-1] == '>' && closesRoot(t)
-	case t[0] == '{' || t[0] == '[':
-		last := t[len(t)-1]
-		return (last == '}' || last == ']') && len(t) <= maxJSONProbe && json.Valid(t)
-	}
-	return bytes.EqualFold(t, []byte("Heartbeat"))
-}
-
-// closesRoot says whether XML ends with the end tag of its first element.
-func closesRoot(t []byte) bool {
-	rest := t
-	for {
-		i := bytes.IndexByte(rest, '<')
-		if i < 0 || i+1 >= len(rest) {
-			return false
-		}
-		rest = rest[i+1:]
-		switch {
-		case rest[0] == '?':
-			end := bytes.Index(rest, []byte("?>"))
-			if end < 0 {
-				return false
-			}
-			rest = rest[end+2:]
-			continue
-		case bytes.HasPrefix(rest, []byte("!--")):
-			end := bytes.Index(rest, []byte("-->"))
-			if end < 0 {
-				return false
-			}
-			rest = rest[end+3:]
-			continue
-		case rest[0] == '!' || rest[0] == '/':
-			return false
-		}
-		n := bytes.IndexAny(rest, " \t\r\n/>")
-		if n <= 0 {
-			return false
-		}
-		name := rest[:n]
-		tail, ok := bytes.CutSuffix(t, []byte(">"))
-		tail = bytes.TrimRight(tail, " \t\r\n")
-		return ok && bytes.HasSuffix(tail, append([]byte("</"), name...))
-	}
 }
