@@ -118,6 +118,9 @@ func ReplayListen(ctx context.Context, r io.Reader, listen string, opts ReplayOp
 		if p.err = l.client(ctx); p.err == nil {
 			p.result, p.err = replay(ctx, newRecording(r, opts.KeepTime), l, opts)
 		}
+		if ctx.Err() != nil && errors.Is(p.err, net.ErrClosed) {
+			p.err = ctx.Err() // the link was closed for it, and that was seen first
+		}
 		err := l.close(p.err == nil)
 		if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
 			err = nil // by the end of ctx, a moment earlier
