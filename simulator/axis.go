@@ -76,8 +76,8 @@ func (c *axisCamera) observe(ctx context.Context, s Sighting) error {
 		e := axis.Event{
 			State: state, CarID: strconv.FormatUint(s.Serial, 10), Plate: s.Plate, ASCII: s.Plate, Country: alpha3(s.Country),
 			Confidence: strconv.FormatFloat(float64(s.Confidence)/100, 'f', 6, 64), Direction: "in", ROI: "1", Sensor: "lane",
-			Captured: strconv.FormatInt(s.When.Add(time.Duration(i)*time.Second).UnixMilli(), 10),
-			Serial:   "ACCC8E000000", Product: "AXIS P1465-LE-3", MAC: "AC:CC:8E:00:00:00",
+			Coordinates: []int{60, 62, 40, 10}, Captured: strconv.FormatInt(s.When.Add(time.Duration(i)*time.Second).UnixMilli(), 10),
+			Serial: "ACCC8E000000", Product: "AXIS P1465-LE-3", MAC: "AC:CC:8E:00:00:00",
 		}
 		if !s.Toward {
 			e.Direction = "out"

@@ -85,7 +85,13 @@ func (c *axisLPV) read(ctx context.Context, conn link.Conn, h drivers.Host) erro
 			}
 		},
 		pending: splitter.Pending,
-		idle:    func() error { return nil },
+		// Without a pause this is the end of the connection.
+		idle: func() error {
+			if rest := splitter.Rest(); len(rest) > 0 {
+				h.Unparsed("the connection ended inside a document", rest)
+			}
+			return nil
+		},
 	}.run(ctx, conn, h)
 }
 
@@ -93,7 +99,7 @@ func (c *axisLPV) read(ctx context.Context, conn link.Conn, h drivers.Host) erro
 // a sign of life.
 func (c *axisLPV) post(h drivers.Host, d *link.Delivery) error {
 	if !strings.HasPrefix(strings.ToLower(d.ContentType), "multipart/") {
-		if len(bytes.TrimSpace(d.Body)) == 0 || !bytes.Contains(d.Body, []byte(`"`)) {
+		if len(bytes.TrimSpace(d.Body)) == 0 {
 			h.Valid()
 			return nil
 		}
@@ -102,9 +108,13 @@ func (c *axisLPV) post(h drivers.Host, d *link.Delivery) error {
 	var document []byte
 	var pictures [][]byte
 	m := multipart.NewReader(bytes.NewReader(d.Body), d.ContentType)
-	for range 4 * maxPictures {
+	for n := 0; ; n++ {
 		p, err := m.Next()
 		if errors.Is(err, io.EOF) {
+			break
+		}
+		if n == 4*maxPictures {
+			h.Unparsed(fmt.Sprintf("a post of more than %d parts; the others are left out", n), d.Body[:min(len(d.Body), 512)])
 			break
 		}
 		if err != nil {
@@ -158,13 +168,17 @@ func (c *axisLPV) document(h drivers.Host, b []byte, pictures [][]byte) error {
 		x.DeviceTime, x.TimeSource = at, event.TimeFromDevice
 	}
 	for i, p := range append(pictures, e.Images...) {
-		x.Pictures = append(x.Pictures, Picture{Name: fmt.Sprintf("picture-%d.jpg", i+1), MediaType: "image/jpeg", Content: p})
+		x.Pictures = append(x.Pictures, Picture{Name: fmt.Sprintf("picture-%d", i+1), MediaType: http.DetectContentType(p), Content: p})
 	}
-	if len(e.Images) > 0 {
-		// The pictures are attachments; what is kept raw is the rest.
-		slim := e
-		slim.Images = nil
-		x.Raw = axis.Append(nil, slim, false)
+	// Pictures that became attachments need not be kept twice. If one did not, the
+	// document is attached as it came: the raw bytes of an event have a bound.
+	switch {
+	case e.Unread > 0:
+		h.Unparsed(fmt.Sprintf("%d pictures of a read could not be taken as pictures; the whole document is attached", e.Unread), b)
+		// First, so that it is within the bound on pictures.
+		x.Pictures = append([]Picture{{Name: "document.json", MediaType: "application/json", Content: b}}, x.Pictures...)
+	case len(e.Images) > 0:
+		x.Raw = axis.WithoutImages(b)
 	}
 	return c.recorder.Record(h, x)
 }

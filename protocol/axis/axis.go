@@ -13,6 +13,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -50,7 +52,14 @@ type Event struct {
 	Captured             string
 	ROI, Sensor          string
 	Serial, Product, MAC string
-	Images               [][]byte
+	// Images are the pictures of ImageArray: JPEG, PNG, GIF or BMP.
+	Images [][]byte
+	// Unread counts what stands in ImageArray and is not in Images: another kind of
+	// picture, no base64, or one too many.
+	Unread int
+	// Coordinates are where the plate stands in the picture: left, top, width and
+	// height in pixels.
+	Coordinates []int
 	// ImageURIs are paths on the camera.
 	ImageURIs []string
 }
@@ -84,22 +93,29 @@ func (t *text) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
+func (t *text) string() string {
+	if t == nil {
+		return ""
+	}
+	return string(*t)
+}
+
 // document is an event on the wire.
 type document struct {
-	PacketCounter text `json:"packetCounter"`
-	CaptureMs     text `json:"capture_timestamp"`
-	PlateText     text `json:"plateText"`
-	PlateUnicode  text `json:"plateUnicode"`
-	PlateUTF8     text `json:"plateUTF8"`
-	PlateASCII    text `json:"plateASCII"`
-	Country       text `json:"plateCountry"`
-	Region        text `json:"plateRegion"`
-	Confidence    text `json:"plateConfidence"`
-	State         text `json:"carState"`
-	ROI           text `json:"roiID"`
-	CarID         text `json:"carID"`
-	Direction     text `json:"carMoveDirection"`
-	Sensor        text `json:"sensorProviderID"`
+	PacketCounter text  `json:"packetCounter"`
+	CaptureMs     text  `json:"capture_timestamp"`
+	PlateText     *text `json:"plateText"`
+	PlateUnicode  *text `json:"plateUnicode"`
+	PlateUTF8     *text `json:"plateUTF8"`
+	PlateASCII    *text `json:"plateASCII"`
+	Country       text  `json:"plateCountry"`
+	Region        text  `json:"plateRegion"`
+	Confidence    text  `json:"plateConfidence"`
+	State         text  `json:"carState"`
+	ROI           text  `json:"roiID"`
+	CarID         text  `json:"carID"`
+	Direction     text  `json:"carMoveDirection"`
+	Sensor        text  `json:"sensorProviderID"`
 	Camera        struct {
 		Serial  text `json:"SerialNumber"`
 		Product text `json:"ProdShortName"`
@@ -107,6 +123,16 @@ type document struct {
 	} `json:"camera_info"`
 	URIs   []text            `json:"imagesURI"`
 	Images []json.RawMessage `json:"ImageArray"`
+	Where  json.RawMessage   `json:"plateCoordinates"`
+}
+
+// maxHeartbeat bounds a body that is no JSON and counts as a sign of life: the
+// documented one has quotes that JSON does not know.
+const maxHeartbeat = 1 << 10
+
+// isHeartbeat says whether a body that is no JSON can only be a sign of life.
+func isHeartbeat(b []byte) bool {
+	return len(b) <= maxHeartbeat && !bytes.Contains(bytes.ToLower(b), []byte("plate"))
 }
 
 // ErrNoEvent says that a document is whole and tells of no read.
@@ -122,55 +148,115 @@ func Parse(b []byte) (Event, error) {
 	}
 	var d document
 	if err := json.Unmarshal(bytes.TrimPrefix(b, []byte("\xef\xbb\xbf")), &d); err != nil {
+		if isHeartbeat(b) {
+			return Event{}, ErrNoEvent
+		}
 		return Event{}, fmt.Errorf("JSON: %w", err)
 	}
 	e := Event{
-		State: strings.ToLower(string(d.State)), Packet: string(d.PacketCounter), CarID: string(d.CarID), ASCII: string(d.PlateASCII),
+		State: strings.ToLower(string(d.State)), Packet: string(d.PacketCounter), CarID: string(d.CarID), ASCII: d.PlateASCII.string(),
 		Country: string(d.Country), Region: string(d.Region), Confidence: string(d.Confidence), Direction: string(d.Direction),
 		Captured: string(d.CaptureMs), ROI: string(d.ROI), Sensor: string(d.Sensor),
 		Serial: string(d.Camera.Serial), Product: string(d.Camera.Product), MAC: string(d.Camera.MAC),
 	}
-	for _, p := range []text{d.PlateUTF8, d.PlateUnicode, d.PlateText, d.PlateASCII} {
-		if e.Plate = strings.TrimSpace(string(p)); e.Plate != "" {
+	for _, p := range []*text{d.PlateUTF8, d.PlateUnicode, d.PlateText, d.PlateASCII} {
+		if e.Plate = strings.TrimSpace(p.string()); e.Plate != "" {
 			break
 		}
 	}
 	if e.State == "update" {
 		e.State = Updated
 	}
-	if e.State == "" && e.Plate == "" && e.CarID == "" {
+	// A capture, or the place of a plate with nothing in it, is a vehicle whose plate
+	// was not read, and no sign of life.
+	if e.State == "" && e.CarID == "" && e.Captured == "" && !d.tellsPlate() {
 		return Event{}, ErrNoEvent
 	}
 	for _, u := range d.URIs[:min(len(d.URIs), maxImages)] {
 		e.ImageURIs = append(e.ImageURIs, string(u))
 	}
-	for _, raw := range d.Images[:min(len(d.Images), maxImages)] {
-		if img := image(raw); len(img) > 0 {
-			e.Images = append(e.Images, img)
+	// In a form that is not the documented one they are kept raw only.
+	if json.Unmarshal(d.Where, &e.Coordinates) != nil || len(e.Coordinates) > maxImages {
+		e.Coordinates = nil
+	}
+	for _, raw := range d.Images {
+		found := images(raw)
+		if len(found) == 0 || len(e.Images)+len(found) > maxImages {
+			e.Unread++
+			continue
 		}
+		e.Images = append(e.Images, found...)
 	}
 	return e, nil
 }
 
-// image decodes a picture: base64 itself, or an object that has it in one of its
-// values.
-func image(raw json.RawMessage) []byte {
+// tellsPlate says whether there is a place for a plate.
+func (d *document) tellsPlate() bool {
+	return d.PlateUTF8 != nil || d.PlateUnicode != nil || d.PlateText != nil || d.PlateASCII != nil
+}
+
+// WithoutImages gives a document with an empty ImageArray and every other byte as
+// it came. It gives b itself if there is none, or if it can't be told where it
+// stands.
+func WithoutImages(b []byte) []byte {
+	d := json.NewDecoder(bytes.NewReader(b))
+	if t, err := d.Token(); err != nil || t != json.Delim('{') {
+		return b
+	}
+	var out []byte
+	copied := 0
+	for d.More() {
+		key, err := d.Token()
+		if err != nil {
+			return b
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return b
+		}
+		// The decoder that Parse rests on takes names in any case.
+		if name, ok := key.(string); ok && strings.EqualFold(name, "ImageArray") {
+			end := int(d.InputOffset())
+			out = append(append(out, b[copied:end-len(value)]...), "[]"...)
+			copied = end
+		}
+	}
+	if copied == 0 {
+		return b
+	}
+	return append(out, b[copied:]...)
+}
+
+// images decodes an entry of ImageArray: base64 itself, or an object that has it in
+// its values, in the order of their names.
+func images(raw json.RawMessage) [][]byte {
 	var values []text
 	var one text
 	var object map[string]text
 	if json.Unmarshal(raw, &object) == nil {
-		for _, v := range object {
-			values = append(values, v)
+		for _, name := range slices.Sorted(maps.Keys(object)) {
+			values = append(values, object[name])
 		}
 	} else if json.Unmarshal(raw, &one) == nil {
 		values = []text{one}
 	}
+	var found [][]byte
 	for _, v := range values {
-		if b, err := base64.StdEncoding.DecodeString(string(v)); err == nil && bytes.HasPrefix(b, []byte{0xff, 0xd8}) {
-			return b
+		if b, err := base64.StdEncoding.DecodeString(string(v)); err == nil && isPicture(b) {
+			found = append(found, b)
 		}
 	}
-	return nil
+	return found
+}
+
+// isPicture says whether bytes begin as JPEG, PNG, GIF or BMP do.
+func isPicture(b []byte) bool {
+	for _, mark := range []string{"\xff\xd8\xff", "\x89PNG\r\n", "GIF8", "BM"} {
+		if bytes.HasPrefix(b, []byte(mark)) {
+			return true
+		}
+	}
+	return false
 }
 
 // depth is how many values are inside each other at most.
@@ -205,8 +291,9 @@ type Splitter struct {
 	err    error
 }
 
-// ErrNotJSON and ErrTooLarge end a stream of documents.
+// ErrNotJSON, ErrTooLarge and ErrTooDeep end a stream of documents.
 var (
+	ErrTooDeep  = fmt.Errorf("a document has more than %d values inside each other", maxDepth)
 	ErrNotJSON  = errors.New("bytes between documents that begin none")
 	ErrTooLarge = fmt.Errorf("a document has more than %d bytes", MaxDocument)
 )
@@ -216,6 +303,9 @@ func (s *Splitter) Write(b []byte) (int, error) {
 	s.buf = append(s.buf, b...)
 	return len(b), nil
 }
+
+// Rest is what waits for the rest of its document.
+func (s *Splitter) Rest() []byte { return s.buf }
 
 // Pending is how many bytes wait for the rest of their document.
 func (s *Splitter) Pending() int { return len(s.buf) }
@@ -234,6 +324,10 @@ func (s *Splitter) Next() ([]byte, error) {
 		}
 	}
 	for ; s.seen < len(s.buf); s.seen++ {
+		if s.nested > maxDepth {
+			s.err = ErrTooDeep
+			return nil, s.err
+		}
 		switch c := s.buf[s.seen]; {
 		case s.escape:
 			s.escape = false
@@ -265,8 +359,11 @@ func Append(b []byte, e Event, inline bool) []byte {
 	d := map[string]any{
 		"packetCounter": e.Packet, "capture_timestamp": e.Captured, "plateUTF8": e.Plate, "plateText": e.Plate, "plateASCII": e.ASCII,
 		"plateCountry": e.Country, "plateRegion": e.Region, "plateConfidence": e.Confidence, "carState": e.State, "roiID": e.ROI, "carID": e.CarID,
-		"carMoveDirection": e.Direction, "sensorProviderID": e.Sensor, "plateCoordinates": []int{1185, 532, 140, 28},
+		"carMoveDirection": e.Direction, "sensorProviderID": e.Sensor,
 		"camera_info": map[string]string{"SerialNumber": e.Serial, "ProdShortName": e.Product, "MACAddress": e.MAC},
+	}
+	if len(e.Coordinates) > 0 {
+		d["plateCoordinates"] = e.Coordinates
 	}
 	if len(e.ImageURIs) > 0 {
 		d["imagesURI"] = e.ImageURIs
