@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/document"
 )
 
 // Kind is what an alert is about.
@@ -83,56 +85,56 @@ func Parse(body []byte) ([]Alert, error) {
 	documents, err := parse(body)
 	var alerts []Alert
 	for _, d := range documents {
-		switch d.name {
+		switch d.Name {
 		case "EventNotificationAlert":
 			alerts = append(alerts, alertOf(d))
 		case "SubscribeEventResponse":
-			alerts = append(alerts, Alert{Kind: Subscribed, EventType: d.name, Pictures: -1})
+			alerts = append(alerts, Alert{Kind: Subscribed, EventType: d.Name, Pictures: -1})
 		default:
 			if err == nil {
-				err = fmt.Errorf("<%s> is no alert", d.name)
+				err = fmt.Errorf("<%s> is no alert", d.Name)
 			}
 		}
 	}
 	return alerts, err
 }
 
-func alertOf(d *element) Alert {
+func alertOf(d *document.Node) Alert {
 	a := Alert{
-		EventType: d.get("eventType"), EventState: d.get("eventState"), Description: d.get("eventDescription"),
-		Channel: cmp.Or(d.get("channelID"), d.get("dynChannelID")), ChannelName: d.get("channelName"),
-		MAC: d.get("macAddress"), DateTime: d.get("dateTime"), UUID: d.get("UUID", "uuid"),
-		Retransmitted: strings.EqualFold(d.get("isDataRetransmission"), "true"), Pictures: -1,
+		EventType: d.Get("eventType"), EventState: d.Get("eventState"), Description: d.Get("eventDescription"),
+		Channel: cmp.Or(d.Get("channelID"), d.Get("dynChannelID")), ChannelName: d.Get("channelName"),
+		MAC: d.Get("macAddress"), DateTime: d.Get("dateTime"), UUID: d.Get("UUID", "uuid"),
+		Retransmitted: strings.EqualFold(d.Get("isDataRetransmission"), "true"), Pictures: -1,
 	}
-	if n, err := strconv.Atoi(d.get("picNum")); err == nil && n >= 0 {
+	if n, err := strconv.Atoi(d.Get("picNum")); err == nil && n >= 0 {
 		a.Pictures = n
 	}
 	a.Kind = kindOf(&a)
 	if a.Kind != Plate {
 		return a
 	}
-	x := d.child("ANPR", "aNPR")
-	vehicle := x.child("vehicleInfo")
+	x := d.Child("ANPR", "aNPR")
+	vehicle := x.Child("vehicleInfo")
 	a.Read = &Read{
-		Plate: x.get("licensePlate"), Original: x.get("originalLicensePlate"),
-		Country:    country(x.get("CRIndex"), x.get("country"), d.get("countryAbbreviation")),
-		Confidence: x.get("confidenceLevel"), CharacterConfidence: x.get("plateCharBelieve"),
-		Direction: x.get("direction"), Line: x.get("line", "laneNo"),
-		PlateType: x.get("plateType"), PlateColor: x.get("plateColor"),
-		VehicleType: x.get("vehicleType"), VehicleColor: vehicle.get("color"), VehicleLogo: vehicle.get("vehicleLogoRecog"),
-		List: x.get("vehicleListName", "listType"), DangerousGoods: x.get("dangmark"),
-		Speed: cmp.Or(x.get("speed"), vehicle.get("speed")), DetectType: x.get("detectType"),
+		Plate: x.Get("licensePlate"), Original: x.Get("originalLicensePlate"),
+		Country:    country(x.Get("CRIndex"), x.Get("country"), d.Get("countryAbbreviation")),
+		Confidence: x.Get("confidenceLevel"), CharacterConfidence: x.Get("plateCharBelieve"),
+		Direction: x.Get("direction"), Line: x.Get("line", "laneNo"),
+		PlateType: x.Get("plateType"), PlateColor: x.Get("plateColor"),
+		VehicleType: x.Get("vehicleType"), VehicleColor: vehicle.Get("color"), VehicleLogo: vehicle.Get("vehicleLogoRecog"),
+		List: x.Get("vehicleListName", "listType"), DangerousGoods: x.Get("dangmark"),
+		Speed: cmp.Or(x.Get("speed"), vehicle.Get("speed")), DetectType: x.Get("detectType"),
 	}
 	if a.Read.Plate == "" {
 		a.Read.Plate = a.Read.Original
 	}
-	list := x.child("pictureInfoList")
-	infos := list.all("pictureInfo")
+	list := x.Child("pictureInfoList")
+	infos := list.All("pictureInfo")
 	if len(infos) == 0 { // JSON has the values under the name of the list
-		infos = x.all("pictureInfoList")
+		infos = x.All("pictureInfoList")
 	}
 	for _, p := range infos {
-		info := PictureInfo{FileName: p.get("fileName"), Type: p.get("type"), ID: p.get("pId", "pID"), AbsTime: p.get("absTime")}
+		info := PictureInfo{FileName: p.Get("fileName"), Type: p.Get("type"), ID: p.Get("pId", "pID"), AbsTime: p.Get("absTime")}
 		if info != (PictureInfo{}) {
 			a.Read.PictureInfo = append(a.Read.PictureInfo, info)
 		}
@@ -217,12 +219,12 @@ func ParsePlates(body []byte) ([]Listed, error) {
 	}
 	var list []Listed
 	for _, d := range documents {
-		plates := d.all("Plate")
-		if d.name != "Plates" && len(plates) == 0 {
-			return nil, fmt.Errorf("<%s> is no list of plates", d.name)
+		plates := d.All("Plate")
+		if d.Name != "Plates" && len(plates) == 0 {
+			return nil, fmt.Errorf("<%s> is no list of plates", d.Name)
 		}
 		for _, p := range plates {
-			if x := (Listed{p.get("captureTime"), p.get("plateNumber"), p.get("picName"), p.get("country"), p.get("laneNo"), p.get("direction")}); x != (Listed{}) {
+			if x := (Listed{p.Get("captureTime"), p.Get("plateNumber"), p.Get("picName"), p.Get("country"), p.Get("laneNo"), p.Get("direction")}); x != (Listed{}) {
 				list = append(list, x)
 			}
 		}
@@ -255,9 +257,9 @@ func ParseDevice(body []byte) (Device, error) {
 		return Device{}, err
 	}
 	d := documents[0]
-	device := Device{d.get("deviceName"), d.get("model"), d.get("serialNumber"), d.get("macAddress"), d.get("firmwareVersion")}
+	device := Device{d.Get("deviceName"), d.Get("model"), d.Get("serialNumber"), d.Get("macAddress"), d.Get("firmwareVersion")}
 	if device == (Device{}) {
-		return device, fmt.Errorf("<%s> tells nothing of a device", d.name)
+		return device, fmt.Errorf("<%s> tells nothing of a device", d.Name)
 	}
 	return device, nil
 }
@@ -272,6 +274,6 @@ func ParseStatus(body []byte) (Status, bool) {
 		return Status{}, false
 	}
 	d := documents[0]
-	s := Status{d.get("statusCode"), d.get("statusString"), d.get("subStatusCode")}
+	s := Status{d.Get("statusCode"), d.Get("statusString"), d.Get("subStatusCode")}
 	return s, s != Status{}
 }

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/protocol/document"
 )
 
 // anpr is an alert typed by hand in the form of the guide.
@@ -138,7 +140,7 @@ func TestVariants(t *testing.T) {
 }
 
 func TestRefuses(t *testing.T) {
-	deep := strings.Repeat("<a>", maxDepth+1)
+	deep := strings.Repeat("<a>", document.MaxDepth+1)
 	for text, want := range map[string]string{
 		"":                            "neither XML nor JSON",
 		"Heartbeat":                   "neither XML nor JSON",
@@ -149,9 +151,9 @@ func TestRefuses(t *testing.T) {
 		deep:                               "inside each other",
 		`{"a":`:                            "JSON",
 		`{"a":` + strings.Repeat("[", 100): "JSON",
-		"<a>" + strings.Repeat("<b/>", maxElements) + "</a>": "elements",
-		strings.Repeat("<a/>", maxDocuments+1):               "documents in one part",
-		strings.Repeat("x", MaxDocument+1):                   "at most",
+		"<a>" + strings.Repeat("<b/>", document.MaxNodes) + "</a>": "elements",
+		strings.Repeat("<a/>", document.MaxDocuments+1):            "documents in one part",
+		strings.Repeat("x", MaxDocument+1):                         "at most",
 	} {
 		alerts, err := Parse([]byte(text))
 		require.ErrorContains(t, err, want)
