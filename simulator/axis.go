@@ -1,10 +1,8 @@
 package simulator
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strconv"
@@ -34,18 +32,11 @@ type axisCamera struct {
 	env   cameraEnv
 	style multipart.Style
 
-	mu      sync.Mutex
-	packet  int
-	waiting []axisDocument
-	sending bool
-	conn    net.Conn
-}
+	out  outbox
+	conn net.Conn // of the sender
 
-type axisDocument struct {
-	e     axis.Event
-	s     Sighting
-	last  bool // the last word on its read
-	tried bool
+	mu     sync.Mutex
+	packet int
 }
 
 func newAxisCamera(env cameraEnv) (cameraModel, error) {
@@ -55,7 +46,7 @@ func newAxisCamera(env cameraEnv) (cameraModel, error) {
 	if env.Settings.Push == "" {
 		return nil, fmt.Errorf("an axis-lpv sends by itself: set push to http://HOST:PORT/PATH or tcp://HOST:PORT")
 	}
-	return &axisCamera{env: env, style: multipart.Style{Boundary: "axisboundary"}}, nil
+	return &axisCamera{env: env, style: multipart.Style{Boundary: "axisboundary"}, out: outbox{env: env, most: axisBuffer}}, nil
 }
 
 // ServeHTTP implements http.Handler.
@@ -94,65 +85,16 @@ func (c *axisCamera) observe(ctx context.Context, s Sighting) error {
 		c.mu.Lock()
 		c.packet++
 		e.Packet = strconv.Itoa(c.packet)
-		if len(c.waiting) >= axisBuffer {
-			c.env.Told(c.waiting[0].s, "lost")
-			c.waiting = c.waiting[1:]
-		}
-		c.waiting = append(c.waiting, axisDocument{e: e, s: s, last: state == axis.Lost})
 		c.mu.Unlock()
+		c.out.put(letter{s: s, last: state == axis.Lost, send: func(ctx context.Context) error { return c.one(ctx, e) }})
 	}
-	return c.send(ctx)
+	return c.out.send(ctx)
 }
 
 func (c *axisCamera) tick(ctx context.Context, at time.Duration) {
-	_ = c.send(ctx) // what fails is tried at the next tick
+	_ = c.out.send(ctx) // what fails is tried at the next tick
 	if c.env.Settings.Has("heartbeat") && int(at/time.Second)%10 == 0 && strings.HasPrefix(c.env.Settings.Push, "http") {
-		_ = c.post(ctx, "text/plain", []byte("{'heartbeat': 'alive'}")) // nobody misses it
-	}
-}
-
-// send sends what waits, in order.
-func (c *axisCamera) send(ctx context.Context) error {
-	c.mu.Lock()
-	if c.sending {
-		c.mu.Unlock()
-		return nil
-	}
-	c.sending = true
-	c.mu.Unlock()
-	defer func() {
-		c.mu.Lock()
-		c.sending = false
-		c.mu.Unlock()
-	}()
-	for {
-		c.mu.Lock()
-		if len(c.waiting) == 0 {
-			c.mu.Unlock()
-			return nil
-		}
-		d := c.waiting[0]
-		c.waiting[0].tried = true
-		c.mu.Unlock()
-		if err := c.one(ctx, d.e); err != nil {
-			if !c.env.Fast {
-				return nil //nolint:nilerr // it is tried again
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-c.env.Done:
-				return nil
-			case <-time.After(20 * time.Millisecond):
-			}
-			continue
-		}
-		c.mu.Lock()
-		c.waiting = c.waiting[1:]
-		c.mu.Unlock()
-		if d.last {
-			c.env.Told(d.s, map[bool]string{false: "sent", true: "resent"}[d.tried])
-		}
+		_, _ = c.env.post(ctx, "", "text/plain", []byte("{'heartbeat': 'alive'}")) // nobody misses it
 	}
 }
 
@@ -161,33 +103,15 @@ func (c *axisCamera) one(ctx context.Context, e axis.Event) error {
 		return c.write(ctx, address, axis.Append(nil, e, true))
 	}
 	if !c.env.Settings.Has("multipart") {
-		return c.post(ctx, "application/json", axis.Append(nil, e, true))
+		_, err := c.env.post(ctx, "", "application/json", axis.Append(nil, e, true))
+		return err
 	}
 	body := c.style.Append(nil, map[string]string{"Content-Disposition": `form-data; name="event"`, "Content-Type": "application/json"}, axis.Append(nil, e, false))
 	for _, img := range e.Images {
 		body = c.style.Append(body, map[string]string{"Content-Disposition": `form-data; name="image"; filename="image.jpg"`, "Content-Type": "image/jpeg"}, img)
 	}
-	return c.post(ctx, "multipart/form-data; boundary="+c.style.Boundary, c.style.Close(body))
-}
-
-func (c *axisCamera) post(ctx context.Context, contentType string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.env.Settings.Push, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Content-Type", contentType)
-	resp, err := c.env.HTTP.Do(req)
-	if err != nil {
-		return err
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 4096)) // nobody reads it at a camera
-	if err := resp.Body.Close(); err != nil {
-		return err
-	}
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("the host answered with %d", resp.StatusCode)
-	}
-	return nil
+	_, err := c.env.post(ctx, "", "multipart/form-data; boundary="+c.style.Boundary, c.style.Close(body))
+	return err
 }
 
 // write sends over the one connection that the camera keeps.

@@ -154,6 +154,7 @@ var cameraModels = map[string]cameraKind{
 	"onvif-camera": {new: newONVIFCamera},
 	"hikvision":    {new: newHikvisionCamera},
 	"axis-lpv":     {new: newAxisCamera},
+	"vzen":         {new: newVzenCamera},
 }
 
 // portalModel is the model of a radiation portal.

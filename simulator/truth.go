@@ -193,7 +193,8 @@ type PlateTruth struct {
 	// Serial counts what the reader saw from 1. Vehicle is whose plate it is.
 	Serial  uint64 `json:"serial"`
 	Vehicle int    `json:"vehicle"`
-	// What is "seen"; "sent" or "resent" once the client has it; "lost".
+	// What is "seen"; "sent" or "resent" once the client has it; "lost"; "barrier" if
+	// the host's answer moved the barrier.
 	What string `json:"what"`
 	// Plate and Country are what the reader made of it.
 	Plate   string `json:"plate,omitempty"`

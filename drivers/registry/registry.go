@@ -14,6 +14,7 @@ func All() []drivers.Driver {
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
 		anpr.AxisLPV(),
+		anpr.VzenPush(),
 		anpr.Template(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),

@@ -7,8 +7,12 @@ import (
 )
 
 // longBase64 is from how many characters on a run of base64 is taken for a picture:
-// longer than any word that an instrument writes.
-const longBase64 = 512
+// longer than any word that an instrument writes. MinPicture is how many bytes that
+// are.
+const (
+	longBase64 = 512
+	MinPicture = longBase64 / 4 * 3
+)
 
 // Base64 decodes what a document holds as base64, with line ends, without padding, or
 // as a data URL. It is nil for what is none, and for nothing.

@@ -1,0 +1,149 @@
+package anpr
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/plate"
+	"github.com/lanepost/lanepost/protocol/vzen"
+)
+
+// Times of a Vzen camera.
+const (
+	// vzenComet: a heartbeat that follows the answer to the one before so soon is that
+	// of a camera which posts the next at once, and vzenPause how long its answer is
+	// held back then.
+	vzenComet = 500 * time.Millisecond
+	vzenPause = 5 * time.Second
+)
+
+// VzenPush is the driver of cameras that post AlarmInfoPlate.
+func VzenPush() drivers.Driver {
+	return drivers.Driver{
+		Name:    "vzen-push",
+		Summary: "Vzen (Zhenshi) camera and its many relatives, posting to the agent (AlarmInfoPlate)",
+		Schemes: []string{"http-listen"},
+		// A heartbeat comes each 5 or 30 s where it is turned on.
+		Silence: pushSilence,
+		New: func(decode func(any) error) (drivers.Instrument, error) {
+			s := VzenSettings{Clock: "seconds", ContinueReply: "inside"}
+			if err := decode(&s); err != nil {
+				return nil, err
+			}
+			if s.Clock != "seconds" && s.Clock != "calendar" {
+				return nil, fmt.Errorf("clock: %q is not known; take seconds or calendar", s.Clock)
+			}
+			if s.ContinueReply != "inside" && s.ContinueReply != "beside" {
+				return nil, fmt.Errorf("continue_reply: %q is not known; take inside or beside", s.ContinueReply)
+			}
+			if err := s.Check(); err != nil {
+				return nil, err
+			}
+			return &vzenCamera{settings: s, recorder: NewRecorder(plate.Vzen, s.Settings)}, nil
+		},
+	}
+}
+
+// VzenSettings are the settings of a Vzen camera.
+type VzenSettings struct {
+	Settings `yaml:",inline"`
+	// Clock says which of the camera's two times to believe where they disagree:
+	// "seconds" since 1970, or the "calendar" figures in zone.
+	Clock string `yaml:"clock"`
+	// ContinueReply says where the wish for the next kept message stands: "inside" the
+	// answer, or "beside" it.
+	ContinueReply string `yaml:"continue_reply"`
+}
+
+type vzenCamera struct {
+	settings VzenSettings
+	recorder *Recorder
+
+	mu       sync.Mutex
+	answered time.Time // the last heartbeat
+}
+
+// Run implements drivers.Instrument.
+func (c *vzenCamera) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+	return answerPosts(ctx, conn, func(d *link.Delivery) (answer, error) { return c.take(h, d) })
+}
+
+func (c *vzenCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {
+	a := vzen.Answer{Beside: c.settings.ContinueReply == "beside"}
+	t := strings.ToLower(d.ContentType)
+	if strings.HasPrefix(t, "multipart/") || strings.HasPrefix(t, "application/x-www-form-urlencoded") {
+		return c.heartbeat(h, a), nil // and nothing of it is kept: it holds the camera's login
+	}
+	m, err := vzen.Parse(d.Body, false)
+	switch {
+	case errors.Is(err, vzen.ErrHeartbeat):
+		return c.heartbeat(h, a), nil
+	case err != nil:
+		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
+		return jsonAnswer(a.Append(nil)), nil
+	}
+	h.Valid()
+	if m.Kind != vzen.Plate {
+		return jsonAnswer(a.Append(nil)), nil
+	}
+	raw := d.Body
+	if vzen.Secret(raw) {
+		raw = nil
+	}
+	if err := c.record(h, &m, raw); err != nil {
+		return answer{}, err
+	}
+	a.PlateID, a.More = m.PlateID, m.Offline
+	return jsonAnswer(a.Append(nil)), nil
+}
+
+// heartbeat answers a heartbeat, late if the camera sends the next one at once.
+func (c *vzenCamera) heartbeat(h drivers.Host, a vzen.Answer) answer {
+	h.Valid()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := h.Now()
+	reply := jsonAnswer(a.Append(nil))
+	if gap := now.Sub(c.answered); gap < vzenComet {
+		reply.wait = vzenPause
+	}
+	c.answered = now.Add(reply.wait)
+	return reply
+}
+
+// record makes the events of a message: one for each plate in it.
+func (c *vzenCamera) record(h drivers.Host, m *vzen.Message, raw []byte) error {
+	at, source := m.Time(), event.TimeFromDevice
+	local := m.LocalTime(c.recorder.Location())
+	if c.settings.Clock == "calendar" && !local.IsZero() || at.IsZero() {
+		at, source = local, event.TimeFromDeviceZone
+	}
+	if m.Unread > 0 {
+		h.Unparsed(fmt.Sprintf("%d pictures of a read are no base64", m.Unread), nil)
+	}
+	texts := m.Plates
+	if len(texts) == 0 {
+		texts = []string{vzen.NoPlate}
+	}
+	for i, text := range texts {
+		x := Reading{
+			Plate: text, Confidence: m.Confidence, Direction: m.Direction, PlateType: m.Type, PlateColor: m.ColorType, Trigger: m.Trigger,
+			Reader:     event.PlateReader{Serial: m.SerialNo, Camera: m.DeviceName},
+			MessageKey: plate.MessageKey(m.SerialNo, m.PlateID, m.Seconds, strconv.Itoa(i)), VendorEventID: m.PlateID,
+			Replayed: m.Offline, DeviceTime: at, TimeSource: source, Received: h.Now(),
+		}
+		x = withPictures(h, x, raw, Picture{Name: "vehicle.jpg", Content: m.Image}, Picture{Name: "plate.jpg", Content: m.Crop})
+		if err := c.recorder.Record(h, x); err != nil {
+			return err
+		}
+	}
+	return nil
+}
