@@ -155,6 +155,7 @@ var cameraModels = map[string]cameraKind{
 	"hikvision":    {new: newHikvisionCamera},
 	"axis-lpv":     {new: newAxisCamera},
 	"vzen":         {new: newVzenCamera},
+	"dahua":        {new: newDahuaCamera},
 }
 
 // portalModel is the model of a radiation portal.

@@ -93,3 +93,14 @@ func TestVzenSwitches(t *testing.T) {
 		"no-pictures": noPictures,
 	})
 }
+
+func TestDahuaPushSwitches(t *testing.T) {
+	c := pushCase{
+		driver: anpr.DahuaPush(), model: "dahua", pictures: 2,
+		camera: simulator.CameraSettings{NoRead: 0.2, Script: "greek", WrongCountry: 0.2, Zone: "Europe/Kyiv"},
+	}
+	c.all(t, "dahua", []string{"misspelt", "keepalive", "resend", "three", "no-pictures"}, map[string]func(*pushCase){
+		"three":       func(c *pushCase) { c.pictures = 3 },
+		"no-pictures": noPictures,
+	})
+}

@@ -14,6 +14,7 @@ func All() []drivers.Driver {
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
 		anpr.AxisLPV(),
+		anpr.DahuaPush(),
 		anpr.VzenPush(),
 		anpr.Template(),
 		anpr.NedapTLV(),
