@@ -156,6 +156,7 @@ var cameraModels = map[string]cameraKind{
 	"axis-lpv":     {new: newAxisCamera},
 	"vzen":         {new: newVzenCamera},
 	"dahua":        {new: newDahuaCamera},
+	"dahua-stream": {new: newDahuaStreamCamera},
 }
 
 // portalModel is the model of a radiation portal.

@@ -15,6 +15,7 @@ func All() []drivers.Driver {
 		anpr.HikvisionPush(),
 		anpr.AxisLPV(),
 		anpr.DahuaPush(),
+		anpr.DahuaStream(),
 		anpr.VzenPush(),
 		anpr.Template(),
 		anpr.NedapTLV(),
