@@ -149,14 +149,16 @@ type cameraKind struct {
 
 // cameraModels are the readers that there are.
 var cameraModels = map[string]cameraKind{
-	"text-reader":  {new: newTextReader, line: true},
-	"nedap-anpr":   {new: newNedapReader, line: true},
-	"onvif-camera": {new: newONVIFCamera},
-	"hikvision":    {new: newHikvisionCamera},
-	"axis-lpv":     {new: newAxisCamera},
-	"vzen":         {new: newVzenCamera},
-	"dahua":        {new: newDahuaCamera},
-	"dahua-stream": {new: newDahuaStreamCamera},
+	"text-reader":      {new: newTextReader, line: true},
+	"nedap-anpr":       {new: newNedapReader, line: true},
+	"onvif-camera":     {new: newONVIFCamera},
+	"hikvision":        {new: newHikvisionCamera},
+	"axis-lpv":         {new: newAxisCamera},
+	"vzen":             {new: newVzenCamera},
+	"rekor":            {new: newRekorEngine},
+	"plate-recognizer": {new: newPlateRecognizerEngine},
+	"dahua":            {new: newDahuaCamera},
+	"dahua-stream":     {new: newDahuaStreamCamera},
 }
 
 // portalModel is the model of a radiation portal.

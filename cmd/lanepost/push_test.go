@@ -104,3 +104,10 @@ func TestDahuaPushSwitches(t *testing.T) {
 		"no-pictures": noPictures,
 	})
 }
+
+func TestEngineSwitches(t *testing.T) {
+	pushCase{driver: anpr.Rekor(), model: "rekor", camera: simulator.CameraSettings{NoRead: 0.2, Misread: 0.2}}.
+		all(t, "rekor", []string{"frames", "heartbeat", "resend"}, nil)
+	pushCase{driver: anpr.PlateRecognizer(), model: "plate-recognizer", camera: simulator.CameraSettings{NoRead: 0.2}}.
+		all(t, "plate-recognizer", []string{"form", "resend"}, map[string]func(*pushCase){"form": func(c *pushCase) { c.pictures = 1 }})
+}

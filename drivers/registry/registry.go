@@ -17,6 +17,8 @@ func All() []drivers.Driver {
 		anpr.DahuaPush(),
 		anpr.DahuaStream(),
 		anpr.VzenPush(),
+		anpr.Rekor(),
+		anpr.PlateRecognizer(),
 		anpr.Template(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
