@@ -23,6 +23,8 @@ func TestDahuaPushAnswers(t *testing.T) {
 		`{"Picture":{"Plate":{"PlateNumber":"CE5678BB","UploadNum":1},"SnapInfo":{"DeviceID":"d-1","SnapTime":"2025-03-02 10:15:12"}}}`,
 		// Without a count and a picture nothing tells two posts apart, and both are kept.
 		`{"Picture":{"Plate":{"PlateNumber":"CE5678BB"}}}`, `{"Picture":{"Plate":{"PlateNumber":"CE5678BB"}}}`,
+		// Bytes that are no UTF-8 lose a character and not the read.
+		"{\"Picture\":{\"Plate\":{\"PlateNumber\":\"\xcb\xd5A8HK52\"}}}",
 	} {
 		script = append(script, drivers.Exchange{ContentType: "application/json", Body: []byte(body)})
 	}
@@ -38,7 +40,10 @@ func TestDahuaPushAnswers(t *testing.T) {
 		require.JSONEq(t, want, string(r.Body))
 	}
 	require.Len(t, p.Unparsed, 3, "the picture that is none, both times, and the body that is none")
-	require.Len(t, p.Observations, 4)
+	require.Len(t, p.Observations, 5)
+	last := p.Observations[4].Data.(event.PlateRead)
+	require.True(t, last.Private.Lossy)
+	require.Contains(t, last.Private.Plate, "A8HK52")
 	first := p.Observations[0].Data.(event.PlateRead)
 	require.Equal(t, "yes", first.Vehicle.DangerousGoods)
 	require.Len(t, first.Attachments, 1)

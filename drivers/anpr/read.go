@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -273,7 +274,7 @@ func (r *Recorder) Record(h drivers.Host, x Reading) error {
 		}
 		private := &event.PlatePrivate{
 			Salt: event.Salt(random), Plate: text.Plate, MatchKey: text.MatchKey, PlateRaw: text.Raw,
-			Lossy: x.Lossy || text.Truncated, Alternatives: []event.PlateAlternative{}, Raw: event.RawOf(x.Raw),
+			Lossy: x.Lossy || text.Truncated || strings.ContainsRune(x.Plate, utf8.RuneError), Alternatives: []event.PlateAlternative{}, Raw: event.RawOf(x.Raw),
 		}
 		for _, a := range x.Alternatives[:min(len(x.Alternatives), maxAlternatives)] {
 			private.Alternatives = append(private.Alternatives, event.PlateAlternative{
