@@ -15,8 +15,10 @@ import (
 
 // Bounds of a document, beside its size.
 const (
-	// MaxDepth and MaxNodes bound how deep and how large it may be.
-	MaxDepth, MaxNodes = 32, 8192
+	// MaxDepth bounds how many values are inside each other.
+	MaxDepth = 32
+	// MaxNodes bounds how many there are, attributes counted too.
+	MaxNodes = 8192
 	// MaxDocuments bounds the documents that stand one after the other in one body.
 	MaxDocuments = 64
 )
