@@ -197,7 +197,7 @@ func (c *vzenCamera) beat(ctx context.Context) error {
 	style := multipart.Style{Boundary: "----vzen"}
 	var body []byte
 	for _, f := range [][2]string{
-		{"device_name", "lane"}, {"ipaddr", "127.0.0.1"}, {"port", "80"}, {"user_name", "admin"}, {"pass_wd", VzenPassword},
+		{"device_name", "lane"}, {"ipaddr", "127.0.0.1"}, {"port", "80"}, {"user_name", "admin"}, {"pass_wd", vzenPassword},
 		{"serialno", "b2c3d4e5-00112233"}, {"channel_num", "0"},
 	} {
 		body = style.Append(body, map[string]string{"Content-Disposition": `form-data; name="` + f[0] + `"`}, []byte(f[1]))
@@ -206,9 +206,8 @@ func (c *vzenCamera) beat(ctx context.Context) error {
 	return err
 }
 
-// VzenPassword is what the simulated cameras give away in their heartbeats, for tests
-// that look for it.
-const VzenPassword = "s3cret-of-the-camera"
+// vzenPassword is what the simulated cameras give away in their heartbeats.
+const vzenPassword = "s3cret-of-the-camera"
 
 // drain sends one kept read, and the next as long as the host asks for it.
 func (c *vzenCamera) drain(ctx context.Context) {

@@ -99,18 +99,8 @@ func (c *dahuaStream) Run(ctx context.Context, conn link.Conn, h drivers.Host) e
 	if err := link.StatusError(resp); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	parts := make(chan streamPart)
-	done := make(chan struct{})
-	defer func() {
-		cancel()
-		_ = resp.Body.Close() // wakes the reader
-		<-done
-	}()
-	go func() {
-		defer close(done)
-		readParts(ctx, resp, parts)
-	}()
+	parts, stop := startParts(ctx, resp)
+	defer stop()
 	return c.stream(ctx, parts, h)
 }
 

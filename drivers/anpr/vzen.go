@@ -82,21 +82,21 @@ func (c *vzenCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {
 	if strings.HasPrefix(t, "multipart/") || strings.HasPrefix(t, "application/x-www-form-urlencoded") {
 		return c.heartbeat(h, a), nil // and nothing of it is kept: it holds the camera's login
 	}
+	raw := d.Body
+	if vzen.Secret(raw) {
+		raw = nil
+	}
 	m, err := vzen.Parse(d.Body, false)
 	switch {
 	case errors.Is(err, vzen.ErrHeartbeat):
 		return c.heartbeat(h, a), nil
 	case err != nil:
-		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
+		h.Unparsed("a post of the camera: "+err.Error(), sample(raw))
 		return jsonAnswer(a.Append(nil)), nil
 	}
 	h.Valid()
 	if m.Kind != vzen.Plate {
 		return jsonAnswer(a.Append(nil)), nil
-	}
-	raw := d.Body
-	if vzen.Secret(raw) {
-		raw = nil
 	}
 	if err := c.record(h, &m, raw); err != nil {
 		return answer{}, err

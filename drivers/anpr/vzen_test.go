@@ -25,9 +25,10 @@ func TestVzenAnswers(t *testing.T) {
 		{At: 3 * time.Second, ContentType: "application/json", Body: []byte("license")},
 		{At: 4 * time.Second, ContentType: "application/json", Body: []byte(`{"AlarmGioIn":{}}`)},
 		{At: 5 * time.Second, ContentType: "application/json", Body: []byte(strings.Replace(vzenOne, `"serialno":"s-1"`, `"serialno":"s-1","user_name":"admin","pass_wd":"verysecret"`, 1))},
+		{At: 6 * time.Second, ContentType: "application/json", Body: []byte(`{"AlarmInfoPlate":{"user_name":"admin","pass_wd":"verysecret"}}`)},
 	})
 	require.NoError(t, err)
-	require.Len(t, p.Replies, 6)
+	require.Len(t, p.Replies, 7)
 	require.JSONEq(t, `{"Response_AlarmInfoPlate":{"info":"no","plateid":9,"ContinuePushOffline":{"plateid":9,"continue":1}}}`, string(p.Replies[0].Body))
 	for _, r := range p.Replies {
 		require.Equal(t, 200, r.Status)
@@ -36,7 +37,8 @@ func TestVzenAnswers(t *testing.T) {
 			require.NotContains(t, string(r.Body), word)
 		}
 	}
-	require.Len(t, p.Unparsed, 1, "the body that is none, and no heartbeat")
+	require.Len(t, p.Unparsed, 2, "the body that is none, and the alarm without a result; no heartbeat")
+	require.Empty(t, p.Unparsed[1].Raw, "the login is in it")
 	require.Equal(t, "license", string(p.Unparsed[0].Raw))
 	require.Len(t, p.Observations, 2, "both plates of the message, and none when it comes again")
 	require.Equal(t, "AC315TD", p.Observations[1].Data.(event.PlateRead).Private.Plate)
