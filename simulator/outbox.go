@@ -21,7 +21,7 @@ type outbox struct {
 	most int
 
 	mu      sync.Mutex
-	waiting []letter
+	waiting []*letter
 	sending bool
 }
 
@@ -42,7 +42,7 @@ func (o *outbox) put(l letter) {
 		o.env.Told(o.waiting[0].s, "lost")
 		o.waiting = o.waiting[1:]
 	}
-	o.waiting = append(o.waiting, l)
+	o.waiting = append(o.waiting, &l)
 }
 
 // send sends what waits. With a clock it gives up at the first that nobody takes, and
@@ -67,7 +67,8 @@ func (o *outbox) send(ctx context.Context) error {
 			return nil
 		}
 		l := o.waiting[0]
-		o.waiting[0].tried = true
+		again := l.tried
+		l.tried = true
 		o.mu.Unlock()
 		if err := l.send(ctx); err != nil {
 			if !o.env.Fast {
@@ -83,10 +84,12 @@ func (o *outbox) send(ctx context.Context) error {
 			continue
 		}
 		o.mu.Lock()
-		o.waiting = o.waiting[1:]
+		if len(o.waiting) > 0 && o.waiting[0] == l { // else it made room for another meanwhile
+			o.waiting = o.waiting[1:]
+		}
 		o.mu.Unlock()
 		if l.last {
-			o.env.Told(l.s, map[bool]string{false: "sent", true: "resent"}[l.tried])
+			o.env.Told(l.s, map[bool]string{false: "sent", true: "resent"}[again])
 		}
 	}
 }

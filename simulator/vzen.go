@@ -3,7 +3,6 @@ package simulator
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"strconv"
 	"strings"
 	"sync"
@@ -39,9 +38,8 @@ var vzenSwitches = []string{
 // so; the truth tells.
 type vzenCamera struct {
 	sender
-	env  cameraEnv
-	rand *rand.Rand
-	out  outbox
+	env cameraEnv
+	out outbox
 
 	mu      sync.Mutex
 	next    int
@@ -62,7 +60,7 @@ func newVzenCamera(env cameraEnv) (cameraModel, error) {
 	if err := env.Settings.needsPush("vzen"); err != nil {
 		return nil, err
 	}
-	return &vzenCamera{env: env, rand: env.Rand, out: outbox{env: env, most: vzenOffline}}, nil
+	return &vzenCamera{env: env, out: outbox{env: env, most: vzenOffline}}, nil
 }
 
 func (c *vzenCamera) message(s Sighting, trigger string) vzen.Message {
