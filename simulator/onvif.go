@@ -302,8 +302,13 @@ func (c *onvifCamera) answer(w http.ResponseWriter, a onvif.Response) bool {
 		return false
 	}
 	w.Header().Set("Content-Type", onvif.ContentType)
-	_, err = w.Write(b)
-	return err == nil
+	w.Header().Set("Content-Length", strconv.Itoa(len(b)))
+	if _, err = w.Write(b); err != nil {
+		return false
+	}
+	// What only waits in a buffer has not been sent: the camera may be stopped once
+	// this returns.
+	return http.NewResponseController(w).Flush() == nil
 }
 
 func (c *onvifCamera) fault(w http.ResponseWriter, f *onvif.Fault) {
