@@ -43,7 +43,6 @@ func execute(ctx context.Context, args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetVersionTemplate("lanepost {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), verifyCommand(), keyCommand())
 	root.SetArgs(args)
