@@ -247,7 +247,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	}
 	c.env.Line = c.line
 	if c.model, err = c.kind.new(c.env); err != nil {
-		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close())
+		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
 	}
 	if c.listener != nil {
 		c.server = &http.Server{Handler: c.model, ReadHeaderTimeout: pushTimeout}
@@ -263,14 +263,16 @@ func (c *camera) event(what string) {
 	c.tell(&LinkTruth{Kind: "link", Lane: c.lane, Device: c.id, AtS: seconds(c.elapsed()), What: what})
 }
 
-func (c *camera) close() error {
+// close closes the place where the reader is reached; drain is true to wait until its
+// client has read what is on the line.
+func (c *camera) close(drain bool) error {
 	c.closing.Do(func() {
 		close(c.done)
 		c.env.HTTP.CloseIdleConnections()
 	})
 	switch {
 	case c.line != nil:
-		return c.line.close(false)
+		return c.line.close(drain)
 	case c.server != nil:
 		err := c.server.Close()
 		<-c.served

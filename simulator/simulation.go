@@ -114,7 +114,7 @@ func (s *Simulation) Start(ctx context.Context) error {
 					err = errors.Join(err, p.link.close(false))
 				}
 				for _, c := range s.cameras {
-					err = errors.Join(err, c.close())
+					err = errors.Join(err, c.close(false))
 				}
 				s.players, s.cameras = nil, nil
 				close(s.ended)
@@ -181,7 +181,10 @@ func (s *Simulation) playCamera(ctx context.Context, c *camera, barrier *sync.Wa
 		barrier.Wait() // so that it sees the vehicles when the portals do
 	}
 	err := c.play(ctx)
-	err = errors.Join(err, c.close())
+	// A client that does not read must not hold up the end.
+	stop := context.AfterFunc(ctx, func() { _ = c.close(false) }) // the close below reports
+	err = errors.Join(err, c.close(err == nil))
+	stop()
 	if err != nil && ctx.Err() == nil {
 		s.mu.Lock()
 		s.errs = append(s.errs, fmt.Errorf("%s: %w", deviceKey(c.lane, c.id), err))
@@ -244,7 +247,7 @@ func (s *Simulation) Close() error {
 		_ = p.link.close(false) // wakes the player, which reports
 	}
 	for _, c := range s.cameras {
-		_ = c.close() // as above
+		_ = c.close(false) // as above
 	}
 	return s.Wait()
 }
