@@ -15,16 +15,19 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 )
 
-// Exchange is one HTTP message of a script: a request that an instrument sends,
-// or its answer to one.
+// Exchange is one message of a script: an HTTP request that an instrument sends, its
+// answer to one, or what it publishes over MQTT.
 type Exchange struct {
 	// At is the moment, counted from ScriptStart.
 	At time.Duration
 	// Method of a request; empty is POST.
 	Method string
 	// Path of a request is what follows the device's own path; that of an answer is
-	// how the path and query begin that it is the answer to.
-	Path        string
+	// how the path and query begin that it is the answer to; that of a message over
+	// MQTT is its topic.
+	Path string
+	// Retained: a message that the broker had before.
+	Retained    bool
 	ContentType string
 	// Status of an answer; 0 is 200.
 	Status int
@@ -153,4 +156,39 @@ func (s *scriptedDevice) RoundTrip(r *http.Request) (*http.Response, error) {
 		}, nil
 	}
 	return nil, fmt.Errorf("play: nothing answers %s: %w", target, link.ErrUnplugged)
+}
+
+// ScriptPrefix is the prefix of the link of PlayMessages: what a connect URL has behind
+// the broker.
+const ScriptPrefix = "own"
+
+// PlayMessages runs d over a subscription to which the messages of the script come,
+// each after the one before was confirmed. Then the broker goes away.
+func PlayMessages(ctx context.Context, d Instrument, script []Exchange) (Played, error) {
+	p := &player{ctx: ctx, start: ScriptStart(), now: ScriptStart()}
+	s := link.NewSubscriber(ScriptPrefix)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- d.Run(ctx, s, scriptedHost{p})
+		_ = s.Close() // so that Offer does not wait
+	}()
+	for _, x := range script {
+		p.mu.Lock()
+		p.now = p.start.Add(x.At)
+		p.mu.Unlock()
+		if err := s.Offer(ctx, &link.Message{Topic: x.Path, Payload: x.Body, Retained: x.Retained}); err != nil {
+			break // Run says why
+		}
+	}
+	_ = s.Close() // nobody uses it any more
+	err := <-ended
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case err == nil:
+		return p.played, errors.New("play: the driver ended without a reason")
+	case errors.Is(err, link.ErrClosed):
+		return p.played, ctx.Err()
+	}
+	return p.played, err
 }

@@ -25,13 +25,16 @@ import (
 // a moment alone lets time pass. Lines that begin with # are comments.
 //
 // Instruments that speak HTTP have "http" in place of "input": a list of the
-// requests that the device sends, or of its answers.
+// requests that the device sends, or of its answers. Those that publish over MQTT
+// have "mqtt": a list of their messages.
 type Vector struct {
 	Name string
 	// Script is the input.
 	Script []drivers.Chunk
 	// HTTP is the input of an instrument that speaks HTTP.
 	HTTP []drivers.Exchange
+	// MQTT is the input of an instrument that publishes.
+	MQTT []drivers.Exchange
 	// Replies are what must be answered to each of HTTP; an empty one is not
 	// looked at.
 	Replies []string
@@ -60,6 +63,9 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		yamlfile.Key{Name: "settings", Read: func(n ast.Node) { v.settings = n }},
 		yamlfile.Key{Name: "http", Read: func(n ast.Node) {
 			d.Sequence(n, "http", maxExchanges, func(n ast.Node) { v.addExchange(d, n) })
+		}},
+		yamlfile.Key{Name: "mqtt", Read: func(n ast.Node) {
+			d.Sequence(n, "mqtt", maxExchanges, func(n ast.Node) { v.addMessage(d, n) })
 		}},
 		yamlfile.Key{Name: "input", Read: func(n ast.Node) {
 			text, isText := d.Text(n, "input")
@@ -91,25 +97,47 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		}},
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
-	if (len(v.Script) == 0) == (len(v.HTTP) == 0) && d.Err() == nil {
-		d.At(n, "a vector needs either input or http", "input for bytes on a line, http for messages")
+	inputs := 0
+	for _, n := range []int{len(v.Script), len(v.HTTP), len(v.MQTT)} {
+		inputs += min(n, 1)
+	}
+	if inputs != 1 && d.Err() == nil {
+		d.At(n, "a vector needs one of input, http and mqtt", "input for bytes on a line, http or mqtt for messages")
 	}
 	return v
 }
 
-// maxExchanges bounds the HTTP messages of a vector.
+// maxExchanges bounds the messages of a vector.
 const maxExchanges = 100
 
 func (v *Vector) addExchange(d *yamlfile.Document, n ast.Node) {
-	var x drivers.Exchange
 	reply := ""
-	text := func(name string, into *string) yamlfile.Key {
-		return yamlfile.Key{Name: name, Read: func(n ast.Node) { *into, _ = d.Text(n, name) }}
-	}
-	d.Mapping(n, "a message",
+	x := readExchange(d, n, v.HTTP, func(x *drivers.Exchange) []yamlfile.Key {
+		return []yamlfile.Key{
+			textKey(d, "method", &x.Method), textKey(d, "path", &x.Path), textKey(d, "type", &x.ContentType), textKey(d, "reply", &reply),
+			{Name: "status", Read: func(n ast.Node) { x.Status, _ = d.Whole(n, "status", 100, 599) }},
+		}
+	})
+	v.HTTP, v.Replies = append(v.HTTP, x), append(v.Replies, reply)
+}
+
+func (v *Vector) addMessage(d *yamlfile.Document, n ast.Node) {
+	v.MQTT = append(v.MQTT, readExchange(d, n, v.MQTT, func(x *drivers.Exchange) []yamlfile.Key {
+		return []yamlfile.Key{
+			textKey(d, "topic", &x.Path),
+			{Name: "retained", Read: func(n ast.Node) { x.Retained = d.Any(n) == true }},
+		}
+	}))
+}
+
+func textKey(d *yamlfile.Document, name string, into *string) yamlfile.Key {
+	return yamlfile.Key{Name: name, Read: func(n ast.Node) { *into, _ = d.Text(n, name) }}
+}
+
+// readExchange reads a message: its moment, its content, and what is of its kind.
+func readExchange(d *yamlfile.Document, n ast.Node, before []drivers.Exchange, own func(*drivers.Exchange) []yamlfile.Key) (x drivers.Exchange) {
+	d.Mapping(n, "a message", append(own(&x),
 		yamlfile.Key{Name: "at", Read: func(n ast.Node) { x.At, _ = d.Duration(n, "at", 0, maxMoment*time.Second) }},
-		text("method", &x.Method), text("path", &x.Path), text("type", &x.ContentType), text("reply", &reply),
-		yamlfile.Key{Name: "status", Read: func(n ast.Node) { x.Status, _ = d.Whole(n, "status", 100, 599) }},
 		yamlfile.Key{Name: "body", Read: func(n ast.Node) {
 			if s, ok := d.Text(n, "body"); ok {
 				x.Body = []byte(s)
@@ -126,11 +154,11 @@ func (v *Vector) addExchange(d *yamlfile.Document, n ast.Node) {
 			}
 			x.Body = b
 		}},
-	)
-	if k := len(v.HTTP); k > 0 && x.At < v.HTTP[k-1].At {
+	)...)
+	if k := len(before); k > 0 && x.At < before[k-1].At {
 		d.At(n, "the message goes back in time", "")
 	}
-	v.HTTP, v.Replies = append(v.HTTP, x), append(v.Replies, reply)
+	return x
 }
 
 // maxMoment bounds a script's length in time.
@@ -210,6 +238,8 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	}
 	var played drivers.Played
 	switch {
+	case len(v.MQTT) > 0:
+		played, err = drivers.PlayMessages(context.Background(), instrument, v.MQTT)
 	case len(v.HTTP) == 0:
 		played, err = drivers.Play(context.Background(), instrument, v.Script)
 	case slices.Contains(d.Schemes, "http-listen"):

@@ -152,6 +152,7 @@ var cameraModels = map[string]cameraKind{
 	"text-reader":      {new: newTextReader, line: true},
 	"nedap-anpr":       {new: newNedapReader, line: true},
 	"onvif-camera":     {new: newONVIFCamera},
+	"onvif-publisher":  {new: newONVIFPublisher},
 	"hikvision":        {new: newHikvisionCamera},
 	"axis-lpv":         {new: newAxisCamera},
 	"vzen":             {new: newVzenCamera},

@@ -72,7 +72,7 @@ func (c *onvifCamera) changed() {
 func (c *onvifCamera) tick(context.Context, time.Duration) {}
 
 func (c *onvifCamera) observe(ctx context.Context, s Sighting) error {
-	e := &onvifEvent{n: c.notification(s), sighting: &s, taken: make(chan struct{})}
+	e := &onvifEvent{n: onvifNotification(c.env.Settings, s), sighting: &s, taken: make(chan struct{})}
 	c.mu.Lock()
 	for c.env.Fast && !c.there {
 		more := c.more
@@ -122,15 +122,16 @@ func (c *onvifCamera) drop(e *onvifEvent) {
 	close(e.taken)
 }
 
-func (c *onvifCamera) notification(s Sighting) onvif.Notification {
+// onvifNotification is what a camera tells of a sighting.
+func onvifNotification(set CameraSettings, s Sighting) onvif.Notification {
 	n := onvif.Notification{
 		Topic: "tns1:" + onvif.TopicLicensePlate, UTCTime: s.When.UTC().Format("2006-01-02T15:04:05.000Z"),
 		Source: []onvif.Item{{Name: "VideoSource", Value: "vs1"}, {Name: "Rule", Value: "plates"}},
 	}
-	if !c.env.Settings.Has("no-pictures") {
+	if !set.Has("no-pictures") {
 		n.Image = s.Picture
 	}
-	if c.env.Settings.Has("hikvision") {
+	if set.Has("hikvision") {
 		n.Topic = "tns1:RuleEngine/VehicleDetector/tnshik:Vehicle"
 		plate := s.Plate
 		if s.Unread {

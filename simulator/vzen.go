@@ -24,13 +24,14 @@ const (
 
 // vzenSwitches are what the camera can be set to, and does.
 var vzenSwitches = []string{
-	"heartbeat",   // one each five seconds, with the camera's login in it
-	"comet",       // the next heartbeat follows each answer at once
-	"offline",     // every third read is kept first, as if the host had been away
-	"duplicate",   // the first of the kept ones is sent twice
-	"both-kinds",  // each vehicle is told twice, by the camera and by an input
-	"millis",      // the fraction of a second is in milliseconds
-	"wrong-clock", // the seconds are those of local time
+	"heartbeat",    // one each five seconds, with the camera's login in it
+	"comet",        // the next heartbeat follows each answer at once
+	"offline",      // every third read is kept first, as if the host had been away
+	"duplicate",    // the first of the kept ones is sent twice
+	"both-kinds",   // each vehicle is told twice, by the camera and by an input
+	"millis",       // the fraction of a second is in milliseconds
+	"wrong-clock",  // the seconds are those of local time
+	"serial-first", // over MQTT: the serial number stands at the front of the topic
 	"no-pictures",
 }
 
@@ -40,6 +41,7 @@ type vzenCamera struct {
 	sender
 	env cameraEnv
 	out outbox
+	to  *publisher // nil for a camera that posts
 
 	mu      sync.Mutex
 	next    int
@@ -60,7 +62,14 @@ func newVzenCamera(env cameraEnv) (cameraModel, error) {
 	if err := env.Settings.needsPush("vzen"); err != nil {
 		return nil, err
 	}
-	return &vzenCamera{env: env, out: outbox{env: env, most: vzenOffline}}, nil
+	c := &vzenCamera{env: env, out: outbox{env: env, most: vzenOffline}}
+	if strings.HasPrefix(env.Settings.Push, "mqtt:") {
+		var err error
+		if c.to, err = newPublisher(env); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
 }
 
 func (c *vzenCamera) message(s Sighting, trigger string) vzen.Message {
@@ -69,7 +78,7 @@ func (c *vzenCamera) message(s Sighting, trigger string) vzen.Message {
 	id := c.next
 	c.mu.Unlock()
 	m := vzen.Message{
-		Kind: vzen.Plate, DeviceName: "lane", Address: "127.0.0.1", SerialNo: "b2c3d4e5-00112233", PlateID: strconv.Itoa(id),
+		Kind: vzen.Plate, DeviceName: "lane", Address: "127.0.0.1", SerialNo: vzenSerial, PlateID: strconv.Itoa(id),
 		Confidence: strconv.Itoa(s.Confidence), ColorType: "1", Type: "26", Direction: "4", Trigger: trigger,
 		Seconds: strconv.FormatInt(s.When.Unix(), 10), Sub: strconv.Itoa(s.When.Nanosecond() / 1000), Image: s.Picture, Crop: s.Crop,
 	}
@@ -139,6 +148,9 @@ func (c *vzenCamera) keep(m vzen.Message, s Sighting) {
 // tell posts a message and does what the host answers. more is true if it asks for the
 // next kept one.
 func (c *vzenCamera) tell(ctx context.Context, m vzen.Message, s Sighting) (more bool, err error) {
+	if c.to != nil { // nobody answers there
+		return true, c.to.publish(ctx, c.topic("ivs_result"), vzen.Append(nil, m, true), false)
+	}
 	said, err := c.env.post(ctx, "", "application/json", vzen.Append(nil, m, false))
 	if err != nil {
 		return false, err
@@ -156,6 +168,13 @@ func (c *vzenCamera) tell(ctx context.Context, m vzen.Message, s Sighting) (more
 	}
 	next := a.Child("ContinuePushOffline")
 	return next.Get("continue") == "1" && next.Get("plateid") == m.PlateID, nil
+}
+
+func (c *vzenCamera) topic(of string) string {
+	if c.env.Settings.Has("serial-first") {
+		return vzenSerial + "/device/message/up/" + of
+	}
+	return "device/" + vzenSerial + "/message/up/" + of
 }
 
 func (c *vzenCamera) tick(ctx context.Context, at time.Duration) {
@@ -192,17 +211,23 @@ func (c *vzenCamera) beats(ctx context.Context, n int) {
 
 // beat posts a heartbeat, with the login in clear as the cameras do.
 func (c *vzenCamera) beat(ctx context.Context) error {
+	if c.to != nil {
+		return c.to.publish(ctx, c.topic("keep_alive"), []byte(`{"name":"keep_alive","user_name":"admin","pass_wd":"`+vzenPassword+`"}`), false)
+	}
 	style := multipart.Style{Boundary: "----vzen"}
 	var body []byte
 	for _, f := range [][2]string{
 		{"device_name", "lane"}, {"ipaddr", "127.0.0.1"}, {"port", "80"}, {"user_name", "admin"}, {"pass_wd", vzenPassword},
-		{"serialno", "b2c3d4e5-00112233"}, {"channel_num", "0"},
+		{"serialno", vzenSerial}, {"channel_num", "0"},
 	} {
 		body = style.Append(body, map[string]string{"Content-Disposition": `form-data; name="` + f[0] + `"`}, []byte(f[1]))
 	}
 	_, err := c.env.post(ctx, "", "multipart/form-data; boundary="+style.Boundary, style.Close(body))
 	return err
 }
+
+// vzenSerial is the serial number of the simulated cameras.
+const vzenSerial = "b2c3d4e5-00112233"
 
 // vzenPassword is what the simulated cameras give away in their heartbeats.
 const vzenPassword = "s3cret-of-the-camera"

@@ -2,16 +2,12 @@ package anpr
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -19,9 +15,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
-	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/onvif"
-	"github.com/lanepost/lanepost/protocol/plate"
 )
 
 // ONVIFPullPoint is the driver of cameras that tell plates as ONVIF events.
@@ -58,10 +52,7 @@ const (
 
 // ONVIFSettings are the settings of a camera at a pull point.
 type ONVIFSettings struct {
-	Settings `yaml:",inline"`
-	// Vendor is whose conventions the values follow: onvif, hikvision-onvif, axis,
-	// milesight.
-	Vendor string `yaml:"vendor"`
+	ONVIFEventSettings `yaml:",inline"`
 	// DevicePath and EventsPath are the services of the camera.
 	DevicePath string `yaml:"device_path"`
 	EventsPath string `yaml:"events_path"`
@@ -69,11 +60,6 @@ type ONVIFSettings struct {
 	// messages (WS-UsernameToken). A login of HTTP stands with the link.
 	Username     string `yaml:"username"`
 	PasswordFile string `yaml:"password_file"`
-	// Topics are those that tell plates, without prefixes.
-	Topics []string `yaml:"topics"`
-	// Items are what the camera calls things in its notifications, beside what is
-	// known: plate, confidence, country, direction and so on, each with a name.
-	Items map[string]string `yaml:"items"`
 	// PullTimeout is how long the camera may wait for an event before it answers. It
 	// must be below the link's answer_timeout.
 	PullTimeout time.Duration `yaml:"pull_timeout"`
@@ -85,9 +71,8 @@ type ONVIFSettings struct {
 }
 
 type onvifCamera struct {
+	onvifEvents
 	settings ONVIFSettings
-	items    onvif.Items
-	recorder *Recorder
 
 	notBefore time.Time // after a login that was refused
 	// The subscription outlives the connection: what happened meanwhile is in it.
@@ -99,17 +84,15 @@ type onvifCamera struct {
 
 func newONVIF(decode func(any) error) (drivers.Instrument, error) {
 	s := ONVIFSettings{
-		Vendor: string(plate.ONVIF), DevicePath: "/onvif/device_service", EventsPath: "/onvif/event_service", Topics: onvif.Topics(),
+		ONVIFEventSettings: defaultONVIFEvents(), DevicePath: "/onvif/device_service", EventsPath: "/onvif/event_service",
 		PullTimeout: 10 * time.Second, PullLimit: 64, Termination: 3 * time.Minute,
 	}
 	if err := decode(&s); err != nil {
 		return nil, err
 	}
-	if err := s.Check(); err != nil {
+	events, err := newONVIFEvents(s.ONVIFEventSettings)
+	if err != nil {
 		return nil, err
-	}
-	if !slices.Contains(plate.Vendors(), plate.Vendor(s.Vendor)) {
-		return nil, fmt.Errorf("vendor: %q is not known; there are %v", s.Vendor, plate.Vendors())
 	}
 	for name, path := range map[string]string{"device_path": s.DevicePath, "events_path": s.EventsPath} {
 		if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
@@ -127,14 +110,7 @@ func newONVIF(decode func(any) error) (drivers.Instrument, error) {
 	case s.PullLimit < 1 || s.PullLimit > maxPullLimit:
 		return nil, fmt.Errorf("pull_limit: %d; take 1 to %d", s.PullLimit, maxPullLimit)
 	}
-	items := onvif.KnownItems()
-	for field, name := range s.Items {
-		if !slices.Contains(onvif.ItemFields(), field) {
-			return nil, fmt.Errorf("items: there is no %q; there are %s", field, strings.Join(onvif.ItemFields(), ", "))
-		}
-		items[field] = append([]string{name}, items[field]...)
-	}
-	return &onvifCamera{settings: s, items: items, recorder: NewRecorder(plate.Vendor(s.Vendor), s.Settings)}, nil
+	return &onvifCamera{onvifEvents: events, settings: s}, nil
 }
 
 // Run implements drivers.Instrument.
@@ -349,63 +325,4 @@ func (c *onvifCamera) login(h drivers.Host) (*onvif.Login, error) {
 	}
 	password := string(bytes.TrimRight(secret[:n], "\r\n"))
 	return onvif.NewLogin(c.settings.Username, password, nonce[:], h.Now().Add(c.offset)), nil
-}
-
-// notification records what is about a plate.
-func (c *onvifCamera) notification(h drivers.Host, n onvif.Notification) error {
-	told := slices.Contains(c.settings.Topics, onvif.Topic(n.Topic))
-	if !told && n.Plate == nil || n.Operation == "Deleted" {
-		return nil
-	}
-	r, ok := n.Read(c.items)
-	if !ok {
-		h.Unparsed("an event about plates in which nothing is called as a plate is: see the setting items", []byte(itemNames(n)))
-		return nil
-	}
-	x := onvifReading(r, c.recorder.Location())
-	x.Raw = bytes.Clone(n.Raw)
-	if len(n.Image) > 0 {
-		x.Raw = bytes.ReplaceAll(x.Raw, []byte(base64.StdEncoding.EncodeToString(n.Image)), nil)
-	}
-	return c.recorder.Record(h, x)
-}
-
-// itemNames are the names in a notification, for whoever writes the settings. The
-// values may be personal.
-func itemNames(n onvif.Notification) string {
-	names := []string{n.Topic + ":"}
-	for _, list := range [][]onvif.Item{n.Source, n.Key, n.Data} {
-		for _, i := range list {
-			names = append(names, i.Name)
-		}
-	}
-	return strings.Join(names, " ")
-}
-
-// onvifReading makes a reading of what a camera tells by ONVIF.
-func onvifReading(r onvif.Read, zone *time.Location) Reading {
-	x := Reading{
-		Plate: r.Plate, Confidence: r.Confidence, Country: r.Country, Direction: r.Direction, PlateType: r.PlateType, PlateColor: r.PlateColor,
-		VehicleList: r.Label, Trigger: r.Operation, Reader: event.PlateReader{Camera: r.VideoSource, Lane: r.Rule}, Replayed: r.Operation == "Initialized",
-	}
-	v := event.PlateVehicle{Type: r.VehicleType, Make: r.VehicleBrand, Model: r.VehicleModel, Color: r.VehicleHue, SpeedKPH: speed(r.Speed)}
-	if v != (event.PlateVehicle{}) {
-		x.Vehicle = &v
-	}
-	if at, zoned, ok := onvif.ParseTime(r.UTCTime); ok && at.Year() >= 2000 {
-		x.DeviceTime, x.TimeSource = at, event.TimeFromDevice
-		if !zoned {
-			// ONVIF wants UTC; a camera that leaves the Z out may mean its own zone.
-			x.DeviceTime = time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), at.Nanosecond(), zone)
-			x.TimeSource = event.TimeFromDeviceZone
-		}
-	}
-	if r.Plate != "" {
-		// Two vehicles without a plate would have one key.
-		x.MessageKey = plate.MessageKey(r.UTCTime, r.Plate, cmp.Or(r.Rule, "-"), cmp.Or(r.VideoSource, "-"), cmp.Or(r.Object, "-"))
-	}
-	if len(r.Image) > 0 {
-		x.Pictures = []Picture{{Name: "picture", MediaType: http.DetectContentType(r.Image), Content: r.Image}}
-	}
-	return x
 }

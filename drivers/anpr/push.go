@@ -55,6 +55,24 @@ func answerPosts(ctx context.Context, conn link.Conn, take func(*link.Delivery) 
 	}
 }
 
+// takeMessages takes what a reader publishes. What take returns nil for is confirmed to
+// the broker; its error leaves the message there, so that it comes again.
+func takeMessages(ctx context.Context, s *link.Subscriber, filters []string, take func(*link.Message) error) error {
+	if err := s.Subscribe(ctx, filters...); err != nil {
+		return err
+	}
+	for {
+		m, err := s.Next(ctx)
+		if err != nil {
+			return err
+		}
+		if err := take(m); err != nil {
+			return err
+		}
+		m.Done()
+	}
+}
+
 // posts is an instrument that posts and whose driver is one function.
 type posts struct {
 	recorder *Recorder

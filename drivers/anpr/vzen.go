@@ -25,12 +25,12 @@ const (
 	vzenPause = 5 * time.Second
 )
 
-// VzenPush is the driver of cameras that post AlarmInfoPlate.
+// VzenPush is the driver of cameras that post or publish AlarmInfoPlate.
 func VzenPush() drivers.Driver {
 	return drivers.Driver{
 		Name:    "vzen-push",
-		Summary: "Vzen (Zhenshi) camera and its many relatives, posting to the agent (AlarmInfoPlate)",
-		Schemes: []string{"http-listen"},
+		Summary: "Vzen (Zhenshi) camera and its many relatives, posting to the agent or over MQTT (AlarmInfoPlate)",
+		Schemes: []string{"http-listen", "mqtt", "mqtts"},
 		// A heartbeat comes each 5 or 30 s where it is turned on.
 		Silence: pushSilence,
 		New: func(decode func(any) error) (drivers.Instrument, error) {
@@ -73,7 +73,47 @@ type vzenCamera struct {
 
 // Run implements drivers.Instrument.
 func (c *vzenCamera) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+	if s, ok := link.As[*link.Subscriber](conn); ok {
+		return c.subscribe(ctx, s, h)
+	}
 	return answerPosts(ctx, conn, func(d *link.Delivery) (answer, error) { return c.take(h, d) })
+}
+
+// subscribe takes what the camera publishes. Its serial number is in the link; firmware
+// has it in one of two places.
+func (c *vzenCamera) subscribe(ctx context.Context, s *link.Subscriber, h drivers.Host) error {
+	if s.Prefix() == "" {
+		return errors.New("the camera's serial number is missing; write it behind the broker, as in mqtt://10.0.3.5/SERIAL-NUMBER")
+	}
+	filters := []string{"device/" + s.Prefix() + "/message/up/+", s.Prefix() + "/device/message/up/+"}
+	return takeMessages(ctx, s, filters, func(m *link.Message) error {
+		if !strings.HasSuffix(m.Topic, "/ivs_result") {
+			h.Valid() // a sign of life, an input, the barrier's state
+			return nil
+		}
+		p, err := vzen.Parse(m.Payload, true)
+		switch {
+		case errors.Is(err, vzen.ErrHeartbeat):
+			h.Valid()
+			return nil
+		case err != nil && vzen.Secret(m.Payload):
+			h.Unparsed("a message of the camera: "+err.Error(), nil)
+			return nil
+		case err != nil:
+			h.Unparsed("a message of the camera: "+err.Error(), sample(m.Payload))
+			return nil
+		}
+		h.Valid()
+		if p.Kind != vzen.Plate {
+			return nil
+		}
+		raw := m.Payload
+		if vzen.Secret(raw) {
+			raw = nil
+		}
+		p.Offline = p.Offline || m.Retained
+		return c.record(h, &p, raw)
+	})
 }
 
 func (c *vzenCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {

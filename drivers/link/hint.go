@@ -43,6 +43,15 @@ var hints = []struct {
 	{ErrLogin, "", func(string) string {
 		return "check the user name and the password of the device: it is not tried again before the time that is named, since cameras lock out who guesses; a reload of the configuration with a corrected one tries at once"
 	}},
+	{errBrokerLogin, "", func(string) string {
+		return "check username and password_file against the broker's, and that this user may connect from here"
+	}},
+	{errBrokerACL, "", func(string) string {
+		return "let the broker's access list give this user the right to read the topic, and check the topics of the device"
+	}},
+	{errNotMQTT, "", func(string) string {
+		return "this is probably not an MQTT port, or one that wants TLS: then write mqtts:// (usually port 8883)"
+	}},
 	{syscall.EADDRINUSE, "", func(string) string {
 		return "another program listens on this port: end it (ss -ltnp shows which), or take another port here and in the instruments"
 	}},

@@ -3,10 +3,6 @@ package link
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +12,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -48,14 +43,10 @@ const (
 // then not again for a long time, over all connections.
 type Client struct {
 	meter
+	*ending
 	endpoint *httpEndpoint
 	base     url.URL
 	http     *http.Client
-	ctx      context.Context
-	close    context.CancelCauseFunc
-
-	mu   sync.Mutex
-	wake *time.Timer // ends the requests at the read deadline
 }
 
 // ClientOver makes a client whose requests go to rt, for tests and scripts. It
@@ -66,8 +57,7 @@ func ClientOver(rt http.RoundTripper) *Client {
 }
 
 func (e *httpEndpoint) client(rt http.RoundTripper) *Client {
-	c := &Client{endpoint: e, base: url.URL{Scheme: e.scheme, Host: e.address(), Path: "/"}}
-	c.ctx, c.close = context.WithCancelCause(context.Background())
+	c := &Client{endpoint: e, ending: newEnding(), base: url.URL{Scheme: e.scheme, Host: e.address(), Path: "/"}}
 	c.http = &http.Client{
 		Transport:     rt,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -120,7 +110,7 @@ func (c *Client) do(ctx context.Context, method, target, contentType string, bod
 
 func (c *Client) once(ctx context.Context, method, target, contentType string, body []byte, authorization string) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	stop := context.AfterFunc(c.ctx, func() { cancel(context.Cause(c.ctx)) })
+	stop := context.AfterFunc(c.over, func() { cancel(context.Cause(c.over)) })
 	end := func() { stop(); cancel(nil) }
 	var content io.Reader
 	if body != nil {
@@ -267,23 +257,9 @@ func (c *Client) Write([]byte) (int, error) {
 	return 0, errors.New("an HTTP link is not written to but asked: the driver and the link do not fit")
 }
 
-// SetReadDeadline ends every request and every body that is being read at t.
-func (c *Client) SetReadDeadline(t time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.wake != nil {
-		c.wake.Stop()
-		c.wake = nil
-	}
-	if !t.IsZero() {
-		c.wake = time.AfterFunc(time.Until(t), func() { c.close(os.ErrDeadlineExceeded) })
-	}
-	return nil
-}
-
 // Close ends every request.
 func (c *Client) Close() error {
-	c.close(ErrClosed)
+	c.end(ErrClosed)
 	c.http.CloseIdleConnections()
 	return nil
 }
@@ -293,8 +269,7 @@ type httpEndpoint struct {
 	port           int
 	connectTimeout time.Duration
 	answerTimeout  time.Duration
-	pin            string // SHA-256 of the certificate, lower-case hexadecimal
-	caFile         string
+	trust          trust
 	login          login
 }
 
@@ -320,7 +295,7 @@ func parseWeb(scheme string, port int, rest string, s *settings) (Endpoint, erro
 		s.values["port"], s.origin["port"] = own, "connect"
 	}
 	e := &httpEndpoint{scheme: scheme, host: host, port: port}
-	var errs [6]error
+	var errs [7]error
 	if _, ok := s.values["port"]; ok {
 		e.port, errs[0] = s.number("port", 1, 65535)
 	}
@@ -328,39 +303,15 @@ func parseWeb(scheme string, port int, rest string, s *settings) (Endpoint, erro
 	e.answerTimeout, errs[2] = s.duration("answer_timeout", defaultAnswerTimeout, 100*time.Millisecond, 5*time.Minute, false)
 	e.login.pause, errs[3] = s.duration("login_pause", defaultLoginPause, time.Minute, 24*time.Hour, false)
 	e.login.auth, errs[4] = s.choice("auth", "digest", []string{"digest", "basic"})
-	e.login.user, e.login.file, e.login.env = s.values["username"], s.values["password_file"], s.values["password_env"]
-	e.caFile = s.values["ca_file"]
-	e.pin, errs[5] = s.fingerprint("pin")
+	e.trust, errs[5] = s.trust()
+	errs[6] = s.credentials(&e.login)
 	if err := errors.Join(errs[:]...); err != nil {
 		return nil, err
 	}
-	switch {
-	case e.login.file != "" && e.login.env != "":
-		return nil, errors.New("connect: password_file and password_env are both set; keep one of them")
-	case e.login.user == "" && (e.login.file != "" || e.login.env != ""):
-		return nil, errors.New("connect: there is a password without a user name; set username")
-	case e.login.user != "" && e.login.file == "" && e.login.env == "":
-		return nil, errors.New("connect: username is set and no password; set password_file, the path of a file that holds it")
-	case scheme == "http" && (e.pin != "" || e.caFile != ""):
+	if scheme == "http" && e.trust != (trust{}) {
 		return nil, errors.New("connect: pin and ca_file are for https:; an http: link is not encrypted")
-	case e.pin != "" && e.caFile != "":
-		return nil, errors.New("connect: pin and ca_file are both set; keep one of them")
 	}
 	return e, nil
-}
-
-// fingerprint reads the SHA-256 of a certificate as openssl prints it, with or
-// without colons.
-func (s *settings) fingerprint(key string) (string, error) {
-	text, ok := s.values[key]
-	if !ok {
-		return "", nil
-	}
-	digits := strings.ToLower(strings.ReplaceAll(text, ":", ""))
-	if b, err := hex.DecodeString(digits); err != nil || len(b) != sha256.Size {
-		return "", fmt.Errorf("%s: %s=%s is not a SHA-256 fingerprint; it has 64 hexadecimal digits, as openssl x509 -fingerprint -sha256 prints them", s.origin[key], key, echo(text))
-	}
-	return digits, nil
 }
 
 func (e *httpEndpoint) Scheme() string { return e.scheme }
@@ -383,7 +334,7 @@ func (e *httpEndpoint) String() string {
 	var options []string
 	for _, o := range []struct{ key, value string }{
 		{"username", e.login.user}, {"password_file", e.login.file}, {"password_env", e.login.env},
-		{"pin", e.pin}, {"ca_file", e.caFile},
+		{"pin", e.trust.pin}, {"ca_file", e.trust.caFile},
 	} {
 		if o.value != "" {
 			options = append(options, o.key+"="+url.QueryEscape(o.value))
@@ -428,50 +379,11 @@ func (e *httpEndpoint) Open(context.Context) (Conn, error) {
 	}
 	if e.scheme == "https" {
 		var err error
-		if transport.TLSClientConfig, err = e.tls(); err != nil {
+		if transport.TLSClientConfig, err = e.trust.config(e.host, e.place()); err != nil {
 			return nil, err
 		}
 	}
 	return e.client(transport), nil
-}
-
-// tls is how the camera's certificate is checked: by its fingerprint, by an
-// authority of the site's, or by the system's.
-func (e *httpEndpoint) tls() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: e.host}
-	switch {
-	case e.caFile != "":
-		text, err := os.ReadFile(e.caFile)
-		if err != nil {
-			return nil, fmt.Errorf("ca_file of %s: %w", e.place(), err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("ca_file of %s: %s holds no certificate in PEM form", e.place(), e.caFile)
-		}
-	case e.pin != "":
-		// Cameras sign their certificates themselves, for a name that nobody uses:
-		// the certificate as a whole is what is known.
-		c.InsecureSkipVerify = true //nolint:gosec // VerifyConnection compares the whole certificate
-		c.VerifyConnection = func(state tls.ConnectionState) error {
-			if len(state.PeerCertificates) == 0 {
-				return errors.New("the device shows no certificate")
-			}
-			sum := sha256.Sum256(state.PeerCertificates[0].Raw)
-			if got := hex.EncodeToString(sum[:]); got != e.pin {
-				return &pinError{got: got}
-			}
-			return nil
-		}
-	}
-	return c, nil
-}
-
-// pinError: the device shows another certificate than the one that is expected.
-type pinError struct{ got string }
-
-func (e *pinError) Error() string {
-	return "the device shows another certificate than the pinned one, with the fingerprint " + e.got
 }
 
 // failed gives an error of a request the form of a link's.

@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,6 +118,7 @@ func (r *refusals) Refusals() (list []Refusal, more int) {
 type Inbox struct {
 	meter
 	refusals
+	*ending
 	endpoint *listenEndpoint
 	server   *server // nil for one of a script
 	queue    chan *Delivery
@@ -127,15 +127,10 @@ type Inbox struct {
 
 	mu    sync.Mutex
 	owner string
-	wake  *time.Timer
-	end   context.Context
-	stop  context.CancelCauseFunc
 }
 
 func newInbox(e *listenEndpoint) *Inbox {
-	i := &Inbox{endpoint: e, queue: make(chan *Delivery), done: make(chan struct{})}
-	i.end, i.stop = context.WithCancelCause(context.Background())
-	return i
+	return &Inbox{endpoint: e, ending: newEnding(), queue: make(chan *Delivery), done: make(chan struct{})}
 }
 
 // Next waits for a request. The caller answers each by Reply.
@@ -143,8 +138,8 @@ func (i *Inbox) Next(ctx context.Context) (*Delivery, error) {
 	select {
 	case d := <-i.queue:
 		return d, nil
-	case <-i.end.Done():
-		return nil, context.Cause(i.end)
+	case <-i.over.Done():
+		return nil, context.Cause(i.over)
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
@@ -198,25 +193,11 @@ func (i *Inbox) Write([]byte) (int, error) {
 	return 0, errors.New("an http-listen link is not written to: the driver and the link do not fit")
 }
 
-// SetReadDeadline ends Next at t.
-func (i *Inbox) SetReadDeadline(t time.Time) error {
-	i.mu.Lock()
-	defer i.mu.Unlock()
-	if i.wake != nil {
-		i.wake.Stop()
-		i.wake = nil
-	}
-	if !t.IsZero() {
-		i.wake = time.AfterFunc(time.Until(t), func() { i.stop(os.ErrDeadlineExceeded) })
-	}
-	return nil
-}
-
 // Close takes the inbox from its server. Requests that are not answered get a
 // 503, and the device sends them again.
 func (i *Inbox) Close() error {
 	i.once.Do(func() { close(i.done) })
-	i.stop(ErrClosed)
+	i.end(ErrClosed)
 	if i.server != nil {
 		return i.server.leave(i)
 	}

@@ -37,6 +37,20 @@ type login struct {
 	rejected  *RetryError
 }
 
+// credentials reads where the user name and the password are.
+func (s *settings) credentials(l *login) error {
+	l.user, l.file, l.env = s.values["username"], s.values["password_file"], s.values["password_env"]
+	switch {
+	case l.file != "" && l.env != "":
+		return errors.New("connect: password_file and password_env are both set; keep one of them")
+	case l.user == "" && (l.file != "" || l.env != ""):
+		return errors.New("connect: there is a password without a user name; set username")
+	case l.user != "" && l.file == "" && l.env == "":
+		return errors.New("connect: username is set and no password; set password_file, the path of a file that holds it")
+	}
+	return nil
+}
+
 // password reads the password anew, so that it can be changed under a running
 // agent.
 func (l *login) password() (string, error) {

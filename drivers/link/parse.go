@@ -63,6 +63,18 @@ func schemes() map[string]scheme {
 			options: []string{"allow", "cert_file", "key_file", "max_body"},
 			parse:   parseHTTPListen,
 		},
+		"mqtt": {
+			example: "mqtt://10.0.3.5/PREFIX",
+			options: []string{"username", "password_file", "password_env", "client_id", "connect_timeout"},
+			own:     []string{"port"},
+			parse:   parseMQTT,
+		},
+		"mqtts": {
+			example: "mqtts://10.0.3.5/PREFIX",
+			options: []string{"username", "password_file", "password_env", "client_id", "connect_timeout", "pin", "ca_file"},
+			own:     []string{"port"},
+			parse:   parseMQTTS,
+		},
 		"tcp-listen": {
 			example: "tcp-listen://0.0.0.0:5000?allow=10.0.3.31",
 			options: []string{"allow"},
@@ -72,7 +84,7 @@ func schemes() map[string]scheme {
 }
 
 // later are the schemes that the design names and this version lacks.
-var later = []string{"folder", "modbus-tcp", "modbus-rtu", "opcua", "mqtt"}
+var later = []string{"folder", "modbus-tcp", "modbus-rtu", "opcua"}
 
 // schemeNames lists the schemes that there are.
 func schemeNames() []string { return slices.Sorted(maps.Keys(schemes())) }

@@ -23,6 +23,7 @@ func All() []drivers.Driver {
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),
+		anpr.ONVIFMQTT(),
 	}
 }
 
