@@ -71,7 +71,7 @@ func PlayRequests(ctx context.Context, d Instrument, script []Exchange) (Played,
 			defer close(answered)
 			header := http.Header{"Content-Type": {x.ContentType}}
 			reply.Status, reply.ContentType, reply.Body, offerErr = inbox.Offer(runCtx, &link.Delivery{
-				Method: method, Path: target.Path, Query: target.Query(), Header: header, ContentType: x.ContentType, Body: x.Body, At: p.start.Add(x.At),
+				Method: method, Path: target.Path, Target: target.Path, Query: target.Query(), Header: header, ContentType: x.ContentType, Body: x.Body, At: p.start.Add(x.At),
 			})
 		}()
 		select {

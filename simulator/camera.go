@@ -158,6 +158,10 @@ var cameraModels = map[string]cameraKind{
 	"vzen":             {new: newVzenCamera},
 	"rekor":            {new: newRekorEngine},
 	"plate-recognizer": {new: newPlateRecognizerEngine},
+	"sharpv":           {new: newSharpVCamera},
+	"tvt":              {new: newTVTCamera},
+	"milesight":        {new: newMilesightCamera},
+	"uniview":          {new: newUniviewCamera},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }

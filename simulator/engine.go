@@ -28,6 +28,8 @@ type engine struct {
 	out outbox
 	// post is the type and the body for a sighting.
 	post func(Sighting) (contentType string, body []byte)
+	// get, if set, is the query that it asks with instead.
+	get func(Sighting) string
 	// between is what it posts beside, each second; nil for nothing.
 	between func(time.Duration) []byte
 }
@@ -94,6 +96,9 @@ func (e *engine) observe(ctx context.Context, s Sighting) error {
 	}
 	for i := range times {
 		e.out.put(letter{s: s, last: i == times-1, send: func(ctx context.Context) error {
+			if e.get != nil {
+				return e.env.ask(ctx, e.get(s))
+			}
 			_, err := e.env.post(ctx, "", contentType, body)
 			return err
 		}})

@@ -104,7 +104,7 @@ func onvifReading(r onvif.Read, zone *time.Location) Reading {
 		x.DeviceTime, x.TimeSource = at, event.TimeFromDevice
 		if !zoned {
 			// ONVIF wants UTC; a camera that leaves the Z out may mean its own zone.
-			x.DeviceTime = time.Date(at.Year(), at.Month(), at.Day(), at.Hour(), at.Minute(), at.Second(), at.Nanosecond(), zone)
+			x.DeviceTime = onWall(at, zone)
 			x.TimeSource = event.TimeFromDeviceZone
 		}
 	}

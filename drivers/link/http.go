@@ -35,9 +35,9 @@ const (
 )
 
 // Client is a link to an instrument that answers HTTP requests, a camera for
-// instance. It asks only the host of its URL, follows no redirect, and knows no
-// method that changes something at the instrument but POST, which some want for
-// a question with a body.
+// instance. It asks only the host of its URL and follows no redirect. Of the methods that
+// change something at an instrument it knows POST, which some want for a question
+// with a body, and PUT, which some want to renew a subscription.
 //
 // It answers a Digest challenge. A password that was rejected is sent once, and
 // then not again for a long time, over all connections.
@@ -75,6 +75,11 @@ func (c *Client) Get(ctx context.Context, target string) (*http.Response, error)
 // Post asks with a body, as Get does.
 func (c *Client) Post(ctx context.Context, target, contentType string, body []byte) (*http.Response, error) {
 	return c.do(ctx, http.MethodPost, target, contentType, body)
+}
+
+// Put renews what a Post has made, as Get asks.
+func (c *Client) Put(ctx context.Context, target, contentType string, body []byte) (*http.Response, error) {
+	return c.do(ctx, http.MethodPut, target, contentType, body)
 }
 
 func (c *Client) do(ctx context.Context, method, target, contentType string, body []byte) (*http.Response, error) {

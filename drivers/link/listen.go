@@ -51,7 +51,9 @@ const (
 type Delivery struct {
 	Method string
 	// Path is what follows the device's own path, "" for nothing.
-	Path        string
+	Path string
+	// Target is the whole path.
+	Target      string
 	Query       url.Values
 	Header      http.Header
 	ContentType string
@@ -580,7 +582,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	status, contentType, answer, err := inbox.Offer(ctx, &Delivery{
-		Method: r.Method, Path: rest, Query: r.URL.Query(), Header: r.Header, ContentType: r.Header.Get("Content-Type"),
+		Method: r.Method, Path: rest, Target: r.URL.Path, Query: r.URL.Query(), Header: r.Header, ContentType: r.Header.Get("Content-Type"),
 		Body: body, Remote: remote, At: time.Now(),
 	})
 	if err != nil {
