@@ -50,6 +50,16 @@ type CameraSettings struct {
 	// clock is ahead.
 	Zone        string        `yaml:"zone"`
 	ClockOffset time.Duration `yaml:"clock_offset"`
+	// ClockStart is its time at the start, so that a change to summer time can fall into
+	// the scenario; the real time without it. ClockJump is by how much its clock is set
+	// ahead at ClockJumpAt.
+	ClockStart  time.Time     `yaml:"clock_start"`
+	ClockJump   time.Duration `yaml:"clock_jump"`
+	ClockJumpAt time.Duration `yaml:"clock_jump_at"`
+	// Latency is how long what it sends is on its way, and Loss the chance that a piece
+	// is lost on the way and sent again by TCP a second later. Both are in real time.
+	Latency time.Duration `yaml:"latency"`
+	Loss    float64       `yaml:"loss"`
 	// Misread, NoRead, WrongCountry and Duplicate are the chances that it takes a
 	// character for another, reads nothing, takes the country for another, and
 	// reads the same plate twice.
@@ -216,7 +226,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	log := s.opts.Log.With("device", key)
 	c.env = cameraEnv{
 		Settings: c.settings, Rand: newRand(c.seed, lane.ID, d.ID, "camera model"), Log: log, Fast: c.speed == 0,
-		Now: c.now, Done: c.done, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 1}},
+		Now: c.now, Done: c.done, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{
+			DisableCompression: true, MaxIdleConnsPerHost: 1,
+			DialContext: slowDial(c.settings, newRand(c.seed, lane.ID, d.ID, "camera line")),
+		}},
 		Told: func(x Sighting, what string) {
 			c.tell(&PlateTruth{Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(x.At), Serial: x.Serial, What: what, Vehicle: x.Vehicle})
 		},
@@ -255,6 +268,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
 	}
 	if c.listener != nil {
+		c.listener = slowListener{c.listener, c.settings, newRand(c.seed, lane.ID, d.ID, "camera line")}
 		c.server = &http.Server{Handler: c.model, ReadHeaderTimeout: pushTimeout}
 		go func() {
 			defer close(c.served)
@@ -305,6 +319,12 @@ func (c *camera) clock(at time.Duration) time.Time {
 	c.mu.Unlock()
 	if c.speed == 0 {
 		from = fastEpoch()
+	}
+	if !c.settings.ClockStart.IsZero() {
+		from = c.settings.ClockStart
+	}
+	if at >= c.settings.ClockJumpAt {
+		at += c.settings.ClockJump
 	}
 	return from.Round(0).Add(at + c.settings.ClockOffset).In(c.zone)
 }

@@ -206,7 +206,9 @@ func (c *checker) camera(path string, s *CameraSettings) {
 		c.add(path+".zone", "%q is no time zone that is known", s.Zone)
 	}
 	c.number(path+".clock_offset", s.ClockOffset.Hours(), -24, 24, " hours")
-	for name, v := range map[string]float64{"misread": s.Misread, "no_read": s.NoRead, "wrong_country": s.WrongCountry, "duplicate": s.Duplicate} {
+	c.number(path+".clock_jump", s.ClockJump.Hours(), -24, 24, " hours")
+	c.number(path+".latency", s.Latency.Seconds(), 0, 10, " s")
+	for name, v := range map[string]float64{"loss": s.Loss, "misread": s.Misread, "no_read": s.NoRead, "wrong_country": s.WrongCountry, "duplicate": s.Duplicate} {
 		c.number(path+"."+name, v, 0, 1, "")
 	}
 	c.length(path+".switches", len(s.Switches), maxSwitches, "switches")

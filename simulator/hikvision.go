@@ -52,6 +52,9 @@ var hikvisionSwitches = []string{
 	"old-path",         // the path of the oldest firmware only
 	"not-chunked",      // an answer without any length, ended by closing
 	"stale-nonce",      // a nonce holds for a few requests
+	"busy",             // each third request is answered with a ResponseStatus that says so
+	"polled",           // without a clock it waits for the poll of plates, not for a stream
+	"on-demand",        // or for a recognition on demand
 }
 
 // hikvisionItem is an event on its way.
@@ -87,10 +90,13 @@ type hikvisionCamera struct {
 	arrived  chan struct{} // closed and made anew when a client comes
 	store    []*hikvisionItem
 	all      []hikvision.Listed
-	events   int       // so far
-	beat     time.Time // when something was sent last
-	down     time.Time // until when it takes nobody
-	stalled  time.Time // until when the stream stands still
+	last     *hikvisionItem // for a recognition on demand
+	events   int            // so far
+	requests int
+	asked    chan struct{} // closed and made anew when a list or a recognition was given
+	beat     time.Time     // when something was sent last
+	down     time.Time     // until when it takes nobody
+	stalled  time.Time     // until when the stream stands still
 	latePics []latePictures
 	pushing  bool
 }
@@ -106,7 +112,7 @@ func newHikvisionCamera(env cameraEnv) (cameraModel, error) {
 		return nil, err
 	}
 	has := env.Settings.Has
-	c := &hikvisionCamera{env: env, arrived: make(chan struct{}), login: newDigestLogin(env.Settings)}
+	c := &hikvisionCamera{env: env, arrived: make(chan struct{}), asked: make(chan struct{}), login: newDigestLogin(env.Settings)}
 	c.style = multipart.Style{Boundary: "boundary", LF: has("lf-only"), NoLength: has("no-length"), Fold: has("folded")}
 	if b := env.Settings.Options["boundary"]; b != "" {
 		c.style.Boundary = b
@@ -191,9 +197,22 @@ func (c *hikvisionCamera) observe(ctx context.Context, s Sighting) error {
 	if len(c.all) > hikvisionStore {
 		c.all = c.all[1:]
 	}
+	c.last = it
+	asked := c.asked
 	c.mu.Unlock()
 	if c.env.Settings.Push != "" {
 		return c.pushAll(ctx, it)
+	}
+	if c.env.Settings.Has("polled") || c.env.Settings.Has("on-demand") {
+		if !c.env.Fast {
+			return nil
+		}
+		select {
+		case <-asked:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	if c.env.Fast {
 		if err := c.waitClient(ctx); err != nil {
@@ -384,6 +403,16 @@ func (c *hikvisionCamera) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !c.login.admit(w, r) {
 		return
 	}
+	c.mu.Lock()
+	c.requests++
+	busy := c.env.Settings.Has("busy") && c.requests%3 == 0
+	c.mu.Unlock()
+	if busy {
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusServiceUnavailable)
+		_, _ = w.Write(hikvision.AppendStatus(nil, r.URL.Path, hikvision.Status{Code: "2", Text: "Device Busy", Sub: "deviceBusy"})) // who asked may be gone
+		return
+	}
 	stream := "/ISAPI/Event/notification/alertStream"
 	if c.env.Settings.Has("old-path") {
 		stream = "/Event/notification/alertStream"
@@ -490,18 +519,35 @@ func (c *hikvisionCamera) servePlates(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Unlock()
 	slices.Reverse(list)
-	w.Header().Set("Content-Type", "application/xml")
-	_, _ = w.Write(hikvision.AppendPlates([]byte(" "), list))
+	c.answered(w, "application/xml", hikvision.AppendPlates([]byte(" "), list))
 }
 
-// serveOnDemand gives the last read again, in a document that has an end.
+// answered writes the whole of an answer, and lets the next vehicle come.
+func (c *hikvisionCamera) answered(w http.ResponseWriter, contentType string, body []byte) {
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if _, err := w.Write(body); err != nil || http.NewResponseController(w).Flush() != nil {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	close(c.asked)
+	c.asked = make(chan struct{})
+}
+
+// serveOnDemand gives the last read again, in a document that has an end; an unread one
+// before the first vehicle.
 func (c *hikvisionCamera) serveOnDemand(w http.ResponseWriter) {
-	now := c.env.Now()
-	a := c.alertOf(Sighting{When: now, Unread: true})
-	a.Read.PictureInfo, a.Pictures = nil, 0
-	w.Header().Set("Content-Type", "multipart/form-data; boundary="+c.style.Boundary)
-	b := c.style.Append(nil, map[string]string{"Content-Type": "application/xml"}, c.form.Append(nil, a))
-	_, _ = w.Write(c.style.Close(b))
+	c.mu.Lock()
+	it := c.last
+	c.mu.Unlock()
+	if it == nil {
+		a := c.alertOf(Sighting{When: c.env.Now(), Unread: true})
+		a.Read.PictureInfo, a.Pictures = nil, 0
+		it = &hikvisionItem{alert: a}
+	}
+	alert, pictures := c.write(c.style, it, false)
+	c.answered(w, "multipart/form-data; boundary="+c.style.Boundary, c.style.Close(append(alert, pictures...)))
 }
 
 // pushAll posts what waits, and one more, until one is refused.

@@ -367,7 +367,24 @@ func (c *hikvisionPush) Run(ctx context.Context, conn link.Conn, h drivers.Host)
 // take makes events of what a camera posted. A body that nobody understands is
 // kept as a sample and answered: the camera would send it for ever.
 func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
-	var reads []*pendingRead
+	if len(bytes.TrimSpace(d.Body)) == 0 {
+		h.Valid() // an empty post is a test of the connection
+		return nil
+	}
+	reads, err := c.readsOf(h, d.ContentType, d.Body)
+	if err != nil {
+		return err
+	}
+	for _, r := range reads {
+		if err := c.record(h, r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readsOf gives the reads in a body: parts, or a document alone.
+func (c *hikvisionCamera) readsOf(h drivers.Host, contentType string, body []byte) (reads []*pendingRead, err error) {
 	add := func(body []byte) error {
 		r, err := c.alerts(h, body)
 		if r != nil {
@@ -375,8 +392,8 @@ func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
 		}
 		return err
 	}
-	if strings.HasPrefix(strings.ToLower(d.ContentType), "multipart/") {
-		m := multipart.NewReader(bytes.NewReader(d.Body), d.ContentType)
+	if strings.HasPrefix(strings.ToLower(contentType), "multipart/") {
+		m := multipart.NewReader(bytes.NewReader(body), contentType)
 		for n := 0; n < 4*maxPictures; n++ {
 			p, err := m.Next()
 			if errors.Is(err, io.EOF) {
@@ -384,13 +401,13 @@ func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
 			}
 			if errors.Is(err, multipart.ErrNoBoundary) && n == 0 {
 				// One that announces parts and sends a bare document.
-				if err := add(d.Body); err != nil {
-					return err
+				if err := add(body); err != nil {
+					return nil, err
 				}
 				break
 			}
 			if err != nil {
-				h.Unparsed("a post of parts: "+err.Error(), d.Body[:min(len(d.Body), 512)])
+				h.Unparsed("a post of parts: "+err.Error(), body[:min(len(body), 512)])
 				if errors.Is(err, multipart.ErrTooLarge) || errors.Is(err, multipart.ErrHeader) {
 					continue
 				}
@@ -398,7 +415,7 @@ func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
 			}
 			if !isPicture(p.MediaType(), p.Body) {
 				if err := add(bytes.Clone(p.Body)); err != nil {
-					return err
+					return nil, err
 				}
 				continue
 			}
@@ -409,17 +426,7 @@ func (c *hikvisionPush) take(h drivers.Host, d *link.Delivery) error {
 				})
 			}
 		}
-	} else if len(bytes.TrimSpace(d.Body)) > 0 {
-		if err := add(d.Body); err != nil {
-			return err
-		}
-	} else {
-		h.Valid() // an empty post is a test of the connection
+		return reads, nil
 	}
-	for _, r := range reads {
-		if err := c.record(h, r); err != nil {
-			return err
-		}
-	}
-	return nil
+	return reads, add(body)
 }

@@ -13,6 +13,8 @@ func All() []drivers.Driver {
 		rpm.TSAPortal(),
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
+		anpr.HikvisionPlates(),
+		anpr.HikvisionOnDemand(),
 		anpr.AxisLPV(),
 		anpr.DahuaPush(),
 		anpr.DahuaStream(),

@@ -210,6 +210,17 @@ type Listed struct {
 	CaptureTime, Plate, PicName, Country, Lane, Direction string
 }
 
+// Time is when the plate was read, by the camera's clock on the wall in zone. The figures
+// after the second are of unknown unit and left out.
+func (l *Listed) Time(zone *time.Location) (time.Time, bool) {
+	const layout = "20060102T150405"
+	if len(l.CaptureTime) < len(layout) {
+		return time.Time{}, false
+	}
+	t, err := time.ParseInLocation(layout, l.CaptureTime[:len(layout)], zone)
+	return t, err == nil && t.Year() >= 2000
+}
+
 // ParsePlates reads the answer of the plates poll, XML or JSON. The list is in no
 // order.
 func ParsePlates(body []byte) ([]Listed, error) {
