@@ -145,7 +145,7 @@ func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.
 		after = h.Now().Add(-back).In(c.recorder.Location()).Format("200601021504050000")
 	}
 	path := "/ISAPI/Traffic/channels/" + c.settings.Channel + "/vehicleDetect/plates"
-	resp, err := client.Post(ctx, path, "application/xml", hikvision.AppendAfter(nil, after))
+	resp, err := client.Post(ctx, path, "application/xml", hikvision.AppendAfter(nil, after)) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return err
 	}
@@ -213,7 +213,7 @@ func (c *hikvisionPoll) record(ctx context.Context, client *link.Client, h drive
 func (c *hikvisionPoll) picture(ctx context.Context, client *link.Client, name string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, pictureWait)
 	defer cancel()
-	resp, err := client.Get(ctx, strings.ReplaceAll(c.settings.PicturePath, "{name}", name))
+	resp, err := client.Get(ctx, strings.ReplaceAll(c.settings.PicturePath, "{name}", name)) //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return nil, err
 	}
@@ -248,7 +248,7 @@ func (c *hikvisionOnDemand) Run(ctx context.Context, conn link.Conn, h drivers.H
 // ask has the camera recognise. The same plate again is the same vehicle, or the last
 // read which the camera repeats; none is no vehicle, and no event.
 func (c *hikvisionOnDemand) ask(ctx context.Context, client *link.Client, h drivers.Host) error {
-	resp, err := client.Get(ctx, "/ISAPI/Traffic/MNPR/channels/"+c.poll.Channel+"?laneNo="+c.poll.Lane+"&OSD=1")
+	resp, err := client.Get(ctx, "/ISAPI/Traffic/MNPR/channels/"+c.poll.Channel+"?laneNo="+c.poll.Lane+"&OSD=1") //nolint:bodyclose // ReadBody closes it
 	if err != nil {
 		return err
 	}

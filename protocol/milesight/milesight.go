@@ -46,7 +46,7 @@ func (r *Read) At(zone *time.Location) time.Time {
 	return time.Time{}
 }
 
-// ErrNoPlate: there is nothing of a plate in what was sent.
+// ErrNoPlate says that there is nothing of a plate in what was sent.
 var ErrNoPlate = errors.New("nothing in it is called plate")
 
 // Parse reads the body of a post.
