@@ -30,7 +30,7 @@ func DahuaPush() drivers.Driver {
 // takeDahua makes an event of a post. One that nobody understands is kept as a sample
 // and answered: the camera would send it for ever.
 func takeDahua(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
-	p, err := dahua.ParsePost(d.Body)
+	p, err := dahua.ParsePost(r.Text(d.Body))
 	if err != nil {
 		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
 		return jsonAnswer(dahua.AppendReply(nil, p)), nil

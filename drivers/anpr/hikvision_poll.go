@@ -103,16 +103,17 @@ func (s *HikvisionPollSettings) check() error {
 }
 
 // each does something at once and then again and again, until it fails or ctx ends.
-func each(ctx context.Context, pause time.Duration, do func() error) error {
-	ticker := time.NewTicker(pause)
-	defer ticker.Stop()
+func each(ctx context.Context, h drivers.Host, every time.Duration, do func() error) error {
 	for {
+		began := h.Now()
 		if err := do(); err != nil {
 			return err
 		}
+		timer := time.NewTimer(every - h.Now().Sub(began))
 		select {
-		case <-ticker.C:
+		case <-timer.C:
 		case <-ctx.Done():
+			timer.Stop()
 			return context.Cause(ctx)
 		}
 	}
@@ -131,7 +132,7 @@ func (c *hikvisionPoll) Run(ctx context.Context, conn link.Conn, h drivers.Host)
 	if !ok {
 		return errors.New("hikvision-plates needs an http: link")
 	}
-	return each(ctx, c.settings.Every, func() error { return c.ask(ctx, client, h) })
+	return each(ctx, h, c.settings.Every, func() error { return c.ask(ctx, client, h) })
 }
 
 // ask asks for what came after the last read and records it in order.
@@ -242,7 +243,7 @@ func (c *hikvisionOnDemand) Run(ctx context.Context, conn link.Conn, h drivers.H
 	if !ok {
 		return errors.New("hikvision-on-demand needs an http: link")
 	}
-	return each(ctx, c.poll.Every, func() error { return c.ask(ctx, client, h) })
+	return each(ctx, h, c.poll.Every, func() error { return c.ask(ctx, client, h) })
 }
 
 // ask has the camera recognise. The same plate again is the same vehicle, or the last

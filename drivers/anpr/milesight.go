@@ -36,7 +36,7 @@ func takeMilesight(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error
 		h.Valid() // a test of the connection
 		return answer{}, nil
 	default:
-		v, err = milesight.Parse(body)
+		v, err = milesight.Parse(r.Text(body))
 	}
 	if err != nil {
 		h.Unparsed("a message of the camera: "+err.Error(), sample(body))

@@ -41,7 +41,7 @@ func takePlateRecognizer(r *Recorder, h drivers.Host, d *link.Delivery) (answer,
 		}
 		return answer{}, nil
 	}
-	p, err := platerecognizer.Parse(text)
+	p, err := platerecognizer.Parse(r.Text(text))
 	if err != nil {
 		h.Unparsed("a post of the engine: "+err.Error(), sample(text))
 	}

@@ -170,6 +170,7 @@ type Recorder struct {
 	conventions plate.Conventions
 	mounting    plate.Mounting
 	zone        *time.Location
+	codePage    string
 	pictures    bool
 
 	mu     sync.Mutex
@@ -186,7 +187,7 @@ type group struct {
 // NewRecorder makes a recorder for settings that Check has passed.
 func NewRecorder(v plate.Vendor, s Settings) *Recorder {
 	r := &Recorder{
-		vendor: v, conventions: plate.Of(v), mounting: plate.Mounting{}, pictures: s.Pictures == nil || *s.Pictures,
+		vendor: v, conventions: plate.Of(v), mounting: plate.Mounting{}, pictures: s.Pictures == nil || *s.Pictures, codePage: s.CodePage,
 		seen: plate.NewSeen(rememberedMessages, rememberedFor), groups: map[string]group{},
 	}
 	r.zone, _ = s.location() // Check has passed
@@ -216,6 +217,16 @@ func NewRecorder(v plate.Vendor, s Settings) *Recorder {
 		r.mounting[plate.Direction(from)] = plate.LaneDirection(to)
 	}
 	return r
+}
+
+// Text gives what a reader sent as UTF-8, by the code page of the settings where it is
+// none. Not all firmware writes the UTF-8 that it announces.
+func (r *Recorder) Text(sent []byte) []byte {
+	text, _, err := plate.Decode(sent, r.codePage)
+	if err != nil {
+		return sent // Check has passed the code page
+	}
+	return []byte(text)
 }
 
 // Location is the zone of the reader's clock by the settings.

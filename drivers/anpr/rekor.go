@@ -27,7 +27,7 @@ func takeRekor(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 		h.Valid()
 		return answer{}, nil
 	}
-	g, err := rekor.Parse(d.Body)
+	g, err := rekor.Parse(r.Text(d.Body))
 	if err != nil {
 		h.Unparsed("a post of the agent: "+err.Error(), sample(d.Body))
 		return answer{}, nil

@@ -29,7 +29,7 @@ func takeSharpV(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 		h.Valid() // a test of the connection
 		return answer{}, nil
 	}
-	v, err := sharpv.Parse(d.Body)
+	v, err := sharpv.Parse(r.Text(d.Body))
 	if err != nil {
 		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
 		return answer{}, nil

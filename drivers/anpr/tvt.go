@@ -25,7 +25,7 @@ func TVT() drivers.Driver {
 
 func takeTVT(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 	reply := answer{contentType: "application/xml", body: []byte(tvt.Reply)}
-	m, err := tvt.Parse(d.Body)
+	m, err := tvt.Parse(r.Text(d.Body))
 	if err != nil {
 		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
 		if len(m.Reads) == 0 {

@@ -188,7 +188,7 @@ func (c *univiewCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {
 		h.Valid()
 		return reply, nil
 	}
-	p, err := uniview.ParsePost(d.Body)
+	p, err := uniview.ParsePost(c.recorder.Text(d.Body))
 	if err != nil {
 		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
 		if len(p.Vehicles) == 0 {

@@ -91,7 +91,7 @@ func (c *vzenCamera) subscribe(ctx context.Context, s *link.Subscriber, h driver
 			h.Valid() // a sign of life, an input, the barrier's state
 			return nil
 		}
-		p, err := vzen.Parse(m.Payload, true)
+		p, err := vzen.Parse(c.recorder.Text(m.Payload), true)
 		switch {
 		case errors.Is(err, vzen.ErrHeartbeat):
 			h.Valid()
@@ -126,7 +126,7 @@ func (c *vzenCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {
 	if vzen.Secret(raw) {
 		raw = nil
 	}
-	m, err := vzen.Parse(d.Body, false)
+	m, err := vzen.Parse(c.recorder.Text(d.Body), false)
 	switch {
 	case errors.Is(err, vzen.ErrHeartbeat):
 		return c.heartbeat(h, a), nil

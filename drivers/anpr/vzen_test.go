@@ -85,3 +85,25 @@ type clockHost struct {
 
 func (h *clockHost) Now() time.Time { return h.at }
 func (h *clockHost) Valid()         {}
+
+// TestCodePage: a camera that writes its plates in a code page and not in UTF-8.
+func TestCodePage(t *testing.T) {
+	body := "{\"AlarmInfoPlate\":{\"serialno\":\"s\",\"result\":{\"PlateResult\":{\"license\":\"\xc0\xc21234\",\"plateid\":1,\"timeStamp\":{\"Timeval\":{\"sec\":1740816912}}}}}}"
+	for page, want := range map[string]struct {
+		plate string
+		lossy bool
+	}{"windows-1251": {"АВ1234", false}, "": {"1234", true}} {
+		d, err := VzenPush().New(func(into any) error {
+			into.(*VzenSettings).CodePage = page
+			return nil
+		})
+		require.NoError(t, err)
+		played, err := drivers.PlayRequests(t.Context(), d, []drivers.Exchange{{ContentType: "application/json", Body: []byte(body)}})
+		require.NoError(t, err)
+		require.Len(t, played.Observations, 1)
+		read := played.Observations[0].Data.(event.PlateRead)
+		require.Equal(t, want.lossy, read.Private.Lossy)
+		require.Equal(t, want.plate, strings.ReplaceAll(read.Private.Plate, "\ufffd", ""))
+		require.Equal(t, len(body), read.Private.Raw.Size, "the bytes are those that came")
+	}
+}
