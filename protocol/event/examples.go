@@ -51,6 +51,12 @@ func byCamera(id, clock, recorded, device, subject string) Header {
 	return h
 }
 
+func byScanner(id, clock, recorded, device, scan string) Header {
+	h := byDevice("xray-1", id, clock, recorded)
+	h.DeviceTime, h.Subject = pointer(clockOf(device)), scan
+	return h
+}
+
 func byAgent(id, clock, recorded string) Header {
 	return Header{
 		ID: id, Source: Source(exampleSite, AgentLane, exampleAgent), Agent: exampleAgent,
@@ -149,6 +155,34 @@ func examples() map[string]Example {
 				Salt: "7Gq1nZ0Kx4sVbTf2Yd8RaA==", PlateRaw: "Unknown",
 				Raw: RawOf([]byte("Events[0].Code=TrafficJunction\r\nEvents[0].EventID=10447\r\nEvents[0].RealUTC=1773477200\r\n" +
 					"Events[0].TrafficCar.PlateNumber=Unknown\r\nEvents[0].Lane=1\r\n")),
+			},
+		}},
+
+		{byScanner("019ceb8c-f922-7f3a-8c5e-71b60a92d4e8", "08:49:54.204", "08:53:30.530", "08:49:54.204", "20260314000412001K"), 1191, XrayScan{
+			ScanID: "20260314000412001K", Revision: 2, Supersedes: "019ceb71-9b20-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
+			Missing: []string{}, Mode: ScanOperational, Decision: DecisionSuspicious, DecisionRaw: "1",
+			Analyses: []XrayAnalysis{{
+				By: "operator", Name: "analysis", Status: "done", Decision: DecisionSuspicious, ResultRaw: "1",
+				StartedTS: pointer(clockOf("08:51:15.000")), EndedTS: pointer(clockOf("08:52:50.000")),
+			}},
+			StartedTS: pointer(clockOf("08:49:54.204")), EndedTS: pointer(clockOf("08:50:27.871")), TimeSource: TimeFromDevice,
+			ReceivedTS: clockOf("08:53:30.522"), Remarks: []string{},
+			Scanner: XrayScanner{Dialect: "cargovision", System: "HCVP-2", Site: "000412", Software: "V01.20"},
+			Containers: []ContainerCode{{
+				Position: 1, Code: "CSQU3054383", Raw: "CSQU 305438 3", Check: "valid", Confidence: pointer(0.96),
+			}},
+			Files: []XrayFile{
+				{Name: "20260314000412001K.xml", Role: "sidecar", State: "here", SHA256: "5b7c1a9d04e8f36207ca51be9083d4f6172ae0c35d88b96f41207e3ca5d019b2"},
+				{Name: "20260314000412001KS_stamp.jpg", Role: "preview", State: "here", SHA256: "c80e13f5a7429d6b0f58e2417ca3906db5e8f07214a6c93de05b17f8249ac36d"},
+			},
+			Attachments: []Attachment{{
+				SHA256: "c80e13f5a7429d6b0f58e2417ca3906db5e8f07214a6c93de05b17f8249ac36d", Size: 61502, MediaType: "image/jpeg",
+				Name: "20260314000412001KS_stamp.jpg",
+			}},
+			Private: &XrayPrivate{
+				Salt:   "Zm9vYmFyYmF6cXV4MDEyMw==",
+				Plates: []XrayPlate{{Of: "vehicle", Plate: "AA1234BB", MatchKey: "AA1234BB", PlateRaw: "AA1234BB", Confidence: pointer(0.91)}},
+				Raw:    RawOf([]byte("<DataForm><Version>V01.20</Version><TruckId>20260314000412001K</TruckId></DataForm>")),
 			},
 		}},
 

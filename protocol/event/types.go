@@ -141,6 +141,12 @@ var kinds = [...]Kind{
 		When:    "When the reader tells it. Readers that keep silent about it can't be told from an empty lane.",
 	},
 	{
+		Type: XrayScan{}.Type(), Zero: XrayScan{}, Classes: Classes[:], Subject: "the scanner's id of the scan",
+		Summary: "An X-ray scan of a vehicle, with its pictures and what came of it.",
+		When: "When all files of the scan are there, or the time for them is over, and again at each change. It is urgent if the " +
+			"scan is an inspection in which something was found, and routine otherwise.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",

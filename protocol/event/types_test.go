@@ -48,7 +48,7 @@ func TestTableIsComplete(t *testing.T) {
 func TestTable(t *testing.T) {
 	for _, k := range Types() {
 		t.Run(k.Type, func(t *testing.T) {
-			require.Regexp(t, `^lanepost\.(radiation|plate|device|agent)\.[a-z-]+\.v1$`, k.Type)
+			require.Regexp(t, `^lanepost\.(radiation|plate|xray|lane|device|agent)\.[a-z-]+\.v1$`, k.Type)
 			require.Equal(t, k.Zero.Type(), k.Type)
 			require.IsType(t, k.Zero, k.Example.Data)
 			require.NotEmpty(t, k.Summary)
