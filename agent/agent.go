@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -65,6 +66,7 @@ type Agent struct {
 	blobs       *blobs.Store
 	id          *identity
 	checkpoints *checkpoints
+	ledgerDir   string
 	clock       clock
 	began       time.Time
 
@@ -96,12 +98,13 @@ type Agent struct {
 
 // device is one supervised device and the means to stop it.
 type device struct {
-	cfg  config.Device
-	sup  *supervise.Supervisor
-	ctx  context.Context
-	stop context.CancelFunc
-	done chan struct{}
-	gone bool // replaced or taken out; guarded by Agent.publishing
+	cfg    config.Device
+	sup    *supervise.Supervisor
+	ctx    context.Context
+	stop   context.CancelFunc
+	done   chan struct{}
+	ledger *deviceLedger
+	gone   bool // replaced or taken out; guarded by Agent.publishing
 }
 
 // Run runs an agent until ctx ends, whose cause is recorded as the reason, and
@@ -129,7 +132,8 @@ func Run(ctx context.Context, o Options) error {
 	defer die()
 	a := &Agent{
 		opts: o, log: o.Log, site: cfg.Site, spool: sp, disk: disk, cfg: cfg, life: life,
-		began: time.Now(), devices: map[string]*device{}, reloads: make(chan chan reloaded),
+		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
+		began:     time.Now(), devices: map[string]*device{}, reloads: make(chan chan reloaded),
 	}
 	if o.Stdout != nil {
 		a.printer = newPrinter(o.Stdout, o.Log, sp.Stats())
@@ -322,12 +326,16 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		o.Time = now
 	}
 	sync, maxError := a.clock.quality(now)
-	id, err := uuid.NewV7()
-	if err != nil {
-		return fmt.Errorf("make an event id: %w", err)
+	id := o.ID
+	if id == "" {
+		made, err := uuid.NewV7()
+		if err != nil {
+			return fmt.Errorf("make an event id: %w", err)
+		}
+		id = made.String()
 	}
 	h := event.Header{
-		ID: id.String(), Source: source, Agent: a.id.kept.Agent, Subject: o.Subject,
+		ID: id, Source: source, Agent: a.id.kept.Agent, Subject: o.Subject,
 		Time: event.At(o.Time), RecordedTime: event.At(now),
 		ClockSync: sync, ClockMaxErrorMs: maxError,
 	}
@@ -452,10 +460,12 @@ func (a *Agent) addDevice(c config.Device) *device {
 	log := a.log.With("lane", c.Lane, "device", c.ID)
 	ctx, stop := context.WithCancel(a.life)
 	d := &device{cfg: c, ctx: ctx, stop: stop, done: make(chan struct{})}
+	d.ledger = &deviceLedger{a: a, path: filepath.Join(a.ledgerDir, c.Lane+"__"+c.ID+".jsonl")}
 	d.sup = supervise.New(supervise.Device{
 		Lane: c.Lane, ID: c.ID, Profile: c.Profile.Name,
 		Endpoint: c.Endpoint, Silence: c.Silence, New: c.New,
 	}, supervise.Hooks{
+		Ledger:  d.ledger,
 		Emit:    func(o drivers.Observation) error { return a.record(source, o) },
 		Changed: func() { a.publishDevice(d) },
 		Log:     log,
@@ -472,6 +482,7 @@ func (d *device) start() {
 	go func() {
 		defer close(d.done)
 		d.sup.Run(d.ctx)
+		d.ledger.close()
 	}()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 
 	"github.com/lanepost/lanepost/agent/blobs"
@@ -45,7 +46,7 @@ func (a *Agent) keepAttachments(h event.Header, class event.Class, topic string,
 	var refs []blobs.Reference
 	for _, one := range list {
 		err := a.untilTaken(h.Source, "an attachment", func() error {
-			stored, err := a.blobs.Put(a.life, bytes.NewReader(one.Content), int64(len(one.Content)))
+			stored, err := a.putAttachment(one)
 			if errors.Is(err, blobs.ErrTooLarge) || errors.Is(err, blobs.ErrEmpty) {
 				// The event goes without it, and says by its hash what is missing.
 				a.log.Error("an attachment can't be kept", "source", h.Source, "event", h.ID, "bytes", len(one.Content), "err", err)
@@ -74,6 +75,41 @@ func (a *Agent) keepAttachments(h event.Header, class event.Class, topic string,
 		return false, fmt.Errorf("%w: %w", supervise.ErrUnrecordable, err)
 	}
 	return true, nil
+}
+
+// putAttachment brings the content of one attachment into the store.
+func (a *Agent) putAttachment(one drivers.Attachment) (event.Attachment, error) {
+	if one.Open == nil {
+		return a.blobs.Put(a.life, bytes.NewReader(one.Content), int64(len(one.Content)))
+	}
+	r, err := one.Open()
+	if err != nil {
+		// It was there when the driver looked. The event says by its hash what is missing.
+		return event.Attachment{}, fmt.Errorf("%w: %w", blobs.ErrEmpty, err)
+	}
+	defer func() { _ = r.Close() }() // it was only read
+	// A folder that goes away in the middle is no fault of the disk.
+	content := &reading{Reader: r}
+	stored, err := a.blobs.Put(a.life, content, one.Size)
+	if err != nil && content.err != nil {
+		return stored, fmt.Errorf("%w: %w", blobs.ErrEmpty, content.err)
+	}
+	return stored, err
+}
+
+// reading notes that reading failed.
+type reading struct {
+	io.Reader
+	err error
+}
+
+// Read implements io.Reader.
+func (r *reading) Read(p []byte) (int, error) {
+	n, err := r.Reader.Read(p)
+	if err != nil && !errors.Is(err, io.EOF) {
+		r.err = err
+	}
+	return n, err
 }
 
 // idleSource hands the contents of attachments to an uplink.

@@ -13,6 +13,7 @@ package drivers
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
@@ -62,6 +63,9 @@ type Observation struct {
 	DeviceTime time.Time
 	// Subject is the id of what the event is about, if it has one.
 	Subject string
+	// ID is the id of the event (UUIDv7), for a driver that has put it into its ledger
+	// before; empty for a new one.
+	ID string
 	// Attachments are the contents that Data names (event.NewAttachment). They are
 	// on disk before the event is.
 	Attachments []Attachment
@@ -74,6 +78,22 @@ type Attachment struct {
 	// Content has the size and the hash that the Attachment says. It must not
 	// change any more.
 	Content []byte
+	// Open, if set, gives the content in place of Content, for what is too large to be
+	// held. What it gives is checked against the Attachment.
+	Open func() (io.ReadCloser, error)
+}
+
+// Ledger is what a driver must still know after the agent was started anew: which files
+// it has read, for instance. It is small and lasts as long as the device is configured.
+// It is safe for concurrent use.
+type Ledger interface {
+	// Get gives the value of a key, empty for none.
+	Get(key string) string
+	// Put is durable when it returns nil. An empty value takes the key out. It fails
+	// when the disk refuses, or the ledger is full.
+	Put(key, value string) error
+	// Each calls f for every key with a prefix, in no order, until f returns false.
+	Each(prefix string, f func(key, value string) bool)
 }
 
 // Host is what the agent lends a running driver. It is safe for use by the
@@ -92,6 +112,8 @@ type Host interface {
 	// Unparsed reports bytes that could not be understood, with the reason. The
 	// agent counts them and keeps samples; the driver goes on.
 	Unparsed(reason string, raw []byte)
+	// Ledger is the device's own.
+	Ledger() Ledger
 	// Log is for what a developer wants to know; a healthy device logs nothing.
 	Log() *slog.Logger
 }

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -33,6 +35,45 @@ type Played struct {
 	Unparsed []UnparsedBytes
 	// Replies holds what it answered to the requests of PlayRequests, in order.
 	Replies []Reply
+}
+
+// MemoryLedger is a Ledger that lasts as long as it is referred to, for tests and
+// scripts.
+type MemoryLedger struct {
+	mu     sync.Mutex
+	values map[string]string
+}
+
+// Get implements Ledger.
+func (l *MemoryLedger) Get(key string) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.values[key]
+}
+
+// Put implements Ledger.
+func (l *MemoryLedger) Put(key, value string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.values == nil {
+		l.values = map[string]string{}
+	}
+	if l.values[key] = value; value == "" {
+		delete(l.values, key)
+	}
+	return nil
+}
+
+// Each implements Ledger.
+func (l *MemoryLedger) Each(prefix string, f func(key, value string) bool) {
+	l.mu.Lock()
+	all := maps.Clone(l.values)
+	l.mu.Unlock()
+	for k, v := range all {
+		if strings.HasPrefix(k, prefix) && !f(k, v) {
+			return
+		}
+	}
 }
 
 // UnparsedBytes is one piece that a driver could not understand.
@@ -92,6 +133,7 @@ type player struct {
 	idle     int // reads in vain since the clock moved
 	closed   bool
 	played   Played
+	ledger   MemoryLedger
 }
 
 // scriptedConn and scriptedHost are the two sides of a player; apart, since
@@ -187,4 +229,5 @@ func (h scriptedHost) Unparsed(reason string, raw []byte) {
 	h.p.played.Unparsed = append(h.p.played.Unparsed, UnparsedBytes{reason, bytes.Clone(raw)})
 }
 
+func (h scriptedHost) Ledger() Ledger  { return &h.p.ledger }
 func (scriptedHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }

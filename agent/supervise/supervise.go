@@ -71,6 +71,8 @@ type Hooks struct {
 	// Emit makes an observation of this device durable. It returns an error
 	// only when the agent is at its end, or an ErrUnrecordable.
 	Emit func(drivers.Observation) error
+	// Ledger is the device's own.
+	Ledger drivers.Ledger
 	// Changed is called, from any goroutine, when State would say something new.
 	Changed func()
 	Log     *slog.Logger
@@ -495,6 +497,7 @@ type host struct{ s *Supervisor }
 func (h host) Now() time.Time                     { return time.Now() }
 func (h host) Log() *slog.Logger                  { return h.s.hooks.Log }
 func (h host) Emit(o drivers.Observation) error   { return h.s.emitObservation(o) }
+func (h host) Ledger() drivers.Ledger             { return h.s.hooks.Ledger }
 func (h host) Valid()                             { h.s.valid() }
 func (h host) Unparsed(reason string, raw []byte) { h.s.addUnparsed(reason, raw) }
 

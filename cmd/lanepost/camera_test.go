@@ -22,6 +22,7 @@ type recordingHost struct {
 	unparsed     []string
 	valid        int
 	more         chan struct{} // closed and made anew when something came
+	ledger       drivers.MemoryLedger
 	// refuse, if set, is asked before each Emit.
 	refuse func(drivers.Observation) error
 }
@@ -30,6 +31,8 @@ func newRecordingHost() *recordingHost { return &recordingHost{more: make(chan s
 
 func (h *recordingHost) Now() time.Time    { return time.Now() }
 func (h *recordingHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+func (h *recordingHost) Ledger() drivers.Ledger { return &h.ledger }
 
 func (h *recordingHost) changed() {
 	close(h.more)

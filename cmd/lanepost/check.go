@@ -221,6 +221,8 @@ func tryWrite(dir string) error {
 
 // listener is the drivers.Host of a check: it counts, and records nothing.
 type listener struct {
+	ledger drivers.MemoryLedger
+
 	ctx      context.Context
 	mu       sync.Mutex
 	records  int
@@ -240,6 +242,9 @@ func (l *listener) Emit(drivers.Observation) error {
 	<-l.ctx.Done()
 	return fmt.Errorf("a check records nothing: %w", l.ctx.Err())
 }
+
+// Ledger implements drivers.Host. A check begins with an empty one.
+func (l *listener) Ledger() drivers.Ledger { return &l.ledger }
 
 func (l *listener) Valid() {
 	l.mu.Lock()

@@ -183,6 +183,7 @@ func TestFieldsOfATemplate(t *testing.T) {
 type unwilling struct{ drivers.Host }
 
 func (unwilling) Emit(drivers.Observation) error { return errors.New("the agent stops") }
+func (unwilling) Ledger() drivers.Ledger         { return nil }
 func (unwilling) Valid()                         {}
 func (unwilling) Now() time.Time                 { return drivers.ScriptStart() }
 func (unwilling) Unparsed(string, []byte)        {}

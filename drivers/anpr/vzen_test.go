@@ -83,8 +83,9 @@ type clockHost struct {
 	at time.Time
 }
 
-func (h *clockHost) Now() time.Time { return h.at }
-func (h *clockHost) Valid()         {}
+func (h *clockHost) Now() time.Time         { return h.at }
+func (h *clockHost) Ledger() drivers.Ledger { return nil }
+func (h *clockHost) Valid()                 {}
 
 // TestCodePage: a camera that writes its plates in a code page and not in UTF-8.
 func TestCodePage(t *testing.T) {
