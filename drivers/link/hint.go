@@ -58,6 +58,15 @@ var hints = []struct {
 	{syscall.EADDRNOTAVAIL, "", func(string) string {
 		return "this machine does not have this address: take one of its own (ip addr), or 0.0.0.0 for all of them"
 	}},
+	{errNotMounted, "", func(string) string {
+		return "mount the share (mount, /etc/fstab) and check the machine that has it; as long as it is not there, scans are not seen"
+	}},
+	{errSentinel, "", func(string) string {
+		return "mount the share, or put the file there that the option sentinel names"
+	}},
+	{ErrHangs, "", func(string) string {
+		return "the machine that has the share may be off or not to be reached: check it, its network cable and the mount; it is looked at again as soon as it answers"
+	}},
 	{ErrUnplugged, "serial", func(where string) string {
 		return "the serial adapter of " + where + " is gone: check its plug and its USB hub, it is opened again as soon as it is back"
 	}},

@@ -63,6 +63,12 @@ func schemes() map[string]scheme {
 			options: []string{"allow", "cert_file", "key_file", "max_body"},
 			parse:   parseHTTPListen,
 		},
+		"folder": {
+			example: "folder:/mnt/scanner?mounted=yes",
+			device:  true,
+			options: []string{"mounted", "sentinel", "io_timeout"},
+			parse:   parseFolder,
+		},
 		"mqtt": {
 			example: "mqtt://10.0.3.5/PREFIX",
 			options: []string{"username", "password_file", "password_env", "client_id", "connect_timeout"},
@@ -84,7 +90,7 @@ func schemes() map[string]scheme {
 }
 
 // later are the schemes that the design names and this version lacks.
-var later = []string{"folder", "modbus-tcp", "modbus-rtu", "opcua"}
+var later = []string{"modbus-tcp", "modbus-rtu", "opcua"}
 
 // schemeNames lists the schemes that there are.
 func schemeNames() []string { return slices.Sorted(maps.Keys(schemes())) }

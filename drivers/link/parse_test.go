@@ -78,7 +78,7 @@ func TestParseRefuses(t *testing.T) {
 		{"10.0.3.21", nil, "write tcp://10.0.3.21"},
 		{"portal.local:1600", nil, "write tcp://portal.local:1600"},
 		{"fd00::21", nil, "write tcp://fd00::21"},
-		{"opcua://10.0.3.21", nil, "opcua: links are not there in this version; this version has http, http-listen, https, mqtt, mqtts, serial, tcp and tcp-listen"},
+		{"opcua://10.0.3.21", nil, "opcua: links are not there in this version; this version has folder, http, http-listen, https, mqtt, mqtts, serial, tcp and tcp-listen"},
 		{"modbus-tcp://10.0.3.21", nil, "not there in this version"},
 		{"tpc://10.0.3.21:1600", nil, `no kind of link "tpc", did you mean "tcp"?`},
 		{"gopher://10.0.3.21:1600", nil, `no kind of link "gopher"`},
