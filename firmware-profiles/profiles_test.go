@@ -272,7 +272,7 @@ func TestTooManyFiles(t *testing.T) {
 
 func TestBrokenVectors(t *testing.T) {
 	for _, c := range []struct{ vector, why string }{
-		{"  - {name: a, expect: []}\n", "p.yaml:6:6: a vector needs one of input, http and mqtt"},
+		{"  - {name: a, expect: []}\n", "p.yaml:6:6: a vector needs one of input, http, mqtt and files"},
 		{"  - {input: 1 GB, expect: []}\n", "p.yaml:6:6: a vector has no name"},
 		{"  - {name: a, input: 1 GB}\n", "p.yaml:6:6: a vector has no expect"},
 		{"  - name: a\n    input: |\n      soon GB\n    expect: []\n", `p.yaml:7:12: input line 1 begins with "soon"`},

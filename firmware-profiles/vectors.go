@@ -26,7 +26,8 @@ import (
 //
 // Instruments that speak HTTP have "http" in place of "input": a list of the
 // requests that the device sends, or of its answers. Those that publish over MQTT
-// have "mqtt": a list of their messages.
+// have "mqtt": a list of their messages. Those that drop files have "files": a list of
+// what happens to the folder.
 type Vector struct {
 	Name string
 	// Script is the input.
@@ -35,6 +36,8 @@ type Vector struct {
 	HTTP []drivers.Exchange
 	// MQTT is the input of an instrument that publishes.
 	MQTT []drivers.Exchange
+	// Files is the input of an instrument that drops files.
+	Files []drivers.Dropped
 	// Replies are what must be answered to each of HTTP; an empty one is not
 	// looked at.
 	Replies []string
@@ -67,6 +70,9 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		yamlfile.Key{Name: "mqtt", Read: func(n ast.Node) {
 			d.Sequence(n, "mqtt", maxExchanges, func(n ast.Node) { v.addMessage(d, n) })
 		}},
+		yamlfile.Key{Name: "files", Read: func(n ast.Node) {
+			d.Sequence(n, "files", maxExchanges, func(n ast.Node) { v.addDropped(d, n) })
+		}},
 		yamlfile.Key{Name: "input", Read: func(n ast.Node) {
 			text, isText := d.Text(n, "input")
 			if !isText {
@@ -98,11 +104,11 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
 	inputs := 0
-	for _, n := range []int{len(v.Script), len(v.HTTP), len(v.MQTT)} {
+	for _, n := range []int{len(v.Script), len(v.HTTP), len(v.MQTT), len(v.Files)} {
 		inputs += min(n, 1)
 	}
 	if inputs != 1 && d.Err() == nil {
-		d.At(n, "a vector needs one of input, http and mqtt", "input for bytes on a line, http or mqtt for messages")
+		d.At(n, "a vector needs one of input, http, mqtt and files", "input for bytes on a line, http or mqtt for messages, files for a folder")
 	}
 	return v
 }
@@ -128,6 +134,20 @@ func (v *Vector) addMessage(d *yamlfile.Document, n ast.Node) {
 			{Name: "retained", Read: func(n ast.Node) { x.Retained = d.Any(n) == true }},
 		}
 	}))
+}
+
+func (v *Vector) addDropped(d *yamlfile.Document, n ast.Node) {
+	remove := false
+	x := readExchange(d, n, nil, func(x *drivers.Exchange) []yamlfile.Key {
+		return []yamlfile.Key{
+			textKey(d, "name", &x.Path),
+			{Name: "remove", Read: func(n ast.Node) { remove = d.Any(n) == true }},
+		}
+	})
+	if k := len(v.Files); k > 0 && x.At < v.Files[k-1].At {
+		d.At(n, "the step goes back in time", "")
+	}
+	v.Files = append(v.Files, drivers.Dropped{At: x.At, Name: x.Path, Content: x.Body, Remove: remove})
 }
 
 func textKey(d *yamlfile.Document, name string, into *string) yamlfile.Key {
@@ -238,6 +258,8 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	}
 	var played drivers.Played
 	switch {
+	case len(v.Files) > 0:
+		played, err = drivers.PlayFolder(context.Background(), instrument, v.Files)
 	case len(v.MQTT) > 0:
 		played, err = drivers.PlayMessages(context.Background(), instrument, v.MQTT)
 	case len(v.HTTP) == 0:

@@ -5,6 +5,7 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/anpr"
 	"github.com/lanepost/lanepost/drivers/rpm"
+	"github.com/lanepost/lanepost/drivers/xray"
 )
 
 // All returns every driver.
@@ -26,6 +27,7 @@ func All() []drivers.Driver {
 		anpr.Milesight(),
 		anpr.Uniview(),
 		anpr.Template(),
+		xray.Folder(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),

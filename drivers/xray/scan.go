@@ -1,0 +1,181 @@
+package xray
+
+import (
+	"crypto/rand"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/iso6346"
+	"github.com/lanepost/lanepost/protocol/plate"
+	"github.com/lanepost/lanepost/protocol/sidecar"
+)
+
+// clockAhead is by how much a scanner's clock may be ahead before that is remarked.
+const clockAhead = 2 * time.Second
+
+// maxWord bounds what a scanner says in its own words, in bytes.
+const maxWord = 256
+
+// scanEvent makes an event of what a sidecar says, without its files. raw is the sidecar,
+// received when the scan is told.
+func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time.Time) (event.XrayScan, error) {
+	var random [event.MinSalt]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return event.XrayScan{}, fmt.Errorf("make a salt: %w", err)
+	}
+	zone, _ := s.location() // check has passed
+	moment := func(t time.Time) time.Time {
+		if t.IsZero() || scan.Zoned {
+			return t
+		}
+		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+	}
+	e := event.XrayScan{
+		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
+		StartedTS: stamp(moment(scan.Start)), EndedTS: stamp(moment(scan.End)), Remarks: []string{},
+		Scanner:    event.XrayScanner{Dialect: s.Dialect, System: word(scan.System), Site: word(scan.Site), Software: word(scan.Software)},
+		Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{}, Files: []event.XrayFile{}, Attachments: []event.Attachment{},
+		Private: &event.XrayPrivate{Salt: event.Salt(random), Plates: []event.XrayPlate{}, Raw: event.RawOf(raw)},
+	}
+	if e.StartedTS != nil {
+		e.TimeSource = event.TimeFromDevice
+		if !scan.Zoned {
+			e.TimeSource = event.TimeFromDeviceZone
+		}
+	}
+	for _, a := range scan.Analyses[:min(len(scan.Analyses), sidecar.MaxAnalyses)] {
+		x := event.XrayAnalysis{
+			By: "operator", Name: word(a.Name), Status: "done", Decision: event.DecisionUnknown, ResultRaw: word(a.Result),
+			StartedTS: stamp(moment(a.Start)), EndedTS: stamp(moment(a.End)),
+		}
+		meaning := s.Verdicts
+		if a.Machine {
+			x.By, meaning = "machine", s.MachineResults
+		}
+		switch {
+		case a.Failed:
+			x.Status = "failed" // whatever its result looks like
+			if a.Text != "" {
+				x.ResultRaw = word(strings.TrimSpace(a.Result + " " + a.Text))
+			}
+		case meaning[a.Result] != "":
+			x.Decision = meaning[a.Result]
+		case a.Result == "":
+			x.Status = "unknown"
+		}
+		e.Analyses = append(e.Analyses, x)
+	}
+	e.Decision, e.DecisionRaw = decide(scan, e.Analyses)
+	e.Remarks = append(e.Remarks, remarks(&e, received)...)
+	for _, p := range scan.Plates[:min(len(scan.Plates), sidecar.MaxPlates)] {
+		text := plate.Normalise(p.Text)
+		of := "vehicle"
+		if p.Trailer {
+			of = "trailer"
+		}
+		e.Private.Plates = append(e.Private.Plates, event.XrayPlate{
+			Of: of, Plate: text.Plate, MatchKey: text.MatchKey, PlateRaw: text.Raw, Confidence: sidecar.Confidence(p.Confidence),
+		})
+	}
+	for _, c := range scan.Containers[:min(len(scan.Containers), sidecar.MaxContainers)] {
+		code, check := iso6346.Parse(c.Text)
+		e.Containers = append(e.Containers, event.ContainerCode{
+			Position: c.Position, Code: code, Raw: word(c.Text), Check: string(check), Confidence: sidecar.Confidence(c.Confidence),
+		})
+	}
+	return e, nil
+}
+
+// mode is what a scan was made for. The flags are those of the scanner, and the one that
+// is furthest from an inspection counts.
+func mode(s *sidecar.Scan) string {
+	switch {
+	case s.Training:
+		return event.ScanTraining
+	case s.Reference:
+		return event.ScanReference
+	case s.Test:
+		return event.ScanTest
+	}
+	return event.ScanOperational
+}
+
+// decide says what came of a scan. Nothing is taken for "nothing found" but the word of
+// somebody who has looked; what a machine failed to do is none.
+func decide(scan *sidecar.Scan, analyses []event.XrayAnalysis) (decision, raw string) {
+	raw = word(scan.Raw)
+	decision = event.DecisionPending
+	if scan.Inspected {
+		decision = event.DecisionUnknown
+		if scan.Raw != "" { // the whole says that somebody has looked, and whether he found something
+			decision = event.DecisionNothingFound
+		}
+	}
+	operator := false
+	for _, a := range analyses {
+		if a.Status != "done" {
+			continue
+		}
+		switch {
+		case a.By == "operator" && (a.Name == "analysis" || a.Name == "operator"):
+			// The last one counts: an operator may look twice.
+			operator, decision, raw = true, a.Decision, a.ResultRaw
+		case a.By == "machine" && a.Decision == event.DecisionSuspicious && !operator:
+			decision = event.DecisionSuspicious
+			if raw == "" {
+				raw = a.ResultRaw
+			}
+		}
+	}
+	if scan.Suspicious {
+		decision = event.DecisionSuspicious
+	}
+	return decision, raw
+}
+
+// remarks are what does not fit together.
+func remarks(e *event.XrayScan, received time.Time) (list []string) {
+	add := func(what string) {
+		for _, w := range list {
+			if w == what {
+				return
+			}
+		}
+		list = append(list, what)
+	}
+	before := func(a, b *event.Time) bool { return a != nil && b != nil && a.Before(b.Time) }
+	if before(e.EndedTS, e.StartedTS) {
+		add("ends_before_start")
+	}
+	for _, a := range e.Analyses {
+		if before(a.EndedTS, a.StartedTS) {
+			add("analysis_ends_before_start")
+		}
+		if before(a.StartedTS, e.StartedTS) {
+			add("analysis_before_scan")
+		}
+	}
+	if e.StartedTS != nil && e.StartedTS.After(received.Add(clockAhead)) {
+		add("clock_ahead")
+	}
+	return list
+}
+
+func stamp(t time.Time) *event.Time {
+	if t.IsZero() {
+		return nil
+	}
+	at := event.At(t)
+	return &at
+}
+
+// word bounds what a scanner says in its own words, and makes it text.
+func word(s string) string {
+	s = strings.ToValidUTF8(s, "\ufffd")
+	if len(s) <= maxWord {
+		return s
+	}
+	return strings.ToValidUTF8(s[:maxWord], "")
+}

@@ -1,0 +1,42 @@
+package xray
+
+import (
+	"bytes"
+	"image"
+	"image/jpeg"
+	_ "image/png" // scanners write it too
+
+	"golang.org/x/image/draw"
+)
+
+// Bounds of the small picture.
+const (
+	// maxThumbnail is how large it may be in bytes, thumbnailWidth how wide it is made.
+	maxThumbnail   = 64 << 10
+	thumbnailWidth = 640
+	// maxPixels bounds the picture that it is made of: it is held in memory as a whole.
+	maxPixels = 32 << 20
+)
+
+// thumbnail makes a small picture of a picture; nil if that is none that can be read.
+func thumbnail(content []byte) []byte {
+	config, _, err := image.DecodeConfig(bytes.NewReader(content))
+	if err != nil || config.Width < 1 || config.Height < 1 || config.Width > maxPixels/config.Height {
+		return nil
+	}
+	whole, _, err := image.Decode(bytes.NewReader(content))
+	if err != nil {
+		return nil
+	}
+	for width := min(thumbnailWidth, config.Width); width >= 16; width /= 2 {
+		small := image.NewRGBA(image.Rect(0, 0, width, max(1, width*config.Height/config.Width)))
+		draw.ApproxBiLinear.Scale(small, small.Rect, whole, whole.Bounds(), draw.Src, nil)
+		for _, quality := range []int{80, 60, 40} {
+			var b bytes.Buffer
+			if jpeg.Encode(&b, small, &jpeg.Options{Quality: quality}) == nil && b.Len() <= maxThumbnail {
+				return b.Bytes()
+			}
+		}
+	}
+	return nil
+}
