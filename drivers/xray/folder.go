@@ -307,7 +307,7 @@ func (w *watcher) take(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		return false, err
 	}
 	late := now.Sub(c.since) >= w.settings.Deadline
-	if known && before.SHA256 == hash && len(found.missing) >= before.Missing {
+	if known && before.SHA256 == hash && len(found.missing)+len(found.growing) >= before.Missing {
 		// It was told without them, and they are not there still.
 		c.later(now)
 		if now.Sub(time.Unix(before.At, 0)) > watchPartial {
@@ -399,7 +399,7 @@ func (w *watcher) files(ctx context.Context, f *link.Folder, c *candidate, scan 
 			}
 			if !whole {
 				all.growing = append(all.growing, x.Name)
-				x.State = "missing"
+				x.State = "incomplete"
 			}
 		}
 		all.list = append(all.list, x)
@@ -529,7 +529,7 @@ func (w *watcher) attach(ctx context.Context, f *link.Folder, e *event.XrayScan,
 	var best *file
 	for i := range found.list {
 		x := &found.list[i]
-		if x.State == "here" && want {
+		if (x.State == "here" || x.State == "incomplete") && x.size > 0 && want {
 			a, err := w.sum(ctx, f, x)
 			if err != nil {
 				return nil, err
@@ -537,7 +537,7 @@ func (w *watcher) attach(ctx context.Context, f *link.Folder, e *event.XrayScan,
 			x.SHA256 = a.SHA256
 			e.Attachments = append(e.Attachments, a)
 			list = append(list, drivers.Attachment{Attachment: a, Open: func() (io.ReadCloser, error) { return f.Open(ctx, x.path) }})
-			picture := strings.HasPrefix(a.MediaType, "image/") && x.size <= previewSize
+			picture := x.State == "here" && strings.HasPrefix(a.MediaType, "image/") && x.size <= previewSize
 			if picture && (x.Role == "preview" || x.Role == "image") && (best == nil || x.Role == "preview" && best.Role != "preview") {
 				best = x
 			}

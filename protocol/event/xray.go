@@ -42,7 +42,7 @@ type XrayScan struct {
 	// Completeness is "complete", or "partial" if files that the scanner names have not
 	// come in time. They make a later revision if they come.
 	Completeness string `json:"completeness" jsonschema:"enum=complete,enum=partial"`
-	// Missing are the files that have not come.
+	// Missing are the files that have not come, or not to their end.
 	Missing []string `json:"missing"`
 	// Mode is what the scan was made for. Only an operational one is an inspection.
 	Mode string `json:"mode" jsonschema:"enum=operational,enum=training,enum=reference,enum=test,enum=non_operational"`
@@ -115,9 +115,10 @@ type XrayFile struct {
 	// Role is "image", "preview", "snapshot", "ocr", "dual_energy", "radiation",
 	// "sidecar" or "other".
 	Role string `json:"role" jsonschema:"enum=image,enum=preview,enum=snapshot,enum=ocr,enum=dual_energy,enum=radiation,enum=sidecar,enum=other"`
-	// State is "here", "missing", "deleted" (the scanner says that it is gone) or
-	// "too_large" (it is left at the scanner).
-	State string `json:"state" jsonschema:"enum=here,enum=missing,enum=deleted,enum=too_large"`
+	// State is "here", "incomplete" (its end has not come in time; what there is of it is
+	// attached), "missing", "deleted" (the scanner says that it is gone) or "too_large"
+	// (it is left at the scanner).
+	State string `json:"state" jsonschema:"enum=here,enum=incomplete,enum=missing,enum=deleted,enum=too_large"`
 	// SHA256 is the hash of the content in lower-case hexadecimal; absent if it is not
 	// here.
 	SHA256 string `json:"sha256,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
