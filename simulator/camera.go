@@ -14,6 +14,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -115,6 +117,8 @@ type Sighting struct {
 	Kind     string
 	Trailer  bool
 	SpeedKPH float64
+	// Length of the vehicle in m.
+	Length float64
 	// Picture shows the vehicle, Crop the plate, as JPEG.
 	Picture, Crop []byte
 }
@@ -135,6 +139,11 @@ type cameraEnv struct {
 	Line link
 	// Done is closed when the reader is closed.
 	Done <-chan struct{}
+	// Dir is the folder of a scanner, empty for a camera. Seed decides what it draws.
+	Dir  string
+	Seed uint64
+	// Scanned puts a scan into the truth.
+	Scanned func(ScanTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -155,6 +164,8 @@ type cameraKind struct {
 	new func(cameraEnv) (cameraModel, error)
 	// line is true for a reader on a TCP or serial line, which is not asked by HTTP.
 	line bool
+	// folder is true for an X-ray scanner, which drops files.
+	folder bool
 }
 
 // cameraModels are the readers that there are.
@@ -172,6 +183,7 @@ var cameraModels = map[string]cameraKind{
 	"tvt":              {new: newTVTCamera},
 	"milesight":        {new: newMilesightCamera},
 	"uniview":          {new: newUniviewCamera},
+	"xray-scanner":     {new: newScanner, folder: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -200,6 +212,8 @@ type camera struct {
 	tell     func(Entry)
 
 	line     link
+	dir      string // of a scanner
+	temp     bool   // which was made for it
 	listener net.Listener
 	server   *http.Server
 	served   chan struct{}
@@ -234,9 +248,17 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 			c.tell(&PlateTruth{Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(x.At), Serial: x.Serial, What: what, Vehicle: x.Vehicle})
 		},
 	}
+	c.env.Seed = c.seed
+	c.env.Scanned = func(x ScanTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
 	listen := d.Listen
 	if l, ok := s.opts.Listen[key]; ok {
 		listen = l
+	}
+	if c.kind.folder {
+		return c, c.openFolder(key, listen)
 	}
 	address, err := parseListen(listen)
 	if err != nil {
@@ -278,6 +300,28 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	return c, nil
 }
 
+// openFolder makes the folder of a scanner: the one that is named, or one of its own that
+// is taken away at the end.
+func (c *camera) openFolder(key, listen string) (err error) {
+	dir, ok := parseFolder(listen)
+	if !ok || dir == "" {
+		if c.dir, err = os.MkdirTemp("", "lanesim-scanner-"); err != nil {
+			return fmt.Errorf("%s: make a folder: %w", key, err)
+		}
+		c.temp = true
+	} else if c.dir, err = filepath.Abs(dir); err == nil {
+		err = os.MkdirAll(c.dir, 0o755)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: make a folder: %w", key, err)
+	}
+	c.url, c.env.Dir = "folder:"+c.dir, c.dir
+	if c.model, err = c.kind.new(c.env); err != nil {
+		return errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
+	}
+	return nil
+}
+
 func (c *camera) event(what string) {
 	c.tell(&LinkTruth{Kind: "link", Lane: c.lane, Device: c.id, AtS: seconds(c.elapsed()), What: what})
 }
@@ -290,6 +334,8 @@ func (c *camera) close(drain bool) error {
 		c.env.HTTP.CloseIdleConnections()
 	})
 	switch {
+	case c.temp && !drain: // with drain somebody may still look at it
+		return os.RemoveAll(c.dir)
 	case c.line != nil:
 		return c.line.close(drain)
 	case c.server != nil:
@@ -356,10 +402,12 @@ func (c *camera) play(ctx context.Context) error {
 			serial++
 			s.Serial, s.When = serial, c.clock(s.At)
 			s.Picture, s.Crop = drawVehicle(s)
-			c.tell(&PlateTruth{
-				Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(s.At), Serial: serial, What: "seen", Vehicle: s.Vehicle,
-				Plate: s.Plate, Country: s.Country, Unread: s.Unread, Trailer: s.Trailer,
-			})
+			if !c.kind.folder {
+				c.tell(&PlateTruth{
+					Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(s.At), Serial: serial, What: "seen", Vehicle: s.Vehicle,
+					Plate: s.Plate, Country: s.Country, Unread: s.Unread, Trailer: s.Trailer,
+				})
+			}
 			if err := c.model.observe(ctx, s); err != nil {
 				return err
 			}
@@ -371,6 +419,9 @@ func (c *camera) play(ctx context.Context) error {
 		if due == nil && len(queue) == 0 && c.length == 0 {
 			break
 		}
+	}
+	if f, ok := c.model.(interface{ finish() error }); ok && ctx.Err() == nil {
+		return f.finish()
 	}
 	return ctx.Err()
 }
@@ -428,7 +479,7 @@ func (c *camera) nextSightings(t *traffic, rng *rand.Rand) *[]Sighting {
 func (c *camera) sightings(v *vehicle, rng *rand.Rand) []Sighting {
 	front, frontCountry, rear, rearCountry, trailer := platesOf(c.seed, c.lane, v)
 	s := Sighting{
-		Vehicle: v.n, Plate: front, Country: frontCountry, Toward: true, Kind: v.what, SpeedKPH: round(v.kph, 1),
+		Vehicle: v.n, Plate: front, Country: frontCountry, Toward: true, Kind: v.what, SpeedKPH: round(v.kph, 1), Length: v.length,
 		Confidence: 80 + rng.IntN(20),
 	}
 	at := v.beam[0].from - cameraStandoff

@@ -132,12 +132,19 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 		if d.Listen == "" {
 			d.Listen = "tcp://127.0.0.1:0"
 		}
-		if a, err := parseListen(d.Listen); err != nil {
+		if cameraModels[d.Model].folder {
+			if _, ok := parseFolder(d.Listen); !ok && d.Listen != "tcp://127.0.0.1:0" {
+				c.add(p+".listen", "%q: an %s drops files: want folder:PATH, or nothing for a folder of its own", d.Listen, d.Model)
+			}
+			d.Listen = "folder:" + strings.TrimPrefix(strings.TrimPrefix(d.Listen, "tcp://127.0.0.1:0"), "folder:")
+		} else if a, err := parseListen(d.Listen); err != nil {
 			c.add(p+".listen", "%s", err)
 		} else if other, taken := listens[d.Listen]; taken && !a.shareable() {
 			c.add(p+".listen", "%s is also the place of %s", d.Listen, other)
 		}
-		listens[d.Listen] = l.ID + "/" + d.ID
+		if d.Listen != "folder:" {
+			listens[d.Listen] = l.ID + "/" + d.ID
+		}
 		if d.Model != portalModel {
 			if d.Settings != nil {
 				c.add(p+".settings", "are for a %s; those of a %s are under camera", portalModel, d.Model)

@@ -20,10 +20,11 @@ type Truth struct {
 	States      []StateTruth
 	Links       []LinkTruth
 	Plates      []PlateTruth
+	Scans       []ScanTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth, *LinkTruth or *PlateTruth.
+// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth or *ScanTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -219,6 +220,37 @@ func (p *PlateTruth) String() string {
 	return fmt.Sprintf("%s/%s: plate %s (%s)", p.Lane, p.Device, p.Plate, p.Country)
 }
 
+// ScanTruth is a scan that an X-ray scanner made, or what became of it.
+type ScanTruth struct {
+	Kind    string  `json:"kind"`
+	Lane    string  `json:"lane"`
+	Device  string  `json:"device"`
+	AtS     float64 `json:"at_s"`
+	ScanID  string  `json:"scan_id"`
+	Vehicle int     `json:"vehicle"`
+	// What is "made", and "finished" once all its files are there.
+	What  string `json:"what"`
+	Plate string `json:"plate,omitempty"`
+	// Suspicious: there is something in the load that an operator finds. Training: it is a
+	// drill.
+	Suspicious bool `json:"suspicious,omitempty"`
+	Training   bool `json:"training,omitempty"`
+}
+
+// EntryKind implements Entry.
+func (*ScanTruth) EntryKind() string { return "scan" }
+
+// EntryTime implements Entry.
+func (s *ScanTruth) EntryTime() float64 { return s.AtS }
+
+func (s *ScanTruth) String() string {
+	what := s.What
+	if s.Suspicious {
+		what += ", with something in the load"
+	}
+	return fmt.Sprintf("%s/%s: scan %s %s", s.Lane, s.Device, s.ScanID, what)
+}
+
 // EntryKind implements Entry.
 func (*VehicleTruth) EntryKind() string { return "vehicle" }
 
@@ -331,6 +363,8 @@ func (t *Truth) add(e Entry) {
 		t.Links = append(t.Links, *e)
 	case *PlateTruth:
 		t.Plates = append(t.Plates, *e)
+	case *ScanTruth:
+		t.Scans = append(t.Scans, *e)
 	}
 }
 
@@ -355,6 +389,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Plates {
 		list = append(list, &t.Plates[i])
 	}
+	for i := range t.Scans {
+		list = append(list, &t.Scans[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -377,6 +414,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *LinkTruth:
 			l, dev = e.Lane, e.Device
 		case *PlateTruth:
+			l, dev = e.Lane, e.Device
+		case *ScanTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -441,6 +480,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &LinkTruth{}
 		case "plate":
 			e = &PlateTruth{}
+		case "scan":
+			e = &ScanTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}
