@@ -126,6 +126,7 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 		ctx, cancel = context.WithTimeout(ctx, o.length)
 		defer cancel()
 	}
+	s.pictures = newPictures(dir)
 	subscriber, err := subscribe(address, s)
 	if err != nil {
 		return err
@@ -179,7 +180,7 @@ func startScenario(ctx context.Context, o demoOptions, s *screen) (*simulator.Si
 	listen := map[string]string{}
 	for _, lane := range scenario.Lanes {
 		for _, d := range lane.Devices {
-			if !strings.HasPrefix(d.Listen, "pty:") {
+			if !strings.HasPrefix(d.Listen, "pty:") && !strings.HasPrefix(d.Listen, "folder:") {
 				listen[lane.ID+"/"+d.ID] = "tcp://127.0.0.1:0"
 			}
 		}
@@ -244,6 +245,9 @@ func startBroker(wanted string) (*broker.Server, string, error) {
 
 // profiles names the profile that fits each simulated link.
 func profileFor(e simulator.Endpoint) string {
+	if e.Model == "xray-scanner" {
+		return "smiths-cargovision"
+	}
 	if e.Model == "hikvision" {
 		return "hikvision-stream"
 	}
@@ -268,6 +272,10 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 			connect += "?baud=19200&parity=odd"
 		}
 		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, profileFor(d), connect)
+		if d.Model == "xray-scanner" {
+			// The meaning of the simulated scanner's verdicts is known.
+			b.WriteString("        settings:\n          verdicts: {\"0\": nothing_found, \"1\": suspicious}\n")
+		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
 	return b.Bytes()
@@ -282,7 +290,8 @@ func subscribe(address string, s *screen) (mqtt.Client, error) {
 	}
 	t := c.Subscribe(event.TopicRoot+"/#", 1, func(_ mqtt.Client, m mqtt.Message) {
 		if _, err := event.ParseChunkTopic(m.Topic()); err == nil {
-			return // a piece of a picture; what becomes of it is an event
+			s.chunk(m.Topic(), m.Payload()) // a piece of a picture
+			return
 		}
 		s.received(m.Payload())
 	})

@@ -33,6 +33,7 @@ type screen struct {
 	devices                    map[string]event.DeviceState
 	events                     int
 	alarms                     int
+	pictures                   *pictures
 	footer                     int // lines of footer on the screen now
 	stop, stopped              chan struct{}
 }
@@ -115,6 +116,17 @@ func (s *screen) recorded(line []byte) {
 }
 
 // received shows a message of the broker.
+// chunk takes a piece of a picture and says where an X-ray picture can be opened.
+func (s *screen) chunk(topic string, payload []byte) {
+	path, err := s.pictures.add(topic, payload)
+	switch {
+	case err != nil:
+		s.print("", "", paintIf(s.live, warning, err.Error()))
+	case strings.Contains(path, "S_stamp"):
+		s.print("", "", "picture  "+path)
+	}
+}
+
 func (s *screen) received(payload []byte) {
 	e, err := event.Parse(payload)
 	if err != nil {
@@ -143,6 +155,12 @@ func (s *screen) received(payload []byte) {
 	if err != nil {
 		s.print("", "", paintIf(s.live, warning, err.Error()))
 		return
+	}
+	switch d := d.(type) {
+	case *event.XrayScan:
+		s.pictures.announce(d.Attachments, device)
+	case *event.PlateRead:
+		s.pictures.announce(d.Attachments, device+"-"+d.ReadID)
 	}
 	text, t := describe(d)
 	s.mu.Lock()

@@ -87,6 +87,8 @@ func describe(d event.Data) (string, tone) {
 		return describePlate(e), plain
 	case *event.PlateNoRead:
 		return "plate not read  " + strings.ReplaceAll(e.Reason, "_", " "), warning
+	case *event.XrayScan:
+		return describeScan(e)
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:
@@ -116,6 +118,35 @@ func heads(statement string) string {
 		}
 	}
 	return strings.Join(list, ", ")
+}
+
+// describeScan tells an X-ray scan without the plate.
+func describeScan(e *event.XrayScan) (string, tone) {
+	var b strings.Builder
+	fmt.Fprintf(&b, "X-ray scan %s", e.ScanID)
+	if e.Revision > 1 {
+		fmt.Fprintf(&b, ", revision %d", e.Revision)
+	}
+	if e.Mode != event.ScanOperational {
+		b.WriteString(" (" + e.Mode + ")")
+	}
+	b.WriteString("  " + strings.ReplaceAll(e.Decision, "_", " "))
+	for _, c := range e.Containers {
+		if c.Code != "" {
+			fmt.Fprintf(&b, ", container %s %s", c.Code, c.Check)
+		}
+	}
+	if len(e.Missing) > 0 {
+		fmt.Fprintf(&b, ", %d files missing", len(e.Missing))
+	}
+	fmt.Fprintf(&b, ", %d attachments", len(e.Attachments))
+	switch {
+	case e.Class() == event.Urgent:
+		return b.String(), alarm
+	case e.Completeness == "partial":
+		return b.String(), warning
+	}
+	return b.String(), plain
 }
 
 // describePlate masks the plate: a terminal is seen by many.

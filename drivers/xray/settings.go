@@ -71,7 +71,7 @@ type FolderSettings struct {
 func defaults() FolderSettings {
 	return FolderSettings{
 		Dialect: "cargovision", Sidecars: []string{"*.xml"}, Ignore: []string{"*ocr.xml", "*atr.xml", ".*", "*.tmp", "*.part", "*.filepart", "*.inprogress"},
-		Back: 2, Depth: 3, Every: 2 * time.Second, Quiet: 2 * time.Second, Deadline: 2 * time.Minute, Batch: 20, MaxFile: 64 << 20,
+		Back: 2, Depth: 4, Every: 2 * time.Second, Quiet: 2 * time.Second, Deadline: 2 * time.Minute, Batch: 20, MaxFile: 64 << 20,
 	}
 }
 
