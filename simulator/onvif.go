@@ -33,7 +33,8 @@ const (
 // Switches: "hikvision" tells them by Hikvision's topic and items, "no-clock"
 // refuses to tell its time, "foreign-address" names another host in the address of
 // the subscription, "forgetful" forgets the subscription after each third answer,
-// "property" tells the last plate again to each who subscribes, "motion" tells of
+// "reference" wants to hear the parameters of the subscription's reference, as Axis
+// cameras do, "property" tells the last plate again to each who subscribes, "motion" tells of
 // motion beside, "no-pictures".
 type onvifCamera struct {
 	env cameraEnv
@@ -57,7 +58,7 @@ type onvifEvent struct {
 }
 
 func newONVIFCamera(env cameraEnv) (cameraModel, error) {
-	switches := []string{"hikvision", "no-clock", "foreign-address", "forgetful", "property", "motion", "no-pictures"}
+	switches := []string{"hikvision", "no-clock", "foreign-address", "forgetful", "property", "motion", "no-pictures", "reference"}
 	if err := env.Settings.Only(switches, nil); err != nil {
 		return nil, err
 	}
@@ -188,6 +189,9 @@ func (c *onvifCamera) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	c.mu.Lock()
 	known := c.there && r.URL.Query().Get("id") == strconv.Itoa(c.number) && (c.env.Fast || c.env.Now().Before(c.ends))
+	if c.env.Settings.Has("reference") && (len(q.Reference) != 1 || q.Reference[0] != onvifReference(c.number)) {
+		known = false
+	}
 	if known && q.Operation == onvif.Renew {
 		c.ends = c.env.Now().Add(q.Termination)
 	}
@@ -254,9 +258,17 @@ func (c *onvifCamera) subscribe(w http.ResponseWriter, r *http.Request, q onvif.
 	a := onvif.Response{
 		Operation: q.Operation, Subscription: fmt.Sprintf("http://%s/onvif/sub?id=%d", host, c.number), Current: c.env.Now(), Termination: c.ends,
 	}
+	if c.env.Settings.Has("reference") {
+		a.Reference = []onvif.Reference{onvifReference(c.number)}
+	}
 	c.changed()
 	c.mu.Unlock()
 	c.answer(w, a)
+}
+
+// onvifReference is what Axis cameras add to the address of a subscription.
+func onvifReference(number int) onvif.Reference {
+	return onvif.Reference{Space: "http://www.axis.com/2009/event", Name: "SubscriptionId", Text: strconv.Itoa(number)}
 }
 
 func (c *onvifCamera) pull(w http.ResponseWriter, r *http.Request, q onvif.Request) {

@@ -20,7 +20,7 @@ var univiewSwitches = []string{
 	"control-characters", // raw ones in what it posts
 	"anpr-path",          // it posts to /ANPR
 	"milliseconds",       // the time is in them
-	"forgetful",          // it forgets each second subscription
+	"forgetful",          // it forgets each second subscription, and says so in the body alone
 	"resend",
 	"no-pictures",
 }
@@ -68,6 +68,10 @@ func (c *univiewCamera) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.more = make(chan struct{})
 	case r.Method == http.MethodPut && c.host != "" && rest == "/"+strconv.Itoa(c.number) && !(c.env.Settings.Has("forgetful") && c.number%2 == 1):
 		c.ends = until
+	case r.Method == http.MethodPut && c.env.Settings.Has("forgetful"):
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(`{"Response":{"ResponseCode":1,"ResponseString":"Not Exist"}}`)) // who asked may be gone
+		return
 	default:
 		w.WriteHeader(http.StatusNotFound)
 		return

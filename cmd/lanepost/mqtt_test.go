@@ -149,7 +149,9 @@ func TestBrokerKeeps(t *testing.T) {
 		require.NoError(t, err)
 		s, ok := link.As[*link.Subscriber](conn)
 		require.True(t, ok)
-		require.NoError(t, s.Subscribe(ctx, s.Topic("#")))
+		subscribed := make(chan error, 1)
+		go func() { subscribed <- s.Subscribe(ctx, s.Topic("#")) }()
+		t.Cleanup(func() { require.NoError(t, <-subscribed) })
 		return s
 	}
 	camera := mqtt.NewClient(mqtt.NewClientOptions().AddBroker(fmt.Sprintf("tcp://127.0.0.1:%d", port)))
@@ -172,9 +174,13 @@ func TestBrokerKeeps(t *testing.T) {
 	m.Done()
 	require.Equal(t, "2", string(next(s).Payload)) // and the agent stops before it is on disk
 	require.NoError(t, s.Close())
-	publish("3")
+	var waiting []string
+	for i := range 50 { // more than paho holds
+		waiting = append(waiting, fmt.Sprint(i+3))
+		publish(waiting[i])
+	}
 	s = open()
-	for _, want := range []string{"2", "3"} {
+	for _, want := range append([]string{"2"}, waiting...) {
 		m := next(s)
 		require.Equal(t, want, string(m.Payload))
 		m.Done()

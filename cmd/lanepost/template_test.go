@@ -265,6 +265,7 @@ func TestONVIFCamera(t *testing.T) {
 		"plain":                       {simulator.CameraSettings{NoRead: 0.2}, "onvif"},
 		"a clock that is wrong":       {simulator.CameraSettings{ClockOffset: 2 * time.Hour, Zone: "Asia/Almaty", Script: "cyrillic"}, "onvif"},
 		"another address, and motion": {simulator.CameraSettings{Switches: []string{"foreign-address", "motion", "no-pictures"}}, "onvif"},
+		"with a reference, as Axis":   {simulator.CameraSettings{Switches: []string{"reference"}}, "onvif"},
 		"told again":                  {simulator.CameraSettings{Switches: []string{"property", "forgetful"}}, "onvif"},
 		"Hikvision":                   {simulator.CameraSettings{NoRead: 0.3, WrongCountry: 0.3, Switches: []string{"hikvision", "forgetful"}}, "hikvision-onvif"},
 	} {

@@ -1,6 +1,7 @@
 package anpr
 
 import (
+	"bytes"
 	"cmp"
 	"fmt"
 	"strings"
@@ -32,7 +33,11 @@ func DahuaPush() drivers.Driver {
 func takeDahua(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 	p, err := dahua.ParsePost(r.Text(d.Body))
 	if err != nil {
-		h.Unparsed("a post of the camera: "+err.Error(), sample(d.Body))
+		why := "a post of the camera: " + err.Error()
+		if bytes.Contains(sample(d.Body), []byte("<EventNotificationAlert")) {
+			why += "; this camera speaks as Hikvision does: take the profile hikvision-push"
+		}
+		h.Unparsed(why, sample(d.Body))
 		return jsonAnswer(dahua.AppendReply(nil, p)), nil
 	}
 	h.Valid()
@@ -53,9 +58,16 @@ func dahuaReading(r *Recorder, h drivers.Host, p dahua.Post, body []byte) Readin
 	}
 	// The count begins anew with the camera, so the time belongs to it. A post without
 	// pictures has the count alone.
-	if v.PicName != "" || v.UploadNum != "" {
-		x.MessageKey = plate.MessageKey(p.DeviceID, cmp.Or(v.PicName, "-"), cmp.Or(v.UploadNum, "-"), cmp.Or(v.AccurateTime, v.SnapTime))
+	// The name of a picture has it in it; where there is one the count says no more, and
+	// may go up with each try.
+	when := cmp.Or(v.AccurateTime, v.SnapTime)
+	switch {
+	case v.PicName != "":
+		x.MessageKey = plate.MessageKey(v.PicName, cmp.Or(when, "-"), cmp.Or(v.Lane, "-"), cmp.Or(v.Plate, "-"))
+	case v.UploadNum != "":
+		x.MessageKey = plate.MessageKey(v.UploadNum, when, cmp.Or(v.Channel, "-"), cmp.Or(v.Lane, "-"), cmp.Or(v.Plate, "-"))
 	}
+	x.NoPlate = v.Exists == "false"
 	if at := v.Time(r.Location()); !at.IsZero() {
 		x.DeviceTime, x.TimeSource = at, event.TimeFromDeviceZone
 	}

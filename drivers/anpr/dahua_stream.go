@@ -1,11 +1,14 @@
 package anpr
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -104,6 +107,10 @@ func (c *dahuaStream) Run(ctx context.Context, conn link.Conn, h drivers.Host) e
 	return c.stream(ctx, parts, h)
 }
 
+// dahuaGroup is how long the pictures of one vehicle may be apart. The numbers of groups
+// begin anew with the camera.
+const dahuaGroup = 30 * time.Second
+
 // stream records what comes. A passage waits for its pictures: how many follow is not
 // told, so until the next event, and no longer than pictureWait.
 func (c *dahuaStream) stream(ctx context.Context, parts <-chan streamPart, h drivers.Host) error {
@@ -142,7 +149,20 @@ func (c *dahuaStream) stream(ctx context.Context, parts <-chan streamPart, h dri
 					pending.Pictures = append(pending.Pictures, Picture{Name: fmt.Sprintf("picture-%d.jpg", len(pending.Pictures)+1), MediaType: http.DetectContentType(part.body), Content: part.body})
 				}
 			default:
-				readings, err := c.events(h, part.body)
+				body := part.body
+				if part.truncated {
+					// What was being said is no value yet, and an event without a plate may
+					// have been about to tell it.
+					h.Unparsed("an event that the stream ended in", sample(body))
+					body = body[:bytes.LastIndexByte(body, '\n')+1]
+				}
+				readings, err := c.events(h, body)
+				if part.truncated {
+					readings = slices.DeleteFunc(readings, func(x Reading) bool { return x.Plate == "" })
+					for i := range readings {
+						readings[i].MessageKey = "" // it comes again whole
+					}
+				}
 				if errors.Is(err, dahua.ErrHeartbeat) {
 					continue // it may come between an event and its pictures
 				}
@@ -193,7 +213,8 @@ func (c *dahuaStream) reading(h drivers.Host, code string, p *dahua.Passage, raw
 		PlateType: said(p.PlateType), PlateColor: said(p.PlateColor), Trigger: code, VendorEventID: p.EventID,
 		Reader: event.PlateReader{Camera: p.Camera, Lane: p.Lane}, Raw: raw, Received: h.Now(),
 		// The events of one vehicle have ids of their own with some firmware only.
-		MessageKey: plate.MessageKey(p.EventID, p.UTC, p.GroupID+"/"+p.IndexInGroup),
+		MessageKey: plate.MessageKey(cmp.Or(p.EventID, "-"), cmp.Or(p.RealUTC, p.UTC), cmp.Or(p.Milliseconds, "-"),
+			p.GroupID+"/"+p.IndexInGroup, cmp.Or(p.Lane, "-"), cmp.Or(p.Plate, "-")),
 	}
 	v := event.PlateVehicle{Type: word(said(p.VehicleType)), Color: word(said(p.Color)), Make: word(said(p.Sign))}
 	if s := speed(p.Speed); s != nil && *s > 0 {
@@ -202,8 +223,8 @@ func (c *dahuaStream) reading(h drivers.Host, code string, p *dahua.Passage, raw
 	if v != (event.PlateVehicle{}) {
 		x.Vehicle = &v
 	}
-	if p.GroupID != "" && p.CountInGroup != "" && p.CountInGroup != "0" && p.CountInGroup != "1" {
-		x.Group, x.Revision = plate.MessageKey(c.settings.Channel, p.GroupID), event.RevisionUpdate
+	if p.GroupID != "" && p.GroupID != "0" && p.CountInGroup != "" && p.CountInGroup != "0" && p.CountInGroup != "1" {
+		x.Group, x.Revision, x.GroupFor = plate.MessageKey(c.settings.Channel, p.GroupID), event.RevisionUpdate, dahuaGroup
 	}
 	at, zoned := p.Time(c.recorder.Location())
 	if !at.IsZero() {

@@ -233,7 +233,7 @@ func (c *hikvisionStream) stream(ctx context.Context, resp *http.Response, h dri
 			if pending = next; pending == nil {
 				continue
 			}
-			if pending.complete() || c.recorder.Known(hikvisionKey(&pending.alert), h.Now()) {
+			if pending.complete() || c.recorder.Known(h, hikvisionKey(&pending.alert)) {
 				if err := flush(); err != nil {
 					return err
 				}

@@ -2,6 +2,7 @@ package anpr
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,8 @@ const (
 	minLookback, maxLookback = time.Second, 24 * time.Hour
 	// anyZone is by how much the clock on a wall may be behind UTC.
 	anyZone = 12 * time.Hour
+	// askByTime is how often the list is asked for by the time and not by the last name.
+	askByTime = time.Minute
 	// maxOnDemand bounds the answer of a recognition on demand in bytes.
 	maxOnDemand = 32 << 20
 )
@@ -122,8 +125,12 @@ func each(ctx context.Context, h drivers.Host, every time.Duration, do func() er
 type hikvisionPoll struct {
 	settings HikvisionPollSettings
 	recorder *Recorder
-	// last is the name of the latest read that is on disk. It outlives connections.
-	last string
+	// last is the name of the latest read that is on disk: what the camera is asked after.
+	// It outlives connections. asked: the first question is answered; again is when it is
+	// asked further back the next time.
+	last  string
+	asked bool
+	again time.Time
 }
 
 // Run implements drivers.Instrument.
@@ -137,8 +144,11 @@ func (c *hikvisionPoll) Run(ctx context.Context, conn link.Conn, h drivers.Host)
 
 // ask asks for what came after the last read and records it in order.
 func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.Host) error {
-	after, first := c.last, c.last == ""
-	if first {
+	// The names are times on the camera's wall, which may go back; so now and then it is
+	// asked by the time, and what is known is left out.
+	after, first := c.last, !c.asked
+	if after == "" || !h.Now().Before(c.again) {
+		c.again = h.Now().Add(askByTime)
 		back := c.settings.Lookback
 		if c.settings.Zone == "" {
 			back += anyZone // rather too much than a question about the future
@@ -167,6 +177,7 @@ func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.
 		return fmt.Errorf("the camera's list of plates can't be read: %w", err)
 	}
 	h.Valid()
+	c.asked = true
 	// It comes in no order, and the one asked after may be in it.
 	slices.SortStableFunc(list, func(a, b hikvision.Listed) int {
 		switch {
@@ -178,9 +189,6 @@ func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.
 		return 0
 	})
 	for _, p := range list {
-		if c.last != "" && p.PicName != "" && !hikvision.Later(p.PicName, c.last) {
-			continue
-		}
 		if err := c.record(ctx, client, h, p, first); err != nil {
 			return err
 		}
@@ -193,13 +201,13 @@ func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.
 
 func (c *hikvisionPoll) record(ctx context.Context, client *link.Client, h drivers.Host, p hikvision.Listed, replayed bool) error {
 	x := Reading{
-		Plate: p.Plate, Country: p.Country, Direction: p.Direction, Replayed: replayed, VendorEventID: p.PicName, MessageKey: plate.MessageKey(p.PicName, p.CaptureTime),
+		Plate: p.Plate, Country: p.Country, Direction: p.Direction, Replayed: replayed, VendorEventID: p.PicName, MessageKey: plate.MessageKey(cmp.Or(p.PicName, "-"), cmp.Or(p.CaptureTime, "-"), cmp.Or(p.Plate, "-"), cmp.Or(p.Lane, "-")),
 		Reader: event.PlateReader{Camera: c.settings.Channel, Lane: p.Lane}, Raw: hikvision.AppendPlates(nil, []hikvision.Listed{p}),
 	}
 	if at, ok := p.Time(c.recorder.Location()); ok {
 		x.DeviceTime, x.TimeSource = at, event.TimeFromDeviceZone
 	}
-	if c.settings.PicturePath != "" && strings.Trim(p.PicName, "0123456789") == "" && p.PicName != "" && !c.recorder.Known(x.MessageKey, h.Now()) {
+	if c.settings.PicturePath != "" && strings.Trim(p.PicName, "0123456789") == "" && p.PicName != "" && !c.recorder.Known(h, x.MessageKey) {
 		content, err := c.picture(ctx, client, p.PicName)
 		if err != nil {
 			h.Unparsed("the picture of a read: "+err.Error(), nil)

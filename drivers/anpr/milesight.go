@@ -31,6 +31,11 @@ func takeMilesight(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error
 	switch {
 	case d.Method == http.MethodGet && len(d.Query) > 0:
 		body = []byte(d.Query.Encode())
+		for _, values := range d.Query {
+			for i := range values {
+				values[i], _ = r.Decode([]byte(values[i])) // what can't be read is marked in it
+			}
+		}
 		v, err = milesight.ParseQuery(d.Query)
 	case len(body) == 0:
 		h.Valid() // a test of the connection

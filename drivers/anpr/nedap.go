@@ -2,9 +2,12 @@ package anpr
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -152,7 +155,7 @@ func (d *nedapTLV) message(h drivers.Host, b []byte) error {
 	}
 	x := Reading{
 		Plate: text, Lossy: lossy, Country: t.Country, Confidence: t.Score, Direction: t.Direction, VendorEventID: t.ID,
-		Trigger: t.TriggerID, MessageKey: plate.MessageKey(t.ID, t.Date, t.Time, t.Serial+"/"+t.Name),
+		Trigger: t.TriggerID, MessageKey: plate.MessageKey(t.ID, cmp.Or(t.Date, "-"), cmp.Or(t.Time, "-"), t.Serial+"/"+t.Name, cmp.Or(text, "-")),
 		Reader: event.PlateReader{Serial: t.Serial, Camera: t.Name}, Raw: d.withoutPictures(m),
 	}
 	if t.Class != "" || t.ClassName != "" {
@@ -162,7 +165,7 @@ func (d *nedapTLV) message(h drivers.Host, b []byte) error {
 		}
 	}
 	if layout := nedapDates[d.settings.DateFormat]; layout != "" {
-		if at, err := time.ParseInLocation(layout+" 15-04-05", t.Date+" "+t.Time, d.recorder.Location()); err == nil {
+		if at, err := time.ParseInLocation(layout+" 15-04-05", t.Date+" "+t.Time, d.recorder.Location()); err == nil && at.Year() >= 2000 {
 			x.DeviceTime, x.TimeSource = at, event.TimeFromDeviceZone
 		}
 	}
@@ -192,6 +195,9 @@ func (d *nedapTLV) withoutPictures(m nedap.Message) []byte {
 	}
 	return b
 }
+
+// nedapPlates are the placeholders for the plate.
+var nedapPlates = []string{"PLATE", "LP", "LP_WS", "LP_UL"}
 
 // NedapRS485Settings are the settings of Nedap ANPR on a serial line.
 type NedapRS485Settings struct {
@@ -242,6 +248,9 @@ func newNedapRS485(decode func(any) error) (drivers.Instrument, error) {
 	t, err := nedap.ParseTemplate(s.Template)
 	if err != nil {
 		return nil, fmt.Errorf("template: %w", err)
+	}
+	if !slices.ContainsFunc(nedapPlates, t.Has) {
+		return nil, fmt.Errorf("template: %q has no plate in it; one of %%%s%% must be there", s.Template, strings.Join(nedapPlates, "%, %"))
 	}
 	if s.Mode == "raw" {
 		if _, err := nedap.Texts(t.End()); err != nil {
@@ -300,7 +309,7 @@ func (d *nedapRS485) text(h drivers.Host, text, raw []byte, id uint32) error {
 		return ""
 	}
 	x := Reading{
-		Plate: first("PLATE", "LP"), Lossy: lossy, Country: first("COUNTRY", "STATE_ALPHA_3", "STATE"), Confidence: first("SCORE", "CONF"),
+		Plate: first(nedapPlates...), Lossy: lossy, Country: first("COUNTRY", "STATE_ALPHA_3", "STATE"), Confidence: first("SCORE", "CONF"),
 		Direction: first("DIRECTION"), Raw: bytes.Clone(raw),
 	}
 	if id != 0 {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -78,6 +79,7 @@ type onvifCamera struct {
 	// The subscription outlives the connection: what happened meanwhile is in it.
 	subscription string // path and query; empty for none
 	address      string // as the camera gave it
+	reference    []onvif.Reference
 	ends         time.Time
 	offset       time.Duration // by how much the camera's clock is ahead
 }
@@ -85,7 +87,7 @@ type onvifCamera struct {
 func newONVIF(decode func(any) error) (drivers.Instrument, error) {
 	s := ONVIFSettings{
 		ONVIFEventSettings: defaultONVIFEvents(), DevicePath: "/onvif/device_service", EventsPath: "/onvif/event_service",
-		PullTimeout: 10 * time.Second, PullLimit: 64, Termination: 3 * time.Minute,
+		PullTimeout: 10 * time.Second, PullLimit: 16, Termination: 3 * time.Minute,
 	}
 	if err := decode(&s); err != nil {
 		return nil, err
@@ -167,6 +169,7 @@ func (c *onvifCamera) subscribe(ctx context.Context, client *link.Client, h driv
 	if !strings.HasPrefix(c.subscription, "/") {
 		c.subscription = c.settings.EventsPath
 	}
+	c.reference = r.Reference
 	c.ends = h.Now().Add(c.settings.Termination)
 	return nil
 }
@@ -179,32 +182,34 @@ func (c *onvifCamera) pull(ctx context.Context, client *link.Client, h drivers.H
 				return err
 			}
 		}
-		if err := c.once(ctx, client, h, c.settings.PullTimeout); err != nil {
+		if _, err := c.once(ctx, client, h, c.settings.PullTimeout); err != nil {
 			return err
 		}
 	}
 }
 
-// once asks for events and records them.
-func (c *onvifCamera) once(ctx context.Context, client *link.Client, h drivers.Host, wait time.Duration) error {
+// once asks for events and records them. n is how many there were.
+func (c *onvifCamera) once(ctx context.Context, client *link.Client, h drivers.Host, wait time.Duration) (n int, err error) {
 	request := onvif.Request{Operation: onvif.PullMessages, To: c.address, Timeout: wait, Limit: c.settings.PullLimit}
 	r, err := c.askAt(ctx, client, h, c.subscription, request, true)
 	if err != nil {
-		return c.lost(fmt.Errorf("pull events: %w", err))
+		return 0, c.lost(fmt.Errorf("pull events: %w", err))
 	}
 	h.Valid()
 	if !r.Current.IsZero() {
-		c.offset = r.Current.Sub(h.Now())
+		if r.CurrentZoned { // else it may be the time on the camera's wall
+			c.offset = r.Current.Sub(h.Now())
+		}
 		if left := r.Termination.Sub(r.Current); !r.Termination.IsZero() && left > 0 {
 			c.ends = h.Now().Add(left) // some cameras renew with each answer
 		}
 	}
 	for _, n := range r.Notifications {
 		if err := c.notification(h, n); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return nil
+	return len(r.Notifications), nil
 }
 
 // renew makes the subscription last longer, or makes another one for a camera that
@@ -222,18 +227,21 @@ func (c *onvifCamera) renew(ctx context.Context, client *link.Client, h drivers.
 		return c.lost(fmt.Errorf("renew the subscription: %w", err))
 	}
 	h.Log().Debug("the camera does not renew a subscription; another one is made", "error", err)
-	old, address := c.subscription, c.address
+	old, address, reference := c.subscription, c.address, c.reference
 	if err := c.subscribe(ctx, client, h); err != nil {
 		return err
 	}
 	// What is still in the old one comes first.
-	fresh, freshAddress, ends := c.subscription, c.address, c.ends
-	c.subscription, c.address = old, address
-	err = c.once(ctx, client, h, 0)
+	fresh, freshAddress, ends, freshReference := c.subscription, c.address, c.ends, c.reference
+	c.subscription, c.address, c.reference = old, address, reference
+	err = nil
+	for n := c.settings.PullLimit; err == nil && n >= c.settings.PullLimit; {
+		n, err = c.once(ctx, client, h, 0)
+	}
 	if err == nil {
 		c.goodbye(ctx, client, h)
 	}
-	c.subscription, c.address, c.ends = fresh, freshAddress, ends
+	c.subscription, c.address, c.ends, c.reference = fresh, freshAddress, ends, freshReference
 	if errors.As(err, &fault) || errors.Is(err, errNotONVIF) {
 		return nil // it was gone already
 	}
@@ -244,7 +252,7 @@ func (c *onvifCamera) renew(ctx context.Context, client *link.Client, h drivers.
 // it. Otherwise it may still be there after a reconnection.
 func (c *onvifCamera) lost(err error) error {
 	var fault *onvif.Fault
-	if errors.As(err, &fault) || errors.Is(err, errNotONVIF) {
+	if errors.As(err, &fault) || errors.Is(err, errGone) {
 		c.subscription = ""
 	}
 	return err
@@ -262,7 +270,11 @@ func (c *onvifCamera) goodbye(ctx context.Context, client *link.Client, h driver
 	c.subscription = ""
 }
 
-var errNotONVIF = errors.New("it does not answer as ONVIF does")
+var (
+	errNotONVIF = errors.New("it does not answer as ONVIF does")
+	// errGone: what was asked for is not there. A camera that is busy says something else.
+	errGone = errors.New("it is not there")
+)
 
 // askAt asks the camera at a path.
 func (c *onvifCamera) askAt(ctx context.Context, client *link.Client, h drivers.Host, path string, r onvif.Request, withLogin bool) (onvif.Response, error) {
@@ -271,6 +283,9 @@ func (c *onvifCamera) askAt(ctx context.Context, client *link.Client, h drivers.
 		return onvif.Response{}, fmt.Errorf("make the id of a message: %w", err)
 	}
 	r.MessageID = "urn:uuid:" + id.String()
+	if path == c.subscription {
+		r.Reference = c.reference
+	}
 	if withLogin && c.settings.Username != "" {
 		if r.Login, err = c.login(h); err != nil {
 			return onvif.Response{}, err
@@ -288,7 +303,7 @@ func (c *onvifCamera) askAt(ctx context.Context, client *link.Client, h drivers.
 	if err != nil {
 		return onvif.Response{}, fmt.Errorf("read the answer to %s: %w", r.Operation, err)
 	}
-	out, err := onvif.DecodeResponse(answer, r.Operation)
+	out, err := onvif.DecodeResponse(c.recorder.Text(answer), r.Operation)
 	var fault *onvif.Fault
 	switch {
 	case errors.As(err, &fault):
@@ -297,6 +312,8 @@ func (c *onvifCamera) askAt(ctx context.Context, client *link.Client, h drivers.
 			return out, &link.RetryError{Err: fmt.Errorf("%s: %w; check username, password_file and the camera's clock", r.Operation, fault), Until: c.notBefore}
 		}
 		return out, fmt.Errorf("%s: %w", r.Operation, fault)
+	case resp.StatusCode == http.StatusNotFound || resp.StatusCode == http.StatusGone || resp.StatusCode == http.StatusBadRequest:
+		return out, fmt.Errorf("%s at %s: %w: %w: %w", r.Operation, path, errGone, errNotONVIF, link.StatusError(resp))
 	case link.StatusError(resp) != nil:
 		return out, fmt.Errorf("%s at %s: %w: %w", r.Operation, path, errNotONVIF, link.StatusError(resp))
 	case err != nil:

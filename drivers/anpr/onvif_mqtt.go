@@ -2,10 +2,12 @@ package anpr
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
@@ -46,7 +48,7 @@ func ONVIFMQTT() drivers.Driver {
 			if err != nil {
 				return nil, err
 			}
-			return &onvifPublisher{onvifEvents: events, filters: s.Filters, objects: map[string]bool{}}, nil
+			return &onvifPublisher{onvifEvents: events, filters: s.Filters, objects: map[string]*onvifObject{}}, nil
 		},
 	}
 }
@@ -63,7 +65,37 @@ type ONVIFMQTTSettings struct {
 type onvifPublisher struct {
 	onvifEvents
 	filters []string
-	objects map[string]bool // of metadata, by Group
+	objects map[string]*onvifObject // of metadata, by topic and number
+}
+
+// onvifObject is what a camera follows in its scenes. Its number is used again.
+type onvifObject struct {
+	first string // when it was seen first, by the camera
+	last  time.Time
+	told  bool
+}
+
+// objectGone is how long after it was seen last a number is of another object.
+const objectGone = 30 * time.Second
+
+// object gives the object of a number, a new one if the last was seen long ago.
+func (c *onvifPublisher) object(number string, r onvif.Read, now time.Time) *onvifObject {
+	o := c.objects[number]
+	if o == nil || now.Sub(o.last) > objectGone {
+		if len(c.objects) >= maxONVIFObjects {
+			oldest := ""
+			for k, x := range c.objects {
+				if oldest == "" || x.last.Before(c.objects[oldest].last) {
+					oldest = k
+				}
+			}
+			delete(c.objects, oldest)
+		}
+		o = &onvifObject{first: r.UTCTime}
+		c.objects[number] = o
+	}
+	o.last = now
+	return o
 }
 
 // Run implements drivers.Instrument.
@@ -106,29 +138,30 @@ func (c *onvifPublisher) metadata(h drivers.Host, m *link.Message) error {
 	}
 	h.Valid()
 	for _, r := range list {
+		var o *onvifObject
+		if r.Object != "" {
+			o = c.object(m.Topic+" "+r.Object, r, h.Now())
+		}
 		if r.Plate == "" {
 			continue // not read yet; a scene is no passage
 		}
 		x := onvifReading(r, c.recorder.Location())
 		x.Raw, x.Replayed = m.Payload, m.Retained
-		if r.Object != "" {
-			x.MessageKey = plate.MessageKey(m.Topic, r.Object, r.Plate)
-			x.Group, x.Revision = m.Topic+" "+r.Object, event.RevisionUpdate
-			if !c.objects[x.Group] {
+		if o != nil {
+			x.MessageKey = plate.MessageKey(m.Topic, r.Object, cmp.Or(o.first, "-"), r.Plate)
+			x.Group, x.Revision = m.Topic+" "+r.Object+" "+o.first, event.RevisionUpdate
+			if !o.told {
 				x.Revision = event.RevisionNew
 			}
 		}
-		if c.recorder.Known(x.MessageKey, h.Now()) {
+		if c.recorder.Known(h, x.MessageKey) {
 			continue
 		}
 		if err := c.recorder.Record(h, x); err != nil {
 			return err
 		}
-		if len(c.objects) >= maxONVIFObjects {
-			clear(c.objects)
-		}
-		if x.Group != "" {
-			c.objects[x.Group] = true
+		if o != nil {
+			o.told = true
 		}
 	}
 	return nil

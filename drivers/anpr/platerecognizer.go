@@ -2,6 +2,7 @@ package anpr
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"io"
 	"net/http"
@@ -56,9 +57,9 @@ func takePlateRecognizer(r *Recorder, h drivers.Host, d *link.Delivery) (answer,
 		}
 		// A place in the list too: two unread plates are in one picture.
 		if v.Plate != "" {
-			x.MessageKey = plate.MessageKey(p.HookID, p.FileName, v.Plate)
+			x.MessageKey = plate.MessageKey(cmp.Or(p.HookID, "-"), p.FileName, cmp.Or(p.Timestamp, "-"), v.Plate)
 		} else {
-			x.MessageKey = plate.MessageKey(p.HookID, p.FileName, "no plate", strconv.Itoa(i))
+			x.MessageKey = plate.MessageKey(cmp.Or(p.HookID, "-"), p.FileName, cmp.Or(p.Timestamp, "-"), "no plate", strconv.Itoa(i))
 		}
 		for _, c := range v.Candidates {
 			x.Alternatives = append(x.Alternatives, Alternative{c.Plate, c.Score})

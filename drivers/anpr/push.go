@@ -58,9 +58,19 @@ func answerPosts(ctx context.Context, conn link.Conn, take func(*link.Delivery) 
 // takeMessages takes what a reader publishes. What take returns nil for is confirmed to
 // the broker; its error leaves the message there, so that it comes again.
 func takeMessages(ctx context.Context, s *link.Subscriber, filters []string, take func(*link.Message) error) error {
-	if err := s.Subscribe(ctx, filters...); err != nil {
-		return err
-	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	subscribed := make(chan struct{})
+	// What the broker has kept stands before its answer, so it is taken meanwhile.
+	go func() {
+		defer close(subscribed)
+		if err := s.Subscribe(ctx, filters...); err != nil {
+			cancel(err)
+		}
+	}()
+	defer func() {
+		cancel(nil)
+		<-subscribed
+	}()
 	for {
 		m, err := s.Next(ctx)
 		if err != nil {

@@ -6,7 +6,10 @@
 package anpr
 
 import (
+	"cmp"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"maps"
 	"slices"
@@ -27,7 +30,9 @@ const (
 	// rememberedMessages and rememberedFor bound how long a message is known that a
 	// camera sends again: a camera that was cut off for a day sends its whole store.
 	rememberedMessages = 1 << 14
-	rememberedFor      = 48 * time.Hour
+	// rememberedOnDisk bounds what of that is known after the agent was started anew.
+	rememberedOnDisk = 4096
+	rememberedFor    = 48 * time.Hour
 	// rememberedGroups and groupFor bound the reads whose later revisions are
 	// recognised.
 	rememberedGroups = 1 << 10
@@ -120,6 +125,8 @@ type Reading struct {
 	// Plate is the text as the reader sent it. One of the vendor's words for an
 	// unread plate makes a no-read.
 	Plate string
+	// NoPlate: the reader says that there is none, whatever the text is.
+	NoPlate bool
 	// Lossy: bytes of it could not be read as text.
 	Lossy        bool
 	Alternatives []Alternative
@@ -135,8 +142,10 @@ type Reading struct {
 	// VendorEventID is the device's id of the message, if it does not hold the plate.
 	VendorEventID string
 	// Group is what several revisions of one read have in common; empty for a read
-	// of one message.
-	Group string
+	// of one message. GroupFor is how long after the last one another may come; zero is
+	// an hour.
+	Group    string
+	GroupFor time.Duration
 	// Revision is one of the event.Revision words; empty is RevisionSingle.
 	Revision string
 	// Replayed: the device had kept the message.
@@ -174,8 +183,13 @@ type Recorder struct {
 	pictures    bool
 
 	mu     sync.Mutex
-	seen   *plate.Seen
+	seen   *plate.Seen // by the keys of remember
 	groups map[string]group
+	// recalled: what was in the ledger is in seen. salt keeps plates out of the ledger,
+	// slot is the place in it that is written next.
+	recalled bool
+	salt     string
+	slot     int
 }
 
 // group is one read that can still be revised.
@@ -222,11 +236,17 @@ func NewRecorder(v plate.Vendor, s Settings) *Recorder {
 // Text gives what a reader sent as UTF-8, by the code page of the settings where it is
 // none. Not all firmware writes the UTF-8 that it announces.
 func (r *Recorder) Text(sent []byte) []byte {
-	text, _, err := plate.Decode(sent, r.codePage)
-	if err != nil {
-		return sent // Check has passed the code page
-	}
+	text, _ := r.Decode(sent)
 	return []byte(text)
+}
+
+// Decode is Text, and says whether some of it could not be read.
+func (r *Recorder) Decode(sent []byte) (text string, lossy bool) {
+	text, lossy, err := plate.Decode(sent, r.codePage)
+	if err != nil {
+		return string(sent), true // Check has passed the code page
+	}
+	return text, lossy
 }
 
 // Location is the zone of the reader's clock by the settings.
@@ -237,10 +257,81 @@ func (r *Recorder) Conventions() plate.Conventions { return r.conventions }
 
 // Known reports whether a message with this key is on disk, so that its pictures
 // need not be waited for.
-func (r *Recorder) Known(messageKey string, now time.Time) bool {
+func (r *Recorder) Known(h drivers.Host, messageKey string) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.seen.Has(messageKey, now)
+	r.recall(h)
+	return r.seen.Has(r.key(messageKey), h.Now())
+}
+
+// recall takes up what the ledger knows, once.
+func (r *Recorder) recall(h drivers.Host) {
+	if r.recalled {
+		return
+	}
+	r.recalled = true
+	l := h.Ledger()
+	if l == nil {
+		return
+	}
+	if r.salt = l.Get("salt"); r.salt == "" {
+		salt := rand.Text()
+		if err := l.Put("salt", salt); err != nil {
+			h.Log().Warn("what is recorded is not remembered over a restart", "error", err)
+			return
+		}
+		r.salt = salt
+	}
+	type entry struct {
+		key  string
+		at   time.Time
+		slot int
+	}
+	var list []entry
+	l.Each("seen:", func(k, v string) bool {
+		var e entry
+		var unix int64
+		if n, err := fmt.Sscanf(v, "%d %s", &unix, &e.key); n != 2 || err != nil {
+			return true
+		}
+		if n, err := fmt.Sscanf(k, "seen:%d", &e.slot); n != 1 || err != nil {
+			return true
+		}
+		e.at = time.Unix(unix, 0)
+		list = append(list, e)
+		return true
+	})
+	slices.SortFunc(list, func(a, b entry) int { return a.at.Compare(b.at) })
+	for _, e := range list {
+		r.seen.Add(e.key, e.at)
+		r.slot = (e.slot + 1) % rememberedOnDisk
+	}
+}
+
+// key is what a message is remembered by. It does not tell the plate in it to who reads
+// the ledger.
+func (r *Recorder) key(messageKey string) string {
+	if messageKey == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(r.salt + "|" + messageKey))
+	return hex.EncodeToString(sum[:16])
+}
+
+// remember notes a message that is on disk.
+func (r *Recorder) remember(h drivers.Host, messageKey string, now time.Time) {
+	key := r.key(messageKey)
+	if key == "" {
+		return
+	}
+	r.seen.Add(key, now)
+	if l := h.Ledger(); l != nil && r.salt != "" {
+		if err := l.Put(fmt.Sprintf("seen:%d", r.slot), fmt.Sprintf("%d %s", now.Unix(), key)); err != nil {
+			h.Log().Warn("what is recorded is not remembered over a restart", "error", err)
+			return
+		}
+		r.slot = (r.slot + 1) % rememberedOnDisk
+	}
 }
 
 // Record makes an event of a reading. When it returns nil the event is on disk, or
@@ -252,8 +343,12 @@ func (r *Recorder) Record(h drivers.Host, x Reading) error {
 	if x.Received.IsZero() {
 		x.Received = now
 	}
-	if r.seen.Has(x.MessageKey, now) {
+	r.recall(h)
+	if r.seen.Has(r.key(x.MessageKey), now) {
 		return nil
+	}
+	if g, ok := r.groups[x.Group]; x.Revision == event.RevisionUpdate && (!ok || now.Sub(g.at) >= cmp.Or(x.GroupFor, groupFor)) {
+		x.Revision = event.RevisionNew // of nothing that is known
 	}
 	id, err := r.readID(x, now)
 	if err != nil {
@@ -271,7 +366,11 @@ func (r *Recorder) Record(h drivers.Host, x Reading) error {
 		o.Time = x.DeviceTime
 	}
 	text := plate.Normalise(x.Plate)
-	if reason := r.conventions.NoReadReason(x.Plate); reason != "" {
+	reason := r.conventions.NoReadReason(x.Plate)
+	if x.NoPlate {
+		reason = plate.Marked
+	}
+	if reason != "" {
 		o.Data = event.PlateNoRead{
 			ReadID: id, Reason: reason, Capture: capture,
 			Direction: string(direction), DirectionRaw: word(x.Direction), LaneDirection: string(r.mounting.Of(direction)),
@@ -304,13 +403,13 @@ func (r *Recorder) Record(h drivers.Host, x Reading) error {
 	if err := h.Emit(o); err != nil {
 		return err
 	}
-	r.seen.Add(x.MessageKey, now)
+	r.remember(h, x.MessageKey, now)
 	return nil
 }
 
 // readID is the id of a read: a new one, or that of the revisions before.
 func (r *Recorder) readID(x Reading, now time.Time) (string, error) {
-	if g, ok := r.groups[x.Group]; ok && now.Sub(g.at) < groupFor && x.Revision != event.RevisionNew {
+	if g, ok := r.groups[x.Group]; ok && now.Sub(g.at) < cmp.Or(x.GroupFor, groupFor) && x.Revision != event.RevisionNew {
 		if x.Revision == event.RevisionLost {
 			delete(r.groups, x.Group)
 		} else {

@@ -2,6 +2,8 @@ package anpr
 
 import (
 	"bytes"
+	"cmp"
+	"fmt"
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
@@ -29,7 +31,11 @@ func takeRekor(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 	}
 	g, err := rekor.Parse(r.Text(d.Body))
 	if err != nil {
-		h.Unparsed("a post of the agent: "+err.Error(), sample(d.Body))
+		raw := sample(d.Body)
+		if bytes.Contains(d.Body, []byte("license_key")) || bytes.Contains(d.Body, []byte("rtsp://")) {
+			raw = nil // logins are in it
+		}
+		h.Unparsed("a post of the agent: "+err.Error(), raw)
 		return answer{}, nil
 	}
 	h.Valid()
@@ -37,7 +43,7 @@ func takeRekor(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 		return answer{}, nil
 	}
 	x := Reading{
-		Plate: g.Plate, Confidence: g.Confidence, Country: g.Region, Direction: g.Direction, MessageKey: plate.MessageKey(g.UUID), VendorEventID: g.UUID,
+		Plate: g.Plate, Confidence: g.Confidence, Country: g.Region, Direction: g.Direction, MessageKey: plate.MessageKey(g.UUID, cmp.Or(g.Start, "-"), cmp.Or(g.Plate, "-")), VendorEventID: g.UUID,
 		Reader: event.PlateReader{Serial: g.Agent, Camera: g.Camera}, Raw: d.Body, Received: h.Now(),
 	}
 	for _, c := range g.Candidates {
@@ -49,5 +55,9 @@ func takeRekor(r *Recorder, h drivers.Host, d *link.Delivery) (answer, error) {
 	if at := g.Time(); !at.IsZero() {
 		x.DeviceTime, x.TimeSource = at, event.TimeFromDevice
 	}
+	if g.Unread > 0 {
+		h.Unparsed(fmt.Sprintf("%d pictures of a read are no base64", g.Unread), nil)
+	}
+	x = withPictures(h, x, d.Body, Picture{Name: "plate.jpg", Content: g.PlateCrop}, Picture{Name: "vehicle.jpg", Content: g.VehicleCrop})
 	return answer{}, r.Record(h, x)
 }

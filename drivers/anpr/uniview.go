@@ -157,10 +157,11 @@ func (c *univiewCamera) ask(ctx context.Context, client *link.Client, id string)
 		if err != nil {
 			return id, fmt.Errorf("renew the subscription at the camera: %w", err)
 		}
-		if _, err := link.ReadBody(resp, univiewAnswer); err != nil {
+		said, err := link.ReadBody(resp, univiewAnswer)
+		if err != nil {
 			return id, fmt.Errorf("renew the subscription at the camera: %w", err)
 		}
-		if link.StatusError(resp) == nil {
+		if link.StatusError(resp) == nil && !uniview.Refused(said) {
 			return id, nil
 		}
 	}

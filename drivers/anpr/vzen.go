@@ -1,6 +1,8 @@
 package anpr
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +26,9 @@ const (
 	vzenComet = 500 * time.Millisecond
 	vzenPause = 5 * time.Second
 )
+
+// vehicleWithoutPlate is the type of a plate that is none, whatever the text says.
+const vehicleWithoutPlate = "31"
 
 // VzenPush is the driver of cameras that post or publish AlarmInfoPlate.
 func VzenPush() drivers.Driver {
@@ -91,7 +96,7 @@ func (c *vzenCamera) subscribe(ctx context.Context, s *link.Subscriber, h driver
 			h.Valid() // a sign of life, an input, the barrier's state
 			return nil
 		}
-		p, err := vzen.Parse(c.recorder.Text(m.Payload), true)
+		p, err := vzen.Parse(c.recorder.Text(m.Payload), c.recorder.Decode)
 		switch {
 		case errors.Is(err, vzen.ErrHeartbeat):
 			h.Valid()
@@ -112,6 +117,7 @@ func (c *vzenCamera) subscribe(ctx context.Context, s *link.Subscriber, h driver
 			raw = nil
 		}
 		p.Offline = p.Offline || m.Retained
+		p.SerialNo = cmp.Or(p.SerialNo, s.Prefix())
 		return c.record(h, &p, raw)
 	})
 }
@@ -119,14 +125,19 @@ func (c *vzenCamera) subscribe(ctx context.Context, s *link.Subscriber, h driver
 func (c *vzenCamera) take(h drivers.Host, d *link.Delivery) (answer, error) {
 	a := vzen.Answer{Beside: c.settings.ContinueReply == "beside"}
 	t := strings.ToLower(d.ContentType)
-	if strings.HasPrefix(t, "multipart/") || strings.HasPrefix(t, "application/x-www-form-urlencoded") {
+	form := strings.HasPrefix(t, "multipart/") || strings.HasPrefix(t, "application/x-www-form-urlencoded")
+	// What some libraries call a form is none, and a form may hold a read.
+	if from := bytes.IndexByte(d.Body, '{'); form && from >= 0 && bytes.Contains(d.Body[from:], []byte("AlarmInfoPlate")) {
+		d.Body, form = d.Body[from:], false
+	}
+	if form {
 		return c.heartbeat(h, a), nil // and nothing of it is kept: it holds the camera's login
 	}
 	raw := d.Body
 	if vzen.Secret(raw) {
 		raw = nil
 	}
-	m, err := vzen.Parse(c.recorder.Text(d.Body), false)
+	m, err := vzen.Parse(c.recorder.Text(d.Body), nil)
 	switch {
 	case errors.Is(err, vzen.ErrHeartbeat):
 		return c.heartbeat(h, a), nil
@@ -169,15 +180,24 @@ func (c *vzenCamera) record(h drivers.Host, m *vzen.Message, raw []byte) error {
 	if m.Unread > 0 {
 		h.Unparsed(fmt.Sprintf("%d pictures of a read are no base64", m.Unread), nil)
 	}
+	kind := m.Type
+	if m.Fake {
+		kind += ", taken for a picture of a plate"
+	}
+	// The count may begin anew with the camera, so a time belongs to it.
+	when := cmp.Or(m.Seconds, "-")
+	if m.Seconds == "" && !m.Calendar.IsZero() {
+		when = m.Calendar.Format(time.RFC3339)
+	}
 	texts := m.Plates
 	if len(texts) == 0 {
 		texts = []string{vzen.NoPlate}
 	}
 	for i, text := range texts {
 		x := Reading{
-			Plate: text, Confidence: m.Confidence, Direction: m.Direction, PlateType: m.Type, PlateColor: m.ColorType, Trigger: m.Trigger,
+			Plate: text, Lossy: m.Lossy, NoPlate: m.Type == vehicleWithoutPlate, Confidence: m.Confidence, Direction: m.Direction, PlateType: kind, PlateColor: m.ColorType, Trigger: m.Trigger,
 			Reader:     event.PlateReader{Serial: m.SerialNo, Camera: m.DeviceName},
-			MessageKey: plate.MessageKey(m.SerialNo, m.PlateID, m.Seconds, strconv.Itoa(i)), VendorEventID: m.PlateID,
+			MessageKey: plate.MessageKey(cmp.Or(m.SerialNo, "-"), m.PlateID, when, strconv.Itoa(i)), VendorEventID: m.PlateID,
 			Replayed: m.Offline, DeviceTime: at, TimeSource: source, Received: h.Now(),
 		}
 		x = withPictures(h, x, raw, Picture{Name: "vehicle.jpg", Content: m.Image}, Picture{Name: "plate.jpg", Content: m.Crop})

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -64,6 +65,10 @@ type Subscriber struct {
 	*ending
 	prefix string
 	queue  chan *Message
+	// filters are what was subscribed to; wanted is closed when that is known.
+	filters []string
+	wanted  chan struct{}
+	once    sync.Once
 
 	client mqtt.Client // nil for one of a script
 	conn   net.Conn
@@ -71,7 +76,11 @@ type Subscriber struct {
 
 // NewSubscriber makes a subscriber without a broker, for tests and scripts.
 func NewSubscriber(prefix string) *Subscriber {
-	return &Subscriber{ending: newEnding(), prefix: prefix, queue: make(chan *Message)}
+	return newSubscriber(prefix)
+}
+
+func newSubscriber(prefix string) *Subscriber {
+	return &Subscriber{ending: newEnding(), prefix: prefix, queue: make(chan *Message), wanted: make(chan struct{})}
 }
 
 // Prefix is what stands in the URL behind the broker, without slashes around it: the
@@ -86,8 +95,13 @@ func (s *Subscriber) Topic(rest string) string {
 	return s.prefix + "/" + rest
 }
 
-// Subscribe asks the broker for what fits the filters.
+// Subscribe asks the broker for what fits the filters. What the broker has kept comes
+// before its answer, so the caller must take messages by Next meanwhile.
 func (s *Subscriber) Subscribe(ctx context.Context, filters ...string) error {
+	s.once.Do(func() {
+		s.filters = filters
+		close(s.wanted)
+	})
 	if s.client == nil {
 		return nil
 	}
@@ -105,7 +119,7 @@ func (s *Subscriber) Subscribe(ctx context.Context, filters ...string) error {
 	}
 	if t, ok := token.(*mqtt.SubscribeToken); ok {
 		for _, f := range filters {
-			if t.Result()[f] == packets.ErrRefusedNotAuthorised || t.Result()[f] >= 0x80 {
+			if t.Result()[f] == 0x80 {
 				return fmt.Errorf("subscribe to %s: %w", f, errBrokerACL)
 			}
 		}
@@ -279,7 +293,7 @@ func (e *mqttEndpoint) id() string {
 
 // Open connects and logs in.
 func (e *mqttEndpoint) Open(ctx context.Context) (Conn, error) {
-	s := &Subscriber{ending: newEnding(), prefix: e.prefix, queue: make(chan *Message)}
+	s := newSubscriber(e.prefix)
 	o := mqtt.NewClientOptions().
 		AddBroker("tcp://" + net.JoinHostPort(e.host, strconv.Itoa(e.port))).
 		SetClientID(e.id()).
@@ -315,7 +329,17 @@ func (e *mqttEndpoint) Open(ctx context.Context) (Conn, error) {
 		s.end(fmt.Errorf("%s: %w: %w", e.place(), ErrUnplugged, err))
 	})
 	o.SetDefaultPublishHandler(func(_ mqtt.Client, m mqtt.Message) {
-		// paho calls it for one message after the other.
+		// paho calls it for one message after the other. A session that the broker kept
+		// may have filters that nobody asks for any more.
+		select {
+		case <-s.wanted:
+		case <-s.over.Done():
+			return
+		}
+		if !slices.ContainsFunc(s.filters, func(f string) bool { return topicFits(f, m.Topic()) }) {
+			m.Ack()
+			return
+		}
 		if s.Offer(context.Background(), &Message{Topic: m.Topic(), Payload: m.Payload(), Retained: m.Retained()}) == nil {
 			m.Ack()
 		}
@@ -339,6 +363,20 @@ func (e *mqttEndpoint) Open(ctx context.Context) (Conn, error) {
 	}
 	_ = conn.SetDeadline(time.Time{}) // reading reports what fails
 	return s, nil
+}
+
+// topicFits reports whether a topic fits a filter of MQTT.
+func topicFits(filter, topic string) bool {
+	f, t := strings.Split(filter, "/"), strings.Split(topic, "/")
+	for i, level := range f {
+		switch {
+		case level == "#":
+			return true
+		case i >= len(t), level != "+" && level != t[i]:
+			return false
+		}
+	}
+	return len(f) == len(t)
 }
 
 // refusal says why a login failed.

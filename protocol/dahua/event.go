@@ -74,6 +74,9 @@ var ErrHeartbeat = errors.New("the camera's heartbeat")
 // eventKey is a key of a part of snapManager, by firmware with another first word.
 var eventKey = regexp.MustCompile(`^(?:Return)?Events\[(\d{1,4})\]\.(.+)$`)
 
+// codeStart is where an event of eventManager begins.
+var codeStart = regexp.MustCompile(`(?m)^Code=`)
+
 // ParseEvents reads a part of text of either stream. With an error it gives those
 // before it.
 func ParseEvents(body []byte) ([]Event, error) {
@@ -85,11 +88,19 @@ func ParseEvents(body []byte) ([]Event, error) {
 	case strings.EqualFold(string(body), "Heartbeat"):
 		return nil, ErrHeartbeat
 	case bytes.HasPrefix(body, []byte("Code=")):
-		e, err := parseCode(string(body))
-		if err != nil {
-			return nil, err
+		// Several may stand in one part, each at the beginning of a line.
+		var events []Event
+		for i, text := range codeStart.Split(string(body), maxEvents+1)[1:] {
+			if i == maxEvents {
+				return events, fmt.Errorf("more than %d events in one part", maxEvents)
+			}
+			e, err := parseCode("Code=" + text)
+			if err != nil {
+				return events, err
+			}
+			events = append(events, e)
 		}
-		return []Event{e}, nil
+		return events, nil
 	}
 	roots := map[string]*document.Node{}
 	var order []string
@@ -171,8 +182,12 @@ func parseCode(text string) (Event, error) {
 func eventOf(n *document.Node, code, action string) Event {
 	e := Event{Code: code, Action: action}
 	car, object, vehicle, info := n.Child("TrafficCar"), n.Child("Object"), n.Child("Vehicle"), n.Child("CommInfo")
-	if car == nil && !strings.HasPrefix(code, "Traffic") {
+	// Counts of traffic are called Traffic too, and an event has a beginning and an end.
+	if car == nil && (!strings.HasPrefix(code, "Traffic") || object == nil && vehicle == nil) || action == "Stop" {
 		return e
+	}
+	if t := object.Get("ObjectType"); t != "" && t != "Plate" {
+		object = nil // its text is the badge of the vehicle
 	}
 	e.Passage = &Passage{
 		Plate: cmp.Or(car.Get("PlateNumber"), object.Get("Text")), Confidence: object.Get("Confidence"),

@@ -119,12 +119,7 @@ func Parse(body []byte, most int) ([]*Node, error) {
 		return nil, errors.New("neither XML nor JSON")
 	}
 	if body[start] == '{' {
-		return parseAllJSON(bytes.Map(func(r rune) rune {
-			if r < ' ' {
-				return ' ' // in a text JSON allows none, and some firmware sends them
-			}
-			return r
-		}, body[start:]))
+		return parseAllJSON(blanks(body[start:]))
 	}
 	return parseXML(readable(body[start:]))
 }
@@ -136,6 +131,30 @@ func ParseOne(body []byte, most int) (*Node, error) {
 		return nil, err // never nil then
 	}
 	return list[0], nil
+}
+
+// ParseLarge is ParseOne for JSON that has up to so many values.
+func ParseLarge(body []byte, most, nodes int) (*Node, error) {
+	if len(body) > most {
+		return nil, fmt.Errorf("a document of %d bytes; at most %d are read", len(body), most)
+	}
+	start := bytes.IndexByte(body, '{')
+	if start < 0 {
+		return nil, errors.New("no JSON")
+	}
+	n, _, err := parseJSON(blanks(body[start:]), nodes)
+	return n, err
+}
+
+// blanks puts a blank in place of each control character: in a text JSON allows none,
+// and some firmware sends them.
+func blanks(body []byte) []byte {
+	return bytes.Map(func(r rune) rune {
+		if r < ' ' {
+			return ' '
+		}
+		return r
+	}, body)
 }
 
 // readable makes of a text what XML allows: each byte that is no UTF-8 becomes
@@ -154,7 +173,7 @@ func readable(body []byte) []byte {
 func parseAllJSON(body []byte) ([]*Node, error) {
 	var documents []*Node
 	for {
-		e, n, err := parseJSON(body)
+		e, n, err := parseJSON(body, MaxNodes)
 		if err != nil {
 			return documents, err
 		}
@@ -239,18 +258,18 @@ func parseXML(body []byte) ([]*Node, error) {
 }
 
 // parseJSON reads one document of JSON, and gives where it ends.
-func parseJSON(body []byte) (*Node, int64, error) {
+func parseJSON(body []byte, nodes int) (*Node, int64, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
-	count := 0
+	left := nodes
 	root := &Node{}
-	if err := readJSON(d, root, "", 0, &count); err != nil {
+	if err := readJSON(d, root, "", 0, &left); err != nil {
 		return nil, 0, fmt.Errorf("JSON: %w", err)
 	}
 	return root.Children[0], d.InputOffset(), nil
 }
 
-func readJSON(d *json.Decoder, parent *Node, name string, depth int, count *int) error {
+func readJSON(d *json.Decoder, parent *Node, name string, depth int, left *int) error {
 	if depth > MaxDepth {
 		return ErrDepth
 	}
@@ -258,14 +277,14 @@ func readJSON(d *json.Decoder, parent *Node, name string, depth int, count *int)
 	if err != nil {
 		return err
 	}
-	if *count++; *count > MaxNodes {
+	if *left--; *left < 0 {
 		return ErrNodes
 	}
 	switch t := token.(type) {
 	case json.Delim:
 		if t == '[' { // as many elements of the name as there are values
 			for d.More() {
-				if err := readJSON(d, parent, name, depth+1, count); err != nil {
+				if err := readJSON(d, parent, name, depth+1, left); err != nil {
 					return err
 				}
 			}
@@ -283,7 +302,7 @@ func readJSON(d *json.Decoder, parent *Node, name string, depth int, count *int)
 			if !ok {
 				return errors.New("a key that is no text")
 			}
-			if err := readJSON(d, e, k, depth+1, count); err != nil {
+			if err := readJSON(d, e, k, depth+1, left); err != nil {
 				return err
 			}
 		}

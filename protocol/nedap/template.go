@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -24,6 +26,9 @@ const MaxTemplate = 4 << 10
 
 var placeholder = regexp.MustCompile(`%([A-Z][A-Z0-9_]*)%`)
 
+// hexBytes are bytes of ASCII in a template.
+var hexBytes = regexp.MustCompile(`0x[0-7][0-9A-Fa-f](?:%0x[0-7][0-9A-Fa-f])*`)
+
 // lineEnds are the placeholders that stand for a byte.
 var lineEnds = map[string]string{"CR": "\r", "LF": "\n"}
 
@@ -42,6 +47,18 @@ func ParseTemplate(s string) (Template, error) {
 			t.parts = append(t.parts, part{text: text})
 		}
 	}
+	// The manual writes bytes as 0x0D%0x0A.
+	s = hexBytes.ReplaceAllStringFunc(s, func(m string) string {
+		var b strings.Builder
+		for one := range strings.SplitSeq(m, "%") {
+			n, err := strconv.ParseUint(strings.TrimPrefix(one, "0x"), 16, 8)
+			if err != nil {
+				return m
+			}
+			b.WriteByte(byte(n)) // below 0x80, see hexBytes
+		}
+		return b.String()
+	})
 	at, had := 0, map[string]bool{}
 	for _, m := range placeholder.FindAllStringSubmatchIndex(s, -1) {
 		literal(s[at:m[0]])
@@ -80,6 +97,11 @@ func ParseTemplate(s string) (Template, error) {
 	}
 	t.whole = whole
 	return t, nil
+}
+
+// Has reports whether a placeholder is in the template.
+func (t Template) Has(name string) bool {
+	return slices.ContainsFunc(t.parts, func(p part) bool { return p.name == name })
 }
 
 // End is the text behind the last placeholder, for Texts; empty if there is none.

@@ -96,6 +96,8 @@ type Request struct {
 	// To is the address of the subscription, for PullMessages, Renew and
 	// Unsubscribe; MessageID tells requests apart. Both may be empty.
 	To, MessageID string
+	// Reference is what the camera wants to hear with them, see Response.
+	Reference []Reference
 	// Termination is for how long a subscription is made or renewed.
 	Termination time.Duration
 	// Timeout is how long the camera may wait for messages, and Limit how many it
@@ -118,6 +120,9 @@ func (r Request) Encode() ([]byte, error) {
 	}
 	if r.To != "" {
 		fmt.Fprintf(&b, `<a:To s:mustUnderstand="1">%s</a:To>`, escaped(r.To))
+	}
+	for _, p := range r.Reference {
+		fmt.Fprintf(&b, `<r:%s xmlns:r="%s" a:IsReferenceParameter="true">%s</r:%s>`, p.Name, escaped(p.Space), escaped(p.Text), p.Name)
 	}
 	if l := r.Login; l != nil {
 		fmt.Fprintf(&b, `<w:Security s:mustUnderstand="1" xmlns:w="%s" xmlns:u="%s"><w:UsernameToken><w:Username>%s</w:Username>`+
@@ -150,6 +155,13 @@ func DecodeRequest(b []byte) (Request, error) {
 	}
 	x := body.children[0]
 	r := Request{Operation: Operation(x.name), To: root.value("Header", "To"), MessageID: root.value("Header", "MessageID")}
+	if h := root.at("Header"); h != nil {
+		for _, c := range h.children {
+			if c.attr("IsReferenceParameter") == "true" && len(r.Reference) < maxReference {
+				r.Reference = append(r.Reference, Reference{c.space, c.name, strings.TrimSpace(c.text)})
+			}
+		}
+	}
 	if _, ok := operations[r.Operation]; !ok {
 		return Request{}, errors.New("the request is for no operation that is known")
 	}
@@ -184,14 +196,25 @@ type Response struct {
 	// Subscription is the address of the new pull point. Only its path and query
 	// are of use: it may name an address that leads elsewhere.
 	Subscription string
+	// Reference is what stands with the address and has to be said with each request to
+	// it: WS-Addressing wants that, and Axis cameras insist.
+	Reference []Reference
 	// Current is the camera's time with the answer, and Termination when the
-	// subscription ends by it; zero if it does not tell.
+	// subscription ends by it; zero if it does not tell. CurrentZoned is false for a time
+	// without a zone.
 	Current, Termination time.Time
+	CurrentZoned         bool
 	// System is the camera's clock, for GetSystemDateAndTime.
 	System time.Time
 	// Notifications are what happened, for PullMessages.
 	Notifications []Notification
 }
+
+// Reference is one parameter of a subscription's reference.
+type Reference struct{ Space, Name, Text string }
+
+// maxReference bounds the parameters of a reference.
+const maxReference = 16
 
 // Encode writes an answer.
 func (r Response) Encode() ([]byte, error) {
@@ -211,7 +234,15 @@ func (r Response) Encode() ([]byte, error) {
 			"<tt:Date><tt:Year>%d</tt:Year><tt:Month>%d</tt:Month><tt:Day>%d</tt:Day></tt:Date></tt:UTCDateTime></d:SystemDateAndTime>",
 			t.Hour(), t.Minute(), t.Second(), t.Year(), int(t.Month()), t.Day())
 	case CreatePullPointSubscription:
-		fmt.Fprintf(&b, "<v:SubscriptionReference><a:Address>%s</a:Address></v:SubscriptionReference>", escaped(r.Subscription))
+		fmt.Fprintf(&b, "<v:SubscriptionReference><a:Address>%s</a:Address>", escaped(r.Subscription))
+		if len(r.Reference) > 0 {
+			b.WriteString("<a:ReferenceParameters>")
+			for _, p := range r.Reference {
+				fmt.Fprintf(&b, `<r:%s xmlns:r="%s">%s</r:%s>`, p.Name, escaped(p.Space), escaped(p.Text), p.Name)
+			}
+			b.WriteString("</a:ReferenceParameters>")
+		}
+		b.WriteString("</v:SubscriptionReference>")
 		fmt.Fprintf(&b, "<n:CurrentTime>%s</n:CurrentTime><n:TerminationTime>%s</n:TerminationTime>", stamp(r.Current), stamp(r.Termination))
 	case Renew:
 		fmt.Fprintf(&b, "<n:TerminationTime>%s</n:TerminationTime><n:CurrentTime>%s</n:CurrentTime>", stamp(r.Termination), stamp(r.Current))
@@ -240,7 +271,12 @@ func DecodeResponse(b []byte, o Operation) (Response, error) {
 		return Response{}, fmt.Errorf("the answer is none to %s", o)
 	}
 	r := Response{Operation: o, Subscription: x.value("SubscriptionReference", "Address")}
-	r.Current, _, _ = ParseTime(x.value("CurrentTime")) // zero if it doesn't tell
+	if p := x.at("SubscriptionReference", "ReferenceParameters"); p != nil {
+		for _, c := range p.children[:min(len(p.children), maxReference)] {
+			r.Reference = append(r.Reference, Reference{c.space, c.name, strings.TrimSpace(c.text)})
+		}
+	}
+	r.Current, r.CurrentZoned, _ = ParseTime(x.value("CurrentTime")) // zero if it doesn't tell
 	r.Termination, _, _ = ParseTime(x.value("TerminationTime"))
 	if o == GetSystemDateAndTime {
 		utc := x.at("SystemDateAndTime", "UTCDateTime")

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Bounds of what is taken from a device.
@@ -30,6 +31,7 @@ const (
 // "#text" the text, and an array the same child several times.
 type element struct {
 	name     string
+	space    string // of its name
 	attrs    map[string]string
 	children []*element
 	text     string
@@ -39,18 +41,44 @@ type element struct {
 
 var errTooMuch = fmt.Errorf("the document has more than %d elements, or more than %d in each other", MaxElements, MaxDepth)
 
+// cleaned puts a question mark in place of each byte that is no UTF-8, and a blank in
+// place of each control character, so that the length stays.
+func cleaned(b []byte) []byte {
+	var out []byte
+	for i := 0; i < len(b); {
+		r, n := utf8.DecodeRune(b[i:])
+		bad := byte(0)
+		switch {
+		case r == utf8.RuneError && n == 1:
+			bad = '?'
+		case r < ' ' && r != '\t' && r != '\r' && r != '\n':
+			bad = ' '
+		}
+		if bad != 0 {
+			if out == nil {
+				out = bytes.Clone(b)
+			}
+			out[i] = bad
+		}
+		i += n
+	}
+	if out == nil {
+		return b
+	}
+	return out
+}
+
 // parseXML reads a document. A byte order mark before it is text that nobody reads.
 func parseXML(b []byte) (*element, error) {
 	if len(b) > MaxDocument {
 		return nil, fmt.Errorf("a document of %d bytes: want %d at most", len(b), MaxDocument)
 	}
-	d := xml.NewDecoder(bytes.NewReader(b))
-	d.CharsetReader = func(label string, r io.Reader) (io.Reader, error) {
-		if strings.EqualFold(label, "us-ascii") {
-			return r, nil
-		}
-		return nil, errors.New("the document is not UTF-8")
-	}
+	// No event may be lost for one byte that is no text in the name of a camera. Offsets
+	// stay what they are.
+	d := xml.NewDecoder(bytes.NewReader(cleaned(b)))
+	d.Strict = false
+	d.Entity = map[string]string{}
+	d.CharsetReader = func(_ string, r io.Reader) (io.Reader, error) { return r, nil }
 	root := &element{}
 	stack := []*element{root}
 	for count := 0; ; {
@@ -70,7 +98,7 @@ func parseXML(b []byte) (*element, error) {
 			if count++; count > MaxElements || len(stack) > MaxDepth {
 				return nil, errTooMuch
 			}
-			e := &element{name: t.Name.Local, from: before}
+			e := &element{name: t.Name.Local, space: t.Name.Space, from: before}
 			for _, a := range t.Attr {
 				if e.attrs == nil {
 					e.attrs = map[string]string{}

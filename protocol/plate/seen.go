@@ -78,8 +78,9 @@ func (s *Seen) forget(e *list.Element) {
 //
 // The parts are, with each vendor: Hikvision UUID; Dahua EventID and UTC, over
 // ITSAPI PicName and UploadNum; Axis and FF Group packetCounter; Vzen serialno
-// and plateid; Rekor best_uuid; Nedap TRANSIT_ID; Plate Recognizer the hook's id
-// and file name and the plate. A counter may start anew with its device, so add
+// and plateid; Rekor best_uuid, which is of a picture, so that the plate belongs to
+// it; Nedap TRANSIT_ID; Plate Recognizer the hook's id and file name and the plate.
+// What not every message has is written as "-". A counter may start anew with its device, so add
 // the device's own time of the event to one: a new read must never pass for an
 // old one.
 func MessageKey(parts ...string) string {

@@ -14,7 +14,10 @@ import (
 
 const (
 	// MaxDocument bounds a post in bytes, maxCandidates the other readings of one.
-	MaxDocument   = 4 << 20
+	MaxDocument = 8 << 20
+	// maxNodes bounds its values: a group names every frame of a vehicle that stands for
+	// long.
+	maxNodes      = 1 << 18
 	maxCandidates = 16
 )
 
@@ -30,6 +33,9 @@ type Group struct {
 	// Color, Make, Model and Body are of the vehicle.
 	Color, Make, Model, Body string
 	Candidates               []Candidate
+	// PlateCrop and VehicleCrop are pictures, Unread counts those that are no base64.
+	PlateCrop, VehicleCrop []byte
+	Unread                 int
 }
 
 // Candidate is another reading; Confidence is from 0 to 100.
@@ -47,7 +53,7 @@ func (g *Group) Time() time.Time {
 // Parse reads a post. It gives nil for what is no group: the frames of which groups are
 // made, and the heartbeat of each minute.
 func Parse(body []byte) (*Group, error) {
-	n, err := document.ParseOne(body, MaxDocument)
+	n, err := document.ParseLarge(body, MaxDocument, maxNodes)
 	if err != nil {
 		return nil, err
 	}
@@ -63,6 +69,20 @@ func Parse(body []byte) (*Group, error) {
 		Plate: n.Get("best_plate_number"), Confidence: n.Get("best_confidence"), Region: n.Get("best_region"), Start: n.Get("epoch_start"),
 		UUID: n.Get("best_uuid"), Camera: n.Get("camera_id"), Agent: n.Get("agent_uid"), Direction: n.Get("travel_direction"),
 		Color: v.Child("color").Get("name"), Make: v.Child("make").Get("name"), Model: v.Child("make_model").Get("name"), Body: v.Child("body_type").Get("name"),
+	}
+	for _, p := range []struct {
+		name string
+		to   *[]byte
+	}{{"plate_crop_jpeg", &g.PlateCrop}, {"vehicle_crop_jpeg", &g.VehicleCrop}} {
+		text := n.Child("best_plate").Get(p.name)
+		if text == "" {
+			text = n.Get(p.name)
+		}
+		if text != "" {
+			if *p.to = document.Base64(text); *p.to == nil {
+				g.Unread++
+			}
+		}
 	}
 	for _, c := range append(n.All("candidates"), n.Child("best_plate").All("candidates")...) {
 		if text := c.Get("plate"); text != "" && text != g.Plate && len(g.Candidates) < maxCandidates {

@@ -29,7 +29,8 @@ type Message struct {
 	// Smart is what it is about, by the device's word: "VEHICE", "VEHICLE", "PEA". Empty
 	// for a sign of life.
 	Smart string
-	// Time is in microseconds since 1970.
+	// Time is in microseconds since 1970, with the oldest firmware in seconds or
+	// milliseconds. Recorders were seen to write one that overflowed.
 	Time string
 	// Device is the number or the name of the device, where it is told.
 	Device string
@@ -52,11 +53,18 @@ type Read struct {
 
 // At is when the picture was taken; zero if it is not told.
 func (m *Message) At() time.Time {
-	us, err := strconv.ParseInt(m.Time, 10, 64)
-	if err != nil || us < 946_684_800_000_000 || us > 4e15 {
-		return time.Time{}
+	n, err := strconv.ParseInt(m.Time, 10, 64)
+	const year2000 = 946_684_800
+	switch {
+	case err != nil:
+	case n >= year2000 && n < 4e9:
+		return time.Unix(n, 0).UTC()
+	case n >= year2000*1e3 && n < 4e12:
+		return time.UnixMilli(n).UTC()
+	case n >= year2000*1e6 && n < 4e15:
+		return time.UnixMicro(n).UTC()
 	}
-	return time.UnixMicro(us).UTC()
+	return time.Time{}
 }
 
 // Parse reads a message. An empty one is a sign of life.
@@ -90,6 +98,9 @@ func Parse(body []byte) (Message, error) {
 		for _, item := range root.Child(list).All("item") {
 			image := m.picture(item.At("targetImageData", "targetBase64Data"))
 			plate := item.Child("plateNumber")
+			if plate == nil { // a recorder's
+				plate = item.Child("licensePlateAttribute").Child("licensePlateNumber", "plateNumber")
+			}
 			if plate == nil {
 				if m.Overview == nil {
 					m.Overview = image

@@ -200,6 +200,17 @@ func ParseID(body []byte) (string, error) {
 	return id, nil
 }
 
+// Refused reports whether a camera's answer says in its body that it did not do as it was
+// asked, whatever its status is.
+func Refused(body []byte) bool {
+	n, err := document.ParseOne(body, 64<<10)
+	if err != nil {
+		return false
+	}
+	code := n.Child("Response").Get("ResponseCode", "StatusCode")
+	return code != "" && code != "0"
+}
+
 // AppendID appends a camera's answer to a subscription.
 func AppendID(b []byte, id int) []byte {
 	return fmt.Appendf(b, `{"Response":{"ResponseURL":%q,"ResponseCode":0,"ResponseString":"Succeed","Data":{"ID":%d}}}`, SubscriptionPath, id)

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/lanepost/lanepost/protocol/document"
 )
@@ -57,6 +56,8 @@ type Message struct {
 	// Plates are the texts that were read, the first one first; a text with "|" in it
 	// holds several. Without any the vehicle had none.
 	Plates []string
+	// Lossy: bytes of a plate could not be read as text.
+	Lossy bool
 	// Confidence runs from 0 to 100. ColorType and Type are numbers; type 26 is any
 	// foreign plate, 31 a vehicle without one.
 	Confidence, ColorType, Type string
@@ -84,7 +85,7 @@ type Message struct {
 // Time is when the plate was read by the seconds; zero if it is not told.
 func (m *Message) Time() time.Time {
 	s, err := strconv.ParseInt(m.Seconds, 10, 64)
-	if err != nil || s <= 0 || s > 1e11 {
+	if err != nil || s < 946_684_800 || s > 1e11 { // a clock that was never set
 		return time.Time{}
 	}
 	return time.Unix(s, 0).Add(m.fraction()).UTC()
@@ -117,7 +118,8 @@ var ErrHeartbeat = errors.New("the camera's heartbeat")
 
 // Secret reports whether a body may hold the login of the camera.
 func Secret(body []byte) bool {
-	low := bytes.ToLower(body)
+	rest, _ := document.Elide(body) // or a picture might spell it
+	low := bytes.ToLower(rest)
 	for _, word := range []string{"pass_wd", "passwd", "password", "user_name"} {
 		if bytes.Contains(low, []byte(word)) {
 			return true
@@ -126,12 +128,13 @@ func Secret(body []byte) bool {
 	return false
 }
 
-// Parse reads the body of a message. mqtt is true for one that came over MQTT, where the
-// plate is base64.
-func Parse(body []byte, mqtt bool) (Message, error) {
+// Parse reads the body of a message. mqtt is for one that came over MQTT, where the plate
+// is base64: it makes text of the bytes, and says whether some were none. It is nil for a
+// post.
+func Parse(body []byte, mqtt func([]byte) (text string, lossy bool)) (Message, error) {
 	root, err := document.ParseOne(body, MaxDocument)
 	if err != nil {
-		if Secret(body) {
+		if Secret(body) && !bytes.Contains(body, []byte("AlarmInfoPlate")) {
 			return Message{}, ErrHeartbeat
 		}
 		return Message{}, err
@@ -198,10 +201,16 @@ func Parse(body []byte, mqtt bool) (Message, error) {
 }
 
 // addPlates adds the texts of a list, without those that are there.
-func (m *Message) addPlates(text string, mqtt bool) {
-	if mqtt {
-		if b := document.Base64(text); utf8.Valid(b) && len(b) > 0 {
-			text = string(b)
+func (m *Message) addPlates(text string, mqtt func([]byte) (string, bool)) {
+	if mqtt != nil {
+		// A plate that is no base64 may look like some: what it would be is no text then.
+		if b := document.Base64(text); b != nil {
+			decoded, lossy := mqtt(b)
+			control := strings.ContainsFunc(decoded, func(r rune) bool { return r < ' ' || r == 0x7f })
+			surely := strings.ContainsFunc(text, func(r rune) bool { return r == '=' || r >= 'a' && r <= 'z' })
+			if !control && (!lossy || surely) {
+				text, m.Lossy = decoded, m.Lossy || lossy
+			}
 		}
 	}
 next:
