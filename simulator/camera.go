@@ -285,7 +285,9 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		}
 		c.url = "http://" + c.listener.Addr().String()
 	}
-	c.env.Line = c.line
+	if c.env.Line = c.line; c.line != nil && (c.settings.Latency > 0 || c.settings.Loss > 0) {
+		c.env.Line = lateLink{c.line, &c.env}
+	}
 	if c.model, err = c.kind.new(c.env); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
 	}

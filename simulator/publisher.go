@@ -62,6 +62,7 @@ func (p *publisher) publish(ctx context.Context, topic string, payload []byte, r
 		}
 		p.client = client
 	}
+	p.env.late(ctx)
 	if p.prefix != "" {
 		topic = p.prefix + "/" + topic
 	}

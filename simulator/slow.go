@@ -34,6 +34,34 @@ func (c slowConn) Write(b []byte) (int, error) {
 	return c.Conn.Write(b)
 }
 
+// late waits as long as a message is on its way over a line that is not slow by itself.
+func (e *cameraEnv) late(ctx context.Context) {
+	wait := e.Settings.Latency
+	if e.Settings.Loss > 0 && e.Rand.Float64() < e.Settings.Loss {
+		wait += retransmission
+	}
+	if wait == 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// lateLink is a line on which everything is late.
+type lateLink struct {
+	link
+	env *cameraEnv
+}
+
+func (l lateLink) send(ctx context.Context, b []byte) (bool, error) {
+	l.env.late(ctx)
+	return l.link.send(ctx, b)
+}
+
 // slowListener makes slow connections.
 type slowListener struct {
 	net.Listener

@@ -132,6 +132,21 @@ func TestBadLinesAndClocks(t *testing.T) {
 	}
 }
 
+// The same on a line, and through a broker.
+func TestLateLines(t *testing.T) {
+	slow := simulator.CameraSettings{Latency: 5 * time.Millisecond, Loss: 0.2}
+	t.Run("a text on a line", func(t *testing.T) {
+		t.Parallel()
+		readsAll(t, "text-reader", slow, anpr.Template(), "", nil)
+	})
+	t.Run("through a broker", func(t *testing.T) {
+		t.Parallel()
+		h, plates := publishes(t, anpr.VzenPush(), "b2c3d4e5-00112233", "vzen", "", slow, nil)
+		h.wait(t, "every read", func() bool { return len(h.reads()) >= len(plates) })
+		require.ElementsMatch(t, plates, h.reads())
+	})
+}
+
 // The same on the camera's side of a stream.
 func TestHikvisionOnABadLine(t *testing.T) {
 	for name, camera := range map[string]simulator.CameraSettings{

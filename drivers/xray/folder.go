@@ -77,7 +77,6 @@ func Folder() drivers.Driver {
 type watcher struct {
 	settings   FolderSettings
 	candidates map[string]*candidate
-	looked     bool
 	began      time.Time
 }
 
@@ -338,10 +337,9 @@ func (w *watcher) before(h drivers.Host, scan string) (t told, known bool) {
 
 // files is what there is of the files of a scan.
 type files struct {
-	list     []file
-	missing  []string // and those that do not end as they must
-	growing  []string // that have changed a moment ago
-	previews []file
+	list    []file
+	missing []string // and those that do not end as they must
+	growing []string // that have changed a moment ago
 }
 
 type file struct {
