@@ -22,8 +22,12 @@ type Dropped struct {
 	Remove bool
 }
 
-// folderTail is how long a script of a folder goes on after its last step.
-const folderTail = 10 * time.Minute
+// folderTail is how long a script of a folder goes on after its last step, and folderStep
+// how much time passes at least between two looks then.
+const (
+	folderTail = 10 * time.Minute
+	folderStep = 10 * time.Second
+)
 
 // PlayFolder runs d over a folder in which the steps of the script happen, in virtual
 // time. It goes on for ten minutes after the last one. The folder is made below where
@@ -71,6 +75,9 @@ func PlayFolder(ctx context.Context, d Instrument, script []Dropped) (played Pla
 		defer p.mu.Unlock()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
+		}
+		if next == len(script) {
+			wait = max(wait, folderStep) // nothing happens any more
 		}
 		p.now = p.now.Add(max(wait, time.Millisecond))
 		if failed = step(); failed != nil {

@@ -45,6 +45,8 @@ type Vector struct {
 	Expect []Expected
 	// Unparsed is how many pieces must be refused.
 	Unparsed int
+	// Asks: the driver sends requests to the device. Without it nothing may be sent.
+	Asks bool
 
 	settings ast.Node // beside the profile's; nil for none
 }
@@ -101,6 +103,7 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 				v.Expect = append(v.Expect, e)
 			})
 		}},
+		yamlfile.Key{Name: "asks", Read: func(n ast.Node) { v.Asks = d.Any(n) == true }},
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
 	inputs := 0
@@ -271,6 +274,9 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	}
 	if err != nil {
 		return err
+	}
+	if (played.Written > 0) != v.Asks {
+		return fmt.Errorf("the driver sent %d requests to the device; asks says %t", played.Written, v.Asks)
 	}
 	for i, want := range v.Replies {
 		switch {

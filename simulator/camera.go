@@ -142,8 +142,9 @@ type cameraEnv struct {
 	// Dir is the folder of a scanner, empty for a camera. Seed decides what it draws.
 	Dir  string
 	Seed uint64
-	// Scanned puts a scan into the truth.
+	// Scanned puts a scan into the truth, Weighed a weight.
 	Scanned func(ScanTruth)
+	Weighed func(WeightTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -166,6 +167,8 @@ type cameraKind struct {
 	line bool
 	// folder is true for an X-ray scanner, which drops files.
 	folder bool
+	// other is true for what reads no plates: it puts what it sees into the truth itself.
+	other bool
 }
 
 // cameraModels are the readers that there are.
@@ -183,7 +186,8 @@ var cameraModels = map[string]cameraKind{
 	"tvt":              {new: newTVTCamera},
 	"milesight":        {new: newMilesightCamera},
 	"uniview":          {new: newUniviewCamera},
-	"xray-scanner":     {new: newScanner, folder: true},
+	"xray-scanner":     {new: newScanner, folder: true, other: true},
+	"scale":            {new: newScale, line: true, other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -250,6 +254,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	}
 	c.env.Seed = c.seed
 	c.env.Scanned = func(x ScanTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
+	c.env.Weighed = func(x WeightTruth) {
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)
 	}
@@ -404,7 +412,7 @@ func (c *camera) play(ctx context.Context) error {
 			serial++
 			s.Serial, s.When = serial, c.clock(s.At)
 			s.Picture, s.Crop = drawVehicle(s)
-			if !c.kind.folder {
+			if !c.kind.other {
 				c.tell(&PlateTruth{
 					Kind: "plate", Lane: c.lane, Device: c.id, AtS: seconds(s.At), Serial: serial, What: "seen", Vehicle: s.Vehicle,
 					Plate: s.Plate, Country: s.Country, Unread: s.Unread, Trailer: s.Trailer,

@@ -21,10 +21,11 @@ type Truth struct {
 	Links       []LinkTruth
 	Plates      []PlateTruth
 	Scans       []ScanTruth
+	Weights     []WeightTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth or *ScanTruth.
+// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth or *WeightTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -251,6 +252,28 @@ func (s *ScanTruth) String() string {
 	return fmt.Sprintf("%s/%s: scan %s %s", s.Lane, s.Device, s.ScanID, what)
 }
 
+// WeightTruth is a vehicle that stood on a scale.
+type WeightTruth struct {
+	Kind    string  `json:"kind"`
+	Lane    string  `json:"lane"`
+	Device  string  `json:"device"`
+	AtS     float64 `json:"at_s"`
+	Vehicle int     `json:"vehicle"`
+	// KG is its mass. Overload: the scale could not weigh it.
+	KG       float64 `json:"kg"`
+	Overload bool    `json:"overload,omitempty"`
+}
+
+// EntryKind implements Entry.
+func (*WeightTruth) EntryKind() string { return "weight" }
+
+// EntryTime implements Entry.
+func (w *WeightTruth) EntryTime() float64 { return w.AtS }
+
+func (w *WeightTruth) String() string {
+	return fmt.Sprintf("%s/%s: vehicle %d weighs %.0f kg", w.Lane, w.Device, w.Vehicle, w.KG)
+}
+
 // EntryKind implements Entry.
 func (*VehicleTruth) EntryKind() string { return "vehicle" }
 
@@ -365,6 +388,8 @@ func (t *Truth) add(e Entry) {
 		t.Plates = append(t.Plates, *e)
 	case *ScanTruth:
 		t.Scans = append(t.Scans, *e)
+	case *WeightTruth:
+		t.Weights = append(t.Weights, *e)
 	}
 }
 
@@ -392,6 +417,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Scans {
 		list = append(list, &t.Scans[i])
 	}
+	for i := range t.Weights {
+		list = append(list, &t.Weights[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -416,6 +444,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *PlateTruth:
 			l, dev = e.Lane, e.Device
 		case *ScanTruth:
+			l, dev = e.Lane, e.Device
+		case *WeightTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -482,6 +512,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &PlateTruth{}
 		case "scan":
 			e = &ScanTruth{}
+		case "weight":
+			e = &WeightTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}

@@ -245,6 +245,9 @@ func startBroker(wanted string) (*broker.Server, string, error) {
 
 // profiles names the profile that fits each simulated link.
 func profileFor(e simulator.Endpoint) string {
+	if e.Model == "scale" {
+		return "scale-csv"
+	}
 	if e.Model == "xray-scanner" {
 		return "smiths-cargovision"
 	}

@@ -89,6 +89,11 @@ func describe(d event.Data) (string, tone) {
 		return "plate not read  " + strings.ReplaceAll(e.Reason, "_", " "), warning
 	case *event.XrayScan:
 		return describeScan(e)
+	case *event.LaneWeight:
+		if e.WeightKG == nil {
+			return "weighing  " + e.Outcome + "  " + strings.Join(e.Flags, " "), warning
+		}
+		return strings.TrimSpace(fmt.Sprintf("weight %.0f kg  %.1f s  %s", *e.WeightKG, e.DurationS, strings.Join(e.Flags, " "))), plain
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:

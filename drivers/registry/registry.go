@@ -4,6 +4,7 @@ package registry
 import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/anpr"
+	"github.com/lanepost/lanepost/drivers/lane"
 	"github.com/lanepost/lanepost/drivers/rpm"
 	"github.com/lanepost/lanepost/drivers/xray"
 )
@@ -28,6 +29,7 @@ func All() []drivers.Driver {
 		anpr.Uniview(),
 		anpr.Template(),
 		xray.Folder(),
+		lane.Scale(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),

@@ -51,6 +51,12 @@ func byCamera(id, clock, recorded, device, subject string) Header {
 	return h
 }
 
+func byScale(id, clock, recorded, weighing string) Header {
+	h := byDevice("scale-1", id, clock, recorded)
+	h.Subject = weighing
+	return h
+}
+
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
 	h.DeviceTime, h.Subject = pointer(clockOf(device)), scan
@@ -184,6 +190,13 @@ func examples() map[string]Example {
 				Plates: []XrayPlate{{Of: "vehicle", Plate: "AA1234BB", MatchKey: "AA1234BB", PlateRaw: "AA1234BB", Confidence: pointer(0.91)}},
 				Raw:    RawOf([]byte("<DataForm><Version>V01.20</Version><TruckId>20260314000412001K</TruckId></DataForm>")),
 			},
+		}},
+
+		{byScale("019ceb8d-6800-7d1c-8e42-0b9f6a3d57c1", "08:53:41.300", "08:53:58.912", "019ceb8d-2b10-7c44-9a61-5f0b83d7e2c9"), 58232, LaneWeight{
+			WeighingID: "019ceb8d-2b10-7c44-9a61-5f0b83d7e2c9", Outcome: WeightStable, WeightKG: pointer(38460.0), PeakKG: pointer(38520.0), TareKG: pointer(0.0),
+			Readings: 152, StableReadings: 61, Moved: false, Flags: []string{}, UnitRaw: "kg",
+			StartedTS: clockOf("08:53:41.300"), EndedTS: clockOf("08:53:58.900"), DurationS: 17.6,
+			Raw: RawOf([]byte("ST,GS,+0038460 kg\r\n")),
 		}},
 
 		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{

@@ -147,6 +147,11 @@ var kinds = [...]Kind{
 			"scan is an inspection in which something was found, and routine otherwise.",
 	},
 	{
+		Type: LaneWeight{}.Type(), Zero: LaneWeight{}, Classes: routine, Subject: "the weighing id",
+		Summary: "One vehicle was weighed.",
+		When:    "When it has left the scale, or stands on it for longer than a weighing takes.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",

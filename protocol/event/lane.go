@@ -1,0 +1,59 @@
+package event
+
+// What a weighing came to.
+const (
+	// WeightStable: the load stood still, and the weight is that.
+	WeightStable = "stable"
+	// WeightUnstable: it never stood still. There is a peak and no weight.
+	WeightUnstable = "unstable"
+	// WeightNone: the scale told no weight, being overloaded for instance.
+	WeightNone = "none"
+)
+
+// LaneWeight is one weighing of one vehicle: what a scale told from the moment when
+// something stood on it until it was empty.
+type LaneWeight struct {
+	// WeighingID is the agent's own id of the weighing (UUIDv7), also the event's subject.
+	WeighingID string `json:"weighing_id"`
+	// Outcome is "stable", "unstable" or "none".
+	Outcome string `json:"outcome" jsonschema:"enum=stable,enum=unstable,enum=none"`
+	// WeightKG is the median of what was told while the load stood still, in kilograms;
+	// null if it never did.
+	WeightKG *float64 `json:"weight_kg"`
+	// PeakKG is the highest weight that was told; null if none was.
+	PeakKG *float64 `json:"peak_kg"`
+	// TareKG is the tare of the scale; null if it tells none. Net is true if it is taken
+	// off the weights.
+	TareKG *float64 `json:"tare_kg"`
+	Net    bool     `json:"net"`
+	// Readings counts what was told, StableReadings what of that was of a load that stood
+	// still.
+	Readings       int `json:"readings"`
+	StableReadings int `json:"stable_readings"`
+	// Moved is true if the load moved again after it had stood still, so that another
+	// vehicle may have come or an axle left.
+	Moved bool `json:"moved"`
+	// Flags are what a person should look at: "overload", "underload", "negative",
+	// "zero_not_returned" (empty, the scale does not tell zero), "still_there" (nobody has
+	// left), "unit_changed", "interrupted" (the link broke), "frozen" (it tells the very same
+	// for longer than a load stands still).
+	Flags []string `json:"flags"`
+	// UnitRaw is the unit that the scale tells; empty if it tells none.
+	UnitRaw string `json:"unit_raw"`
+	// RecordID is the number under which the scale has stored the weighing, where its law
+	// wants that.
+	RecordID string `json:"record_id,omitempty"`
+	// StartedTS and EndedTS are when something stood on the scale, by the agent's clock.
+	StartedTS Time `json:"started_ts"`
+	EndedTS   Time `json:"ended_ts"`
+	// DurationS is that in seconds, by a clock that nobody sets.
+	DurationS float64 `json:"duration_s"`
+	// Raw is the last frame of the load that stood still, or the last at all.
+	Raw Raw `json:"raw"`
+}
+
+// Type implements Data.
+func (LaneWeight) Type() string { return "lanepost.lane.weight.v1" }
+
+// Class implements Data.
+func (LaneWeight) Class() Class { return Routine }
