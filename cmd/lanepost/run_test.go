@@ -149,7 +149,7 @@ func TestBadConfigurationIsToldOnce(t *testing.T) {
 	require.Contains(t, text, `unknown command "fly"`)
 	text, code = output(t, "--version")
 	require.Zero(t, code)
-	require.Contains(t, text, "lanepost development, commit ")
+	require.Contains(t, text, "lanepost version development, commit ")
 }
 
 func TestTwoAgentsOnOneSpool(t *testing.T) {

@@ -244,7 +244,7 @@ const flood = 64 << 20
 
 func TestCloseWhileWriteBlocks(t *testing.T) {
 	eachKind(t, func(t *testing.T, r *rig) {
-		c, _ := r.open(t, "")
+		c, far := r.open(t, "")
 		type result struct {
 			n   int
 			err error
@@ -254,7 +254,9 @@ func TestCloseWhileWriteBlocks(t *testing.T) {
 			n, err := c.Write(bytes)
 			return result{n, err}
 		})
-		time.Sleep(200 * time.Millisecond)
+		_, err := io.ReadFull(far, make([]byte, 1)) // it has begun
+		require.NoError(t, err)
+		settle()
 		start := time.Now()
 		require.NoError(t, c.Close())
 		got := await(t, write)
