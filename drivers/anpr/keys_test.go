@@ -62,6 +62,7 @@ func TestPosts(t *testing.T) {
 		"rekor, two vehicles of one picture":        {Rekor(), "", []string{rekorBody("AA1", "1740816912000"), rekorBody("BB2", "1740816913000"), rekorBody("AA1", "1740816912000")}, []string{"AA1", "BB2"}},
 		"rekor, a vehicle that stands for long": {Rekor(), "", []string{`{"data_type":"alpr_group","best_plate_number":"AA1","uuids":[` + strings.TrimSuffix(strings.Repeat(`"u",`, 9000), ",") + `]}`},
 			[]string{"AA1"}},
+		"several groups in a list":                  {Rekor(), "", []string{"[" + rekorBody("AA1", "1740816912000") + ", " + rekorBody("BB2", "1740816913000") + "]"}, []string{"AA1", "BB2"}},
 		"an engine without the id of its hook":      {PlateRecognizer(), "", []string{engine("", "a", "2025-03-01T08:15:12Z", "aa1"), engine("", "a", "2025-03-01T08:15:12Z", "aa1")}, []string{"AA1"}},
 		"an engine that uses a file's name again":   {PlateRecognizer(), "", []string{engine("", "a", "2025-03-01T08:15:12Z", "aa1"), engine("", "a", "2025-03-01T16:15:12Z", "aa1")}, []string{"AA1", "AA1"}},
 		"an engine, with its hook, a first and new": {PlateRecognizer(), "", []string{engine(`"id":"h",`, "a", "2025-03-01T08:15:12Z", "aa1"), engine(`"id":"h",`, "b", "2025-03-01T08:15:13Z", "bb2")}, []string{"AA1", "BB2"}},

@@ -1,7 +1,9 @@
 package anpr
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -91,7 +93,49 @@ type posts struct {
 
 // Run implements drivers.Instrument.
 func (p *posts) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
-	return answerPosts(ctx, conn, func(d *link.Delivery) (answer, error) { return p.take(p.recorder, h, d) })
+	return answerPosts(ctx, conn, func(d *link.Delivery) (a answer, err error) {
+		whole := d.Body
+		defer func() { d.Body = whole }()
+		for _, body := range listed(whole) {
+			d.Body = body
+			if a, err = p.take(p.recorder, h, d); err != nil {
+				return a, err
+			}
+		}
+		return a, nil
+	})
+}
+
+// maxListed bounds the documents of a list.
+const maxListed = 64
+
+// listed gives the documents of a body that is a list of them, as some receivers' makers
+// configure it; any other body is one. What is beyond the bound, or broken, stays together
+// at the end, where it is told.
+func listed(body []byte) [][]byte {
+	if start := bytes.TrimLeft(body, " \t\r\n\ufeff"); len(start) == 0 || start[0] != '[' {
+		return [][]byte{body}
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	if _, err := d.Token(); err != nil {
+		return [][]byte{body}
+	}
+	var list [][]byte
+	for d.More() && len(list) < maxListed {
+		at := d.InputOffset()
+		var one json.RawMessage
+		if err := d.Decode(&one); err != nil {
+			return append(list, body[at:])
+		}
+		list = append(list, one)
+	}
+	if d.More() {
+		list = append(list, body[d.InputOffset():])
+	}
+	if len(list) == 0 {
+		return [][]byte{body}
+	}
+	return list
 }
 
 // newPosts makes one whose settings are those of all plate readers.

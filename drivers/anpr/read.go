@@ -21,6 +21,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/plate"
 )
@@ -39,7 +40,8 @@ const (
 	groupFor         = time.Hour
 	// maxPictures bounds the pictures of one read, maxPicture one picture in bytes.
 	maxPictures = 16
-	maxPicture  = 16 << 20
+	// A document whose pictures can't be taken out is attached as a whole.
+	maxPicture = link.MaxDelivery
 	// maxAlternatives bounds the other readings of one plate.
 	maxAlternatives = 16
 	// maxWord bounds what a reader says in its own words, in bytes.
