@@ -118,6 +118,9 @@ func (c *scaleModel) observe(ctx context.Context, s Sighting) error {
 		c.queue = append(c.queue, list...)
 		return nil
 	}
+	if err := c.env.Line.client(ctx); err != nil {
+		return err
+	}
 	return c.tell(ctx, list)
 }
 
