@@ -137,14 +137,17 @@ type cameraEnv struct {
 	HTTP *http.Client
 	// Line is where a reader on a line sends, nil for one on HTTP.
 	Line link
+	// Hear asks for what the clients on a TCP line send; nil for other lines.
+	Hear func(func(session int, b []byte))
 	// Done is closed when the reader is closed.
 	Done <-chan struct{}
 	// Dir is the folder of a scanner, empty for a camera. Seed decides what it draws.
 	Dir  string
 	Seed uint64
-	// Scanned puts a scan into the truth, Weighed a weight.
+	// Scanned puts a scan into the truth, Weighed a weight, Tagged a tag.
 	Scanned func(ScanTruth)
 	Weighed func(WeightTruth)
+	Tagged  func(TagTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -188,6 +191,7 @@ var cameraModels = map[string]cameraKind{
 	"uniview":          {new: newUniviewCamera},
 	"xray-scanner":     {new: newScanner, folder: true, other: true},
 	"scale":            {new: newScale, line: true, other: true},
+	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -261,6 +265,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)
 	}
+	c.env.Tagged = func(x TagTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
 	listen := d.Listen
 	if l, ok := s.opts.Listen[key]; ok {
 		listen = l
@@ -295,6 +303,9 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	}
 	if c.env.Line = c.line; c.line != nil && (c.settings.Latency > 0 || c.settings.Loss > 0) {
 		c.env.Line = lateLink{c.line, &c.env}
+	}
+	if s, ok := c.line.(*server); ok {
+		c.env.Hear = s.hear
 	}
 	if c.model, err = c.kind.new(c.env); err != nil {
 		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))

@@ -15,6 +15,8 @@ import (
 const (
 	// stalledAfter is how long a client may take nothing before it is dropped.
 	stalledAfter = 30 * time.Second
+	// lingerFor is how long a client may take to read what is left at the end.
+	lingerFor = time.Second
 	// acceptPause is the pause after an accept that failed.
 	acceptPause = 50 * time.Millisecond
 )
@@ -63,6 +65,7 @@ type server struct {
 	mu          sync.Mutex
 	conn        net.Conn
 	sessions    int
+	heard       func(session int, b []byte)
 	refuseUntil time.Time
 	closed      bool
 
@@ -105,6 +108,7 @@ func (s *server) accept() {
 		}
 		s.conn = conn
 		s.sessions++
+		sessions := s.sessions
 		s.running.Add(1)
 		s.mu.Unlock()
 		s.event("connected")
@@ -112,7 +116,7 @@ func (s *server) accept() {
 		case s.arrived <- struct{}{}:
 		default:
 		}
-		go s.watch(conn)
+		go s.watch(conn, sessions)
 	}
 }
 
@@ -124,11 +128,30 @@ func refuse(conn net.Conn) {
 	_ = conn.Close() // nothing was sent that could be lost
 }
 
-// watch notices that the client goes. Instruments don't listen to it.
-func (s *server) watch(conn net.Conn) {
+// watch notices that the client goes. Most instruments don't listen to it.
+func (s *server) watch(conn net.Conn, session int) {
 	defer s.running.Done()
-	_, _ = io.Copy(io.Discard, conn) // whatever the reason, the client is gone
+	buf := make([]byte, 4096)
+	for {
+		n, err := conn.Read(buf)
+		s.mu.Lock()
+		heard := s.heard
+		s.mu.Unlock()
+		if heard != nil && n > 0 {
+			heard(session, buf[:n])
+		}
+		if err != nil {
+			break // whatever the reason, the client is gone
+		}
+	}
 	s.drop(conn)
+}
+
+// hear asks for what the clients send.
+func (s *server) hear(f func(session int, b []byte)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = f
 }
 
 func (s *server) drop(conn net.Conn) {
@@ -201,7 +224,7 @@ func (s *server) session() int {
 
 func (s *server) connect() string { return "tcp://" + s.listener.Addr().String() }
 
-func (s *server) close(bool) error {
+func (s *server) close(drain bool) error {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -214,7 +237,11 @@ func (s *server) close(bool) error {
 	close(s.ended)
 	err := s.listener.Close()
 	if conn != nil {
-		// The system delivers what was sent before the end of the stream.
+		// The system delivers what was sent before the end of the stream, unless the client
+		// says something meanwhile: that would be answered by a reset. So it is let finish.
+		if half, ok := conn.(interface{ CloseWrite() error }); drain && ok && half.CloseWrite() == nil && conn.SetReadDeadline(time.Now().Add(lingerFor)) == nil {
+			s.running.Wait()
+		}
 		err = errors.Join(err, conn.Close())
 	}
 	s.running.Wait()

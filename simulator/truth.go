@@ -22,10 +22,11 @@ type Truth struct {
 	Plates      []PlateTruth
 	Scans       []ScanTruth
 	Weights     []WeightTruth
+	Tags        []TagTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth or *WeightTruth.
+// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth or *TagTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -274,6 +275,27 @@ func (w *WeightTruth) String() string {
 	return fmt.Sprintf("%s/%s: vehicle %d weighs %.0f kg", w.Lane, w.Device, w.Vehicle, w.KG)
 }
 
+// TagTruth is a vehicle whose RFID tag passed a reader.
+type TagTruth struct {
+	Kind    string  `json:"kind"`
+	Lane    string  `json:"lane"`
+	Device  string  `json:"device"`
+	AtS     float64 `json:"at_s"`
+	Vehicle int     `json:"vehicle"`
+	// EPC is what is on the tag, in hexadecimal digits.
+	EPC string `json:"epc"`
+}
+
+// EntryKind implements Entry.
+func (*TagTruth) EntryKind() string { return "tag" }
+
+// EntryTime implements Entry.
+func (t *TagTruth) EntryTime() float64 { return t.AtS }
+
+func (t *TagTruth) String() string {
+	return fmt.Sprintf("%s/%s: vehicle %d has the tag %s", t.Lane, t.Device, t.Vehicle, t.EPC)
+}
+
 // EntryKind implements Entry.
 func (*VehicleTruth) EntryKind() string { return "vehicle" }
 
@@ -390,6 +412,8 @@ func (t *Truth) add(e Entry) {
 		t.Scans = append(t.Scans, *e)
 	case *WeightTruth:
 		t.Weights = append(t.Weights, *e)
+	case *TagTruth:
+		t.Tags = append(t.Tags, *e)
 	}
 }
 
@@ -420,6 +444,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Weights {
 		list = append(list, &t.Weights[i])
 	}
+	for i := range t.Tags {
+		list = append(list, &t.Tags[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -446,6 +473,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *ScanTruth:
 			l, dev = e.Lane, e.Device
 		case *WeightTruth:
+			l, dev = e.Lane, e.Device
+		case *TagTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -514,6 +543,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &ScanTruth{}
 		case "weight":
 			e = &WeightTruth{}
+		case "tag":
+			e = &TagTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}

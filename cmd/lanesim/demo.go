@@ -248,6 +248,9 @@ func profileFor(e simulator.Endpoint) string {
 	if e.Model == "scale" {
 		return "scale-csv"
 	}
+	if e.Model == "llrp-reader" {
+		return "llrp"
+	}
 	if e.Model == "xray-scanner" {
 		return "smiths-cargovision"
 	}

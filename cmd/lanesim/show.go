@@ -94,6 +94,12 @@ func describe(d event.Data) (string, tone) {
 			return "weighing  " + e.Outcome + "  " + strings.Join(e.Flags, " "), warning
 		}
 		return strings.TrimSpace(fmt.Sprintf("weight %.0f kg  %.1f s  %s", *e.WeightKG, e.DurationS, strings.Join(e.Flags, " "))), plain
+	case *event.LaneTag:
+		what := "RFID tag"
+		if e.Private != nil && e.Private.Redacted.IsZero() {
+			what += " " + e.Private.EPC
+		}
+		return strings.TrimSpace(fmt.Sprintf("%s  %d reports  %s", what, e.Reports, strings.Join(e.Flags, " "))), plain
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:

@@ -29,6 +29,8 @@ const (
 	maxAsk     = time.Minute
 	maxLoad    = 200_000 // kg; the heaviest scale of a lane weighs less
 	maxLongest = 24 * time.Hour
+	// zeroSettles is how long a scale that was left may take until it tells zero.
+	zeroSettles = 2 * time.Second
 )
 
 // Scale is the driver of weighing indicators.
@@ -96,6 +98,7 @@ type weigher struct {
 // weighing is one load.
 type weighing struct {
 	began        time.Time
+	left         time.Time // when it told less than a vehicle weighs; zero before
 	weights      []float64 // while it stood still
 	stable       int
 	readings     int
@@ -221,7 +224,14 @@ func (w *weigher) reading(h drivers.Host, r scale.Reading, frame []byte) error {
 		if w.w == nil {
 			return nil
 		}
+		if w.w.left.IsZero() {
+			w.w.left = now
+		}
 		if valid && (kg > s.ZeroWithinKG || kg < -s.ZeroWithinKG) {
+			// The last axle is leaving, perhaps.
+			if r.Motion != scale.Stable && now.Sub(w.w.left) < zeroSettles {
+				return nil
+			}
 			w.flag("zero_not_returned")
 		}
 		if valid && kg < 0 {
@@ -231,6 +241,11 @@ func (w *weigher) reading(h drivers.Host, r scale.Reading, frame []byte) error {
 			w.flag("underload")
 		}
 		return w.finish(h, now)
+	}
+	if w.w != nil && !w.w.left.IsZero() { // the next one follows at once
+		if err := w.finish(h, now); err != nil {
+			return err
+		}
 	}
 	if w.told {
 		return nil
@@ -295,7 +310,9 @@ func (w *weigher) interrupted(h drivers.Host, reason error) error {
 	if w.w == nil {
 		return reason
 	}
-	w.flag("interrupted")
+	if w.w.left.IsZero() {
+		w.flag("interrupted")
+	}
 	if err := w.finish(h, h.Now()); err != nil {
 		return err
 	}
@@ -305,6 +322,9 @@ func (w *weigher) interrupted(h drivers.Host, reason error) error {
 // finish makes the event.
 func (w *weigher) finish(h drivers.Host, now time.Time) error {
 	x := w.w
+	if !x.left.IsZero() {
+		now = x.left
+	}
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("make the id of a weighing: %w", err)

@@ -92,6 +92,20 @@ func TestScales(t *testing.T) {
 		"zero not returned": {list: all(empty, readings(scale.Stable, 1200), readings(scale.Stable, 80)), check: func(t *testing.T, l []event.LaneWeight) {
 			require.Equal(t, []string{"zero_not_returned"}, l[0].Flags)
 		}},
+		"the last axle leaves": {list: all(empty, readings(scale.Stable, 1200), readings(scale.Moving, 160, 100), empty), check: func(t *testing.T, l []event.LaneWeight) {
+			require.Len(t, l, 1)
+			require.Empty(t, l[0].Flags)
+			require.Equal(t, 0.2, l[0].DurationS, "until it left")
+		}},
+		"zero is never told again": {list: all(empty, readings(scale.Stable, 1200), times(12, scale.Reading{Value: 160, Unit: "kg", Motion: scale.Moving})), check: func(t *testing.T, l []event.LaneWeight) {
+			require.Len(t, l, 1)
+			require.Equal(t, []string{"zero_not_returned"}, l[0].Flags)
+		}},
+		"the next one follows at once": {list: all(empty, readings(scale.Stable, 1200), readings(scale.Moving, 160), readings(scale.Stable, 1500), empty), check: func(t *testing.T, l []event.LaneWeight) {
+			require.Len(t, l, 2)
+			require.Equal(t, []float64{1200, 1500}, []float64{*l[0].WeightKG, *l[1].WeightKG})
+			require.Empty(t, l[0].Flags)
+		}},
 		"a unit that changes": {list: all(empty, readings(scale.Stable, 1200), []scale.Reading{{Value: 1200, Unit: "kg", Motion: scale.Stable}}, empty), check: func(t *testing.T, l []event.LaneWeight) {
 			require.Equal(t, "kg", l[0].UnitRaw)
 		}},

@@ -30,6 +30,7 @@ func All() []drivers.Driver {
 		anpr.Template(),
 		xray.Folder(),
 		lane.Scale(),
+		lane.LLRP(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),

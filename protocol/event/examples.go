@@ -57,6 +57,12 @@ func byScale(id, clock, recorded, weighing string) Header {
 	return h
 }
 
+func byReader(id, clock, recorded, device, passage string) Header {
+	h := byDevice("rfid-1", id, clock, recorded)
+	h.DeviceTime, h.Subject = pointer(clockOf(device)), passage
+	return h
+}
+
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
 	h.DeviceTime, h.Subject = pointer(clockOf(device)), scan
@@ -197,6 +203,12 @@ func examples() map[string]Example {
 			Readings: 152, StableReadings: 61, Moved: false, Flags: []string{}, UnitRaw: "kg",
 			StartedTS: clockOf("08:53:41.300"), EndedTS: clockOf("08:53:58.900"), DurationS: 17.6,
 			Raw: RawOf([]byte("ST,GS,+0038460 kg\r\n")),
+		}},
+
+		{byReader("019ceb8d-7b88-7a35-9c17-2e8f4d60b1a3", "08:53:59.600", "08:54:03.912", "08:53:59.571", "019ceb8d-6ab0-7b02-8f5e-6c31a9d7e450"), 58233, LaneTag{
+			PassageID: "019ceb8d-6ab0-7b02-8f5e-6c31a9d7e450", Antennas: []int{1, 2}, Reports: 7, PeakRSSIDBM: pointer(-48), Flags: []string{},
+			FirstTS: clockOf("08:53:59.600"), LastTS: clockOf("08:54:00.891"), DeviceFirstTS: pointer(clockOf("08:53:59.571")),
+			Private: &TagPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", EPC: "3000ABCDEF00000000000003"},
 		}},
 
 		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{

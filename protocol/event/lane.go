@@ -57,3 +57,66 @@ func (LaneWeight) Type() string { return "lanepost.lane.weight.v1" }
 
 // Class implements Data.
 func (LaneWeight) Class() Class { return Routine }
+
+// LaneTag is one RFID tag that passed: what a reader told of it from the first time that
+// it was seen until it was gone.
+//
+// What is on the tag stands in private only: it names a vehicle or a person's card.
+type LaneTag struct {
+	// PassageID is the agent's own id of this passing of the tag (UUIDv7), also the event's
+	// subject.
+	PassageID string `json:"passage_id"`
+	// Antennas are those that saw it, from 1 on, in the order in which they did.
+	Antennas []int `json:"antennas"`
+	// Reports counts how often it was told.
+	Reports int `json:"reports"`
+	// PeakRSSIDBM is the strongest signal, in dBm; null if the reader tells none.
+	PeakRSSIDBM *int `json:"peak_rssi_dbm" jsonschema:"minimum=-128,maximum=127"`
+	// Flags are what a person should look at: "still_there" (it is told before it was gone,
+	// and will be told again), "interrupted" (the link broke while it was there), "crowded"
+	// (more tags at once than are kept).
+	Flags []string `json:"flags"`
+	// FirstTS and LastTS are when it was told first and last, by the agent's clock;
+	// DeviceFirstTS is by the reader's, null if it tells none.
+	FirstTS       Time  `json:"first_ts"`
+	LastTS        Time  `json:"last_ts"`
+	DeviceFirstTS *Time `json:"device_first_ts"`
+	// Private is what is on the tag: an object, or in the public form of the event the hash
+	// of it.
+	Private *TagPrivate `json:"private,omitempty"`
+}
+
+// TagPrivate is what is on a tag.
+type TagPrivate struct {
+	// Salt is random bytes in base64, at least 16 of them and new for each event.
+	Salt string `json:"salt" jsonschema_extras:"contentEncoding=base64"`
+	// EPC is what is on the tag, in hexadecimal digits, upper case.
+	EPC string `json:"epc"`
+
+	// Redacted is the hash that stands in place of all of it in the public form of
+	// an event; zero if this is the object itself. It is set by decoding.
+	Redacted Hash `json:"-"`
+}
+
+// Type implements Data.
+func (LaneTag) Type() string { return "lanepost.lane.tag.v1" }
+
+// Class implements Data.
+func (LaneTag) Class() Class { return Routine }
+
+// MarshalJSON writes the object, or the hash if that is all there is. It fails
+// for an object without a proper salt.
+func (p TagPrivate) MarshalJSON() ([]byte, error) {
+	type object TagPrivate
+	return marshalPrivate(p.Salt, p.Redacted, object(p))
+}
+
+// UnmarshalJSON reads both forms.
+func (p *TagPrivate) UnmarshalJSON(b []byte) error {
+	type object TagPrivate
+	var o object
+	redacted, err := unmarshalPrivate(b, &o)
+	o.Redacted = redacted
+	*p = TagPrivate(o)
+	return err
+}

@@ -152,6 +152,11 @@ var kinds = [...]Kind{
 		When:    "When it has left the scale, or stands on it for longer than a weighing takes.",
 	},
 	{
+		Type: LaneTag{}.Type(), Zero: LaneTag{}, Classes: routine, Subject: "the passage id",
+		Summary: "An RFID tag passed a reader.",
+		When:    "When it is gone, or stays for too long, or the link breaks.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",

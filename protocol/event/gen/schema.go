@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"reflect"
+	"strings"
 
 	"github.com/invopop/jsonschema"
 
@@ -103,9 +104,11 @@ func (s *source) complete(t reflect.Type, schema *jsonschema.Schema, defs jsonsc
 		if def, ok := defs[inner.Name()]; ok && inner.Kind() == reflect.Struct {
 			s.complete(inner, def, defs)
 		}
-		// All whole numbers of the contract count something.
+		// Nearly all whole numbers of the contract count something.
 		if p.Type == "integer" {
-			p.Minimum = "0"
+			if !strings.HasPrefix(p.Minimum.String(), "-") { // one that may be less says so
+				p.Minimum = "0"
+			}
 		}
 		if p.Items != nil && p.Items.Type == "integer" {
 			p.Items.Minimum = "0"
