@@ -188,10 +188,10 @@ type Recorder struct {
 	seen   *plate.Seen // by the keys of remember
 	groups map[string]group
 	// recalled: what was in the ledger is in seen. salt keeps plates out of the ledger,
-	// slot is the place in it that is written next.
-	recalled bool
-	salt     string
-	slot     int
+	// remembered counts what was put there.
+	recalled   bool
+	salt       string
+	remembered int
 }
 
 // group is one read that can still be revised.
@@ -285,28 +285,25 @@ func (r *Recorder) recall(h drivers.Host) {
 		r.salt = salt
 	}
 	type entry struct {
-		key  string
-		at   time.Time
-		slot int
+		key string
+		at  time.Time
+		n   int
 	}
 	var list []entry
-	l.Each("seen:", func(k, v string) bool {
+	l.Each("seen:", func(_, v string) bool {
 		var e entry
 		var unix int64
-		if n, err := fmt.Sscanf(v, "%d %s", &unix, &e.key); n != 2 || err != nil {
-			return true
-		}
-		if n, err := fmt.Sscanf(k, "seen:%d", &e.slot); n != 1 || err != nil {
+		if got, err := fmt.Sscanf(v, "%d %d %s", &e.n, &unix, &e.key); got != 3 || err != nil || e.n < 0 {
 			return true
 		}
 		e.at = time.Unix(unix, 0)
 		list = append(list, e)
 		return true
 	})
-	slices.SortFunc(list, func(a, b entry) int { return a.at.Compare(b.at) })
+	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.n, b.n) })
 	for _, e := range list {
 		r.seen.Add(e.key, e.at)
-		r.slot = (e.slot + 1) % rememberedOnDisk
+		r.remembered = e.n + 1
 	}
 }
 
@@ -328,11 +325,11 @@ func (r *Recorder) remember(h drivers.Host, messageKey string, now time.Time) {
 	}
 	r.seen.Add(key, now)
 	if l := h.Ledger(); l != nil && r.salt != "" {
-		if err := l.Put(fmt.Sprintf("seen:%d", r.slot), fmt.Sprintf("%d %s", now.Unix(), key)); err != nil {
+		if err := l.Put(fmt.Sprintf("seen:%d", r.remembered%rememberedOnDisk), fmt.Sprintf("%d %d %s", r.remembered, now.Unix(), key)); err != nil {
 			h.Log().Warn("what is recorded is not remembered over a restart", "error", err)
 			return
 		}
-		r.slot = (r.slot + 1) % rememberedOnDisk
+		r.remembered++
 	}
 }
 
