@@ -288,7 +288,8 @@ func mosquitto(t testing.TB, port int, lines ...string) *exec.Cmd {
 			return false
 		}
 		_ = c.Close()
-		return true
+		// Somebody else may have had the port for a moment.
+		return strings.Contains(log.String(), " running")
 	}, patience, 10*time.Millisecond, "mosquitto did not come up: %s", log)
 	return cmd
 }
