@@ -1,6 +1,8 @@
 package simulator
 
 import (
+	"archive/zip"
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -56,7 +58,7 @@ var scannerSwitches = []string{
 }
 
 // scanner drops files for each vehicle, as cargo X-ray scanners do. Its options are
-// "dialect" (cargovision, the default, or manifest), "days" (the folders of a day, as
+// "dialect" (cargovision, the default, manifest or opaque), "days" (the folders of a day, as
 // Go's package time has them) and "dense" (the share of vehicles with something in the
 // load that an operator finds).
 type scanner struct {
@@ -94,8 +96,8 @@ func newScanner(env cameraEnv) (cameraModel, error) {
 	for name, v := range env.Settings.Options {
 		switch name {
 		case "dialect":
-			if c.dialect = v; v != "cargovision" && v != "manifest" {
-				return nil, fmt.Errorf("dialect: %q; take cargovision or manifest", v)
+			if c.dialect = v; v != "cargovision" && v != "manifest" && v != "opaque" {
+				return nil, fmt.Errorf("dialect: %q; take cargovision, manifest or opaque", v)
 			}
 		case "days":
 			c.days = v
@@ -204,6 +206,26 @@ func (c *scanner) plan(o *openScan) {
 		}
 		return os.WriteFile(filepath.Join(dir, name), content, 0o644)
 	}
+	if c.dialect == "opaque" {
+		drop := func(share int) func() error { // of it, in halves
+			return func() error {
+				whole, err := opaqueFile(raw, preview)
+				if err != nil {
+					return err
+				}
+				return write(o.dir, id+".uff", whole[:len(whole)*share/2])
+			}
+		}
+		if has("slow-write") {
+			step(at, drop(1))
+			at += time.Second
+		}
+		step(at, drop(2))
+		if has("rewrites") {
+			step(at+10*time.Second, drop(2))
+		}
+		return
+	}
 	first := c.document(&o.scan)
 	pictures, document := at, at+time.Second
 	if has("sidecar-first") {
@@ -265,6 +287,26 @@ func (c *scanner) document(s *sidecar.Scan) []byte {
 		return manifest.Append(nil, s)
 	}
 	return cargovision.Form{Old: c.env.Settings.Has("old-version"), UTF16: c.env.Settings.Has("utf16")}.Append(nil, s)
+}
+
+// opaqueFile packs a scan into one file. What is in those of real scanners is not published.
+func opaqueFile(raw, preview []byte) ([]byte, error) {
+	var b bytes.Buffer
+	z := zip.NewWriter(&b)
+	for _, part := range []struct {
+		name    string
+		content []byte
+	}{{"raw", raw}, {"preview.jpg", preview}} {
+		w, err := z.Create(part.name)
+		if err != nil {
+			return nil, err
+		}
+		if _, err := w.Write(part.content); err != nil {
+			return nil, err
+		}
+	}
+	err := z.Close()
+	return b.Bytes(), err
 }
 
 // work does what is due. Without a clock everything is.

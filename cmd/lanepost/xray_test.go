@@ -1,6 +1,8 @@
 package main
 
 import (
+	"maps"
+	"path"
 	"testing"
 	"time"
 
@@ -112,6 +114,42 @@ func TestXrayScanner(t *testing.T) {
 				require.True(t, names["thumbnail.jpg"], "a small picture of the vehicle")
 			}
 			require.Empty(t, h.problems())
+		})
+	}
+}
+
+// Files of a form that is not published: each is told with its hash, and none is thought to
+// be clear.
+func TestOpaqueScanner(t *testing.T) {
+	for name, switches := range map[string][]string{"plain": nil, "temp-rename": {"temp-rename"}, "rewrites": {"rewrites"}, "slow-write": {"slow-write"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			camera := simulator.CameraSettings{Options: map[string]string{"dialect": "opaque"}, Switches: switches}
+			scenario := cameraScenario("xray-scanner", 5*time.Minute, camera)
+			scenario.Lanes[0].Traffic.Random.PerHour = 60
+			sim := simulator.Start(t, scenario, simulator.Options{Speed: 120})
+			h := newRecordingHost()
+			runDriver(t, xray.Folder(), sim.Devices()[0].Connect, func(into any) error {
+				s := into.(*xray.FolderSettings)
+				s.Dialect, s.Sidecars, s.Every, s.Quiet = "opaque", []string{"*.uff"}, 200*time.Millisecond, 400*time.Millisecond
+				return nil
+			}, h)
+			require.NoError(t, sim.Wait())
+			want := map[string]bool{}
+			for _, s := range sim.Truth().Scans {
+				want[s.ScanID+".uff"] = true
+			}
+			require.Greater(t, len(want), 2)
+			last := func() map[string]bool {
+				m := map[string]bool{}
+				for _, o := range h.events() {
+					e := o.Data.(event.XrayScan)
+					require.Equal(t, event.DecisionUnknown, e.Decision)
+					m[path.Base(e.ScanID)] = e.Files[0].State == "here" && e.Files[0].Looks == "zip" && len(o.Attachments) == 1
+				}
+				return m
+			}
+			h.wait(t, "every scan", func() bool { return maps.Equal(want, last()) })
 		})
 	}
 }

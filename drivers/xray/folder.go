@@ -262,20 +262,31 @@ func (c *candidate) later(now time.Time) {
 	c.again = now.Add(c.wait)
 }
 
+// away reports whether a candidate can't be read for now, and leaves it alone for a while.
+func (c *candidate) away(h drivers.Host, err error) bool {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+		return false
+	}
+	c.later(h.Now())
+	if errors.Is(err, fs.ErrPermission) && !c.unread {
+		c.unread = true
+		h.Unparsed("no permission to read "+c.path(), nil)
+	}
+	return true
+}
+
 // take tells a scan, if it is there in full or its time is over. worked is true if there
 // was something to do; an error is one of the link or the agent.
 func (w *watcher) take(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate) (worked bool, err error) {
+	if w.settings.Dialect == dialectOpaque {
+		return w.takeOpaque(ctx, f, h, c)
+	}
 	now := h.Now()
 	if c.size > sidecar.MaxDocument {
 		return false, w.reject(h, c, fmt.Errorf("it has %d bytes, and at most %d are read", c.size, sidecar.MaxDocument), nil)
 	}
 	raw, err := f.ReadFile(ctx, c.path(), sidecar.MaxDocument)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		c.later(now)
-		if errors.Is(err, fs.ErrPermission) && !c.unread {
-			c.unread = true
-			h.Unparsed("no permission to read "+c.path(), nil)
-		}
+	if c.away(h, err) {
 		return false, nil
 	}
 	if err != nil {
@@ -346,6 +357,7 @@ type file struct {
 	event.XrayFile
 	path string
 	size int64
+	head []byte
 }
 
 // files looks for the files that a scan names.
@@ -453,7 +465,9 @@ func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		e.Completeness = "partial"
 	}
 	e.Replayed = c.modified.Before(w.began.Add(-replayedAfter))
-	e.Files = append(e.Files, event.XrayFile{Name: word(c.name), Role: "sidecar", State: "here", SHA256: hash})
+	if w.settings.Dialect != dialectOpaque {
+		e.Files = append(e.Files, event.XrayFile{Name: word(c.name), Role: "sidecar", State: "here", SHA256: hash})
+	}
 	attachments, err := w.attach(ctx, f, &e, found)
 	if err != nil {
 		return err
@@ -570,6 +584,7 @@ func (w *watcher) sum(ctx context.Context, f *link.Folder, x *file) (event.Attac
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, io.EOF) {
 		return event.Attachment{}, fmt.Errorf("read %s: %w", x.path, err)
 	}
+	x.head = head[:n]
 	hash := sha256.New()
 	hash.Write(head[:n])
 	more, err := io.Copy(hash, io.LimitReader(r, w.settings.MaxFile))

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -180,6 +181,48 @@ func TestFiles(t *testing.T) {
 			}
 		})
 	}
+}
+
+// What happens to files of a form that is not published.
+func TestOpaque(t *testing.T) {
+	dicom := append(make([]byte, 128), "DICM"...)
+	opaque := func(s *FolderSettings) {
+		s.Dialect, s.Sidecars, s.Days, s.MaxFile = dialectOpaque, []string{"*.uff"}, nil, 1000
+	}
+	p := play(t, instrument(t, opaque),
+		drivers.Dropped{At: 0, Name: "1.uff", Content: []byte("PK\x03\x04one")},
+		drivers.Dropped{At: 0, Name: "2.uff", Content: dicom},
+		drivers.Dropped{At: 0, Name: "3.uff"},
+		drivers.Dropped{At: 0, Name: "4.uff", Content: make([]byte, 1001)},
+		drivers.Dropped{At: 0, Name: "5.xml", Content: []byte("<x/>")},
+		drivers.Dropped{At: 5 * time.Minute, Name: "1.uff", Content: []byte("PK\x03\x04one")}, // the same again
+		drivers.Dropped{At: 6 * time.Minute, Name: "b/1.uff", Content: []byte("\x89HDF two")},
+		drivers.Dropped{At: 7 * time.Minute, Name: "4.uff", Content: []byte("four")},
+		drivers.Dropped{At: 8 * time.Minute, Name: "4.uff", Content: []byte("\xef\xbb\xbf<?xml?>")},
+		drivers.Dropped{At: 20 * time.Minute, Name: "5.xml", Content: []byte("<x/>")},
+	)
+	require.Len(t, p.Unparsed, 1)
+	require.Contains(t, p.Unparsed[0].Reason, "3.uff can't be read: it is empty")
+	var got []string
+	for _, o := range p.Observations {
+		e := o.Data.(event.XrayScan)
+		require.Len(t, e.Files, 1)
+		require.Equal(t, event.DecisionUnknown, e.Decision, "nobody can know")
+		require.Equal(t, event.Routine, e.Class())
+		require.Len(t, o.Attachments, len(e.Attachments))
+		if f := e.Files[0]; f.State == "here" {
+			require.Equal(t, f.SHA256, e.Attachments[0].SHA256)
+		}
+		got = append(got, fmt.Sprintf("%s r%d %s %s", e.ScanID, e.Revision, e.Files[0].State, e.Files[0].Looks))
+	}
+	slices.Sort(got)
+	require.Equal(t, []string{"1.uff r1 here zip", "2.uff r1 here dicom", "4.uff r1 too_large ", "4.uff r2 here unknown", "4.uff r3 here xml", "b/1.uff r1 here hdf5"}, got)
+	_, err := Folder().New(func(into any) error {
+		opaque(into.(*FolderSettings))
+		into.(*FolderSettings).Sidecar = &sidecar.Dialect{}
+		return nil
+	})
+	require.ErrorContains(t, err, "the dialect opaque has none")
 }
 
 // TestLateTwiceAndCorrected: a scan that arrives an hour late, twice, and then corrected is

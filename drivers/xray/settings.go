@@ -30,7 +30,8 @@ const (
 // FolderSettings are the settings of a scanner that drops files into a folder.
 type FolderSettings struct {
 	// Dialect is how the documents beside the pictures are written: "cargovision",
-	// "manifest", or "configured" for what Sidecar says.
+	// "manifest", "configured" for what Sidecar says, or "opaque" for scanners that drop
+	// one file for each scan, in a form that is not published.
 	Dialect string           `yaml:"dialect"`
 	Sidecar *sidecar.Dialect `yaml:"sidecar"`
 	// Sidecars are the patterns of their names, Ignore those of other files that look
@@ -77,9 +78,9 @@ func defaults() FolderSettings {
 
 func (s *FolderSettings) check() error {
 	switch s.Dialect {
-	case "cargovision", "manifest":
+	case "cargovision", "manifest", dialectOpaque:
 		if s.Sidecar != nil {
-			return fmt.Errorf("sidecar: it is for the dialect configured; the dialect %s is known", s.Dialect)
+			return fmt.Errorf("sidecar: it is for the dialect configured; the dialect %s has none that can be described", s.Dialect)
 		}
 	case "configured":
 		if s.Sidecar == nil {
@@ -89,7 +90,7 @@ func (s *FolderSettings) check() error {
 			return fmt.Errorf("sidecar: %w", err)
 		}
 	default:
-		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest or configured", s.Dialect)
+		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest, configured or opaque", s.Dialect)
 	}
 	for name, list := range map[string][]string{"sidecars": s.Sidecars, "ignore": s.Ignore} {
 		if len(list) > maxPatterns {

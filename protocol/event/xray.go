@@ -113,8 +113,11 @@ type XrayFile struct {
 	// Name is the file's name.
 	Name string `json:"name"`
 	// Role is "image", "preview", "snapshot", "ocr", "dual_energy", "radiation",
-	// "sidecar" or "other".
-	Role string `json:"role" jsonschema:"enum=image,enum=preview,enum=snapshot,enum=ocr,enum=dual_energy,enum=radiation,enum=sidecar,enum=other"`
+	// "sidecar", "opaque" (the scan as a file of a form that is not published) or "other".
+	Role string `json:"role" jsonschema:"enum=image,enum=preview,enum=snapshot,enum=ocr,enum=dual_energy,enum=radiation,enum=sidecar,enum=opaque,enum=other"`
+	// Looks is what an opaque file looks like from its first bytes: "zip", "xml", "hdf5",
+	// "dicom" or "unknown". It is not known to be that. Absent for other files.
+	Looks string `json:"looks,omitempty" jsonschema:"enum=zip,enum=xml,enum=hdf5,enum=dicom,enum=unknown"`
 	// State is "here", "incomplete" (its end has not come in time; what there is of it is
 	// attached), "missing", "deleted" (the scanner says that it is gone) or "too_large"
 	// (it is left at the scanner).

@@ -1,0 +1,73 @@
+package xray
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/sidecar"
+)
+
+// dialectOpaque is for scanners that drop one file for each scan in a form that is not
+// published, the Unified File Format of the World Customs Organization before all. Such a
+// file is evidence: it is kept and passed on, and nothing in it is claimed to be
+// understood. Who has the specification writes a package with a function Parse that gives
+// a sidecar.Scan, and names it in FolderSettings.parse.
+const dialectOpaque = "opaque"
+
+// rawHead is how much of an opaque file is in its event, in bytes.
+const rawHead = 64
+
+// looksLike tells from the first bytes what a file may be.
+func looksLike(head []byte) string {
+	text := bytes.TrimPrefix(head, []byte("\xef\xbb\xbf"))
+	switch {
+	case bytes.HasPrefix(head, []byte("PK\x03\x04")):
+		return "zip"
+	case bytes.HasPrefix(text, []byte("<?xml")):
+		return "xml"
+	case bytes.HasPrefix(head, []byte("\x89HDF")):
+		return "hdf5"
+	case len(head) >= 132 && string(head[128:132]) == "DICM":
+		return "dicom"
+	}
+	return "unknown"
+}
+
+// takeOpaque tells of a file that is a scan of its own. Its place is the scan's id, since
+// nothing else is known of it.
+func (w *watcher) takeOpaque(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate) (worked bool, err error) {
+	now := h.Now()
+	if c.size == 0 {
+		if now.Sub(c.since) < w.settings.Deadline {
+			c.later(now)
+			return false, nil
+		}
+		return false, w.reject(h, c, errors.New("it is empty"), nil)
+	}
+	x := file{XrayFile: event.XrayFile{Name: word(c.name), Role: "opaque", State: "here"}, path: c.path(), size: c.size}
+	hash := seal(c.size, c.modified) // of one that is too large
+	if c.size > w.settings.MaxFile {
+		x.State, x.path = "too_large", ""
+	} else {
+		a, err := w.sum(ctx, f, &x)
+		if c.away(h, err) {
+			return false, nil
+		}
+		if err != nil {
+			return false, fmt.Errorf("look at %s: %w", c.path(), err)
+		}
+		hash, x.Looks = a.SHA256, looksLike(x.head)
+	}
+	before, known := w.before(h, c.path())
+	if known && before.SHA256 == hash {
+		c.done = true
+		return false, h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
+	}
+	scan := &sidecar.Scan{ID: c.path(), Inspected: true} // perhaps: it is not known
+	return true, w.tell(ctx, f, h, c, scan, x.head[:min(len(x.head), rawHead)], hash, before, files{list: []file{x}})
+}
