@@ -369,12 +369,27 @@ func embed(t testing.TB, addr string, c *listeners.Config, login func(*mochi.Cli
 	default:
 		l = listeners.NewTCP(config)
 	}
-	require.NoError(t, server.AddListener(l))
+	// The broker waits at its end for clients that it may be counting just then: a race of
+	// its own. Its count is held above zero until nobody comes any more.
+	server.Listeners.ClientsWg.Add(1)
+	require.NoError(t, server.AddListener(&heldListener{Listener: l, held: &server.Listeners.ClientsWg}))
 	require.NoError(t, server.Serve())
 	e.addr = l.Address()
 	e.close = sync.OnceFunc(func() { _ = server.Close() })
 	t.Cleanup(e.close)
 	return e
+}
+
+// heldListener lets go of its broker's count of clients when it is closed.
+type heldListener struct {
+	listeners.Listener
+	held *sync.WaitGroup
+	once sync.Once
+}
+
+func (l *heldListener) Close(clients listeners.CloseFn) {
+	l.Listener.Close(clients)
+	l.once.Do(l.held.Done)
 }
 
 // freeAddress is an address that nobody listens on.
