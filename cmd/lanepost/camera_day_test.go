@@ -64,7 +64,7 @@ func TestPushingCamerasForADay(t *testing.T) {
 					}
 				}
 			}
-			require.Greater(t, resent, 20, "the camera has had to send again")
+			require.NotZero(t, resent, "the camera has had to send again")
 			require.Empty(t, lost)
 			var want []string
 			for _, p := range sim.Truth().Plates {
