@@ -29,8 +29,6 @@ type Type uint16
 
 // The types that are known.
 const (
-	CloseConnection         Type = 14
-	CloseConnectionResponse Type = 4
 	GetReport               Type = 60
 	ROAccessReport          Type = 61
 	Keepalive               Type = 62
@@ -128,10 +126,7 @@ type Tag struct {
 
 // parameters calls f for each parameter of a payload. A parameter that is not known and
 // has no length ends it: what follows can't be found.
-func parameters(b []byte, depth int, f func(kind int, value []byte) error) error {
-	if depth > 8 {
-		return errors.New("parameters too deep within each other")
-	}
+func parameters(b []byte, f func(kind int, value []byte) error) error {
 	for len(b) > 0 {
 		if b[0]&0x80 != 0 {
 			kind := b[0] & 0x7f
@@ -165,11 +160,11 @@ func parameters(b []byte, depth int, f func(kind int, value []byte) error) error
 
 // ParseEvent reads the payload of a ReaderEventNotification.
 func ParseEvent(payload []byte) (e Event, err error) {
-	err = parameters(payload, 0, func(kind int, v []byte) error {
+	err = parameters(payload, func(kind int, v []byte) error {
 		if kind != tlvReaderEvent {
 			return nil
 		}
-		return parameters(v, 1, func(kind int, v []byte) error {
+		return parameters(v, func(kind int, v []byte) error {
 			switch {
 			case kind == tlvUTCTimestamp && len(v) >= 8:
 				e.UTC = micro(v)
@@ -195,7 +190,7 @@ func micro(v []byte) time.Time {
 // ParseReport reads the payload of an ROAccessReport. With an error it gives the tags that
 // came before it.
 func ParseReport(payload []byte) (tags []Tag, err error) {
-	err = parameters(payload, 0, func(kind int, v []byte) error {
+	err = parameters(payload, func(kind int, v []byte) error {
 		if kind != tlvTagReportData {
 			return nil
 		}
@@ -203,7 +198,7 @@ func ParseReport(payload []byte) (tags []Tag, err error) {
 			return fmt.Errorf("more than %d tags in one report", MaxTags)
 		}
 		var t Tag
-		inner := parameters(v, 1, func(kind int, v []byte) error {
+		inner := parameters(v, func(kind int, v []byte) error {
 			switch kind {
 			case tvEPC96:
 				t.EPC = slices.Clone(v)
