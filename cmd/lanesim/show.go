@@ -97,7 +97,7 @@ func describe(d event.Data) (string, tone) {
 	case *event.LaneTag:
 		what := "RFID tag"
 		if e.Private != nil && e.Private.Redacted.IsZero() {
-			what += " " + e.Private.EPC
+			what += " " + plate.Mask(e.Private.EPC)
 		}
 		return strings.TrimSpace(fmt.Sprintf("%s  %d reports  %s", what, e.Reports, strings.Join(e.Flags, " "))), plain
 	case *event.AgentStarted:
