@@ -68,6 +68,9 @@ func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time
 		e.Analyses = append(e.Analyses, x)
 	}
 	e.Decision, e.DecisionRaw = decide(scan, e.Analyses)
+	if code := s.alert(scan); code != "" {
+		e.Decision, e.DecisionRaw = event.DecisionSuspicious, word(code)
+	}
 	e.Remarks = append(e.Remarks, remarks(&e, received)...)
 	for _, p := range scan.Plates[:min(len(scan.Plates), sidecar.MaxPlates)] {
 		text := plate.Normalise(p.Text)

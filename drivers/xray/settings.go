@@ -6,6 +6,7 @@ package xray
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -59,6 +60,9 @@ type FolderSettings struct {
 	// automatic analyses.
 	Verdicts       map[string]string `yaml:"verdicts"`
 	MachineResults map[string]string `yaml:"machine_results"`
+	// Alerts are the site's own codes that say that something was found, by the scanner's
+	// name for them, as {Custom2: [AL]}. Whether letters are capital does not count.
+	Alerts map[string][]string `yaml:"alerts"`
 	// CodePage reads documents that are neither UTF-8 nor UTF-16.
 	CodePage string `yaml:"code_page"`
 	// Zone is the zone of the scanner's clock, for times that it tells without one.
@@ -91,6 +95,9 @@ func (s *FolderSettings) check() error {
 		}
 	default:
 		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest, configured or opaque", s.Dialect)
+	}
+	if err := s.checkAlerts(); err != nil {
+		return fmt.Errorf("alerts: %w", err)
 	}
 	for name, list := range map[string][]string{"sidecars": s.Sidecars, "ignore": s.Ignore} {
 		if len(list) > maxPatterns {
@@ -207,4 +214,31 @@ func matches(patterns []string, name string) bool {
 		ok, err := path.Match(strings.ToLower(p), name)
 		return err == nil && ok
 	})
+}
+
+// checkAlerts refuses codes that the dialect does not have: an alert that can never come
+// must not look as if it was watched for.
+func (s *FolderSettings) checkAlerts() error {
+	for name, codes := range s.Alerts {
+		switch {
+		case s.Dialect != "cargovision":
+			return fmt.Errorf("the dialect %s has no codes of the site; they are for cargovision", s.Dialect)
+		case !slices.Contains(cargovision.CodeNames(), name):
+			return fmt.Errorf("there is no %q; there are %s", name, strings.Join(cargovision.CodeNames(), ", "))
+		case len(codes) == 0 || len(codes) > maxPatterns || slices.Contains(codes, ""):
+			return fmt.Errorf("%s: write 1 to %d codes, none of them empty", name, maxPatterns)
+		}
+	}
+	return nil
+}
+
+// alert gives the code by which the site says that something was found in a scan; empty
+// if there is none.
+func (s *FolderSettings) alert(scan *sidecar.Scan) string {
+	for _, name := range slices.Sorted(maps.Keys(s.Alerts)) {
+		if sidecar.True(scan.Codes[name], s.Alerts[name]...) {
+			return name + "=" + scan.Codes[name]
+		}
+	}
+	return ""
 }

@@ -31,6 +31,11 @@ var roles = map[string]string{
 	"img": "image", "dhe": "dual_energy", "rt": "other", "snap": "snapshot", "OCRsnap": "snapshot", "OCRxml": "ocr", "ard": "radiation",
 }
 
+// CodeNames lists the elements that each site gives a meaning of its own.
+func CodeNames() []string {
+	return []string{"State", "Custom1", "Custom2", "Custom3", "Custom4", "Custom5", "Custom6"}
+}
+
 // Parse reads a document.
 func Parse(b []byte, codePage string) (*sidecar.Scan, error) {
 	n, err := sidecar.Parse(b, codePage, "DataForm")
@@ -44,7 +49,20 @@ func Parse(b []byte, codePage string) (*sidecar.Scan, error) {
 	if s.ID == "" {
 		return nil, errors.New("a DataForm without a TruckId")
 	}
-	vehicle := n.At("AdminData", "Vehicle")
+	admin := n.Child("AdminData")
+	for _, name := range CodeNames() {
+		code := n.Get(name)
+		if code == "" {
+			code = admin.Get(name)
+		}
+		if code != "" {
+			if s.Codes == nil {
+				s.Codes = map[string]string{}
+			}
+			s.Codes[name] = code
+		}
+	}
+	vehicle := admin.Child("Vehicle")
 	addPlate(s, vehicle, false)
 	for _, t := range vehicle.Child("Trailers").All("Trailer") {
 		addPlate(s, t, true)

@@ -40,7 +40,7 @@ func TestParse(t *testing.T) {
 	s, err := Parse([]byte(v120), "")
 	require.NoError(t, err)
 	require.Equal(t, &sidecar.Scan{
-		ID: "20260314000412001K", System: "HCVP-2", Site: "000412", Software: "V01.20", Start: at("08:22:41.204"), End: at("08:23:14.871"), Zoned: true, Inspected: true,
+		ID: "20260314000412001K", System: "HCVP-2", Site: "000412", Software: "V01.20", Codes: map[string]string{"State": "5"}, Start: at("08:22:41.204"), End: at("08:23:14.871"), Zoned: true, Inspected: true,
 		Plates:     []sidecar.Plate{{Text: "AA1234BB", Confidence: "91"}, {Trailer: true, Text: "AC315TD", Confidence: "-1"}},
 		Containers: []sidecar.Container{{Position: 1, Text: "CSQU3054383", Confidence: "96"}},
 		Analyses: []sidecar.Analysis{

@@ -46,10 +46,13 @@ type Scan struct {
 	// Suspicious, Inspected and Raw are what the scanner says of the outcome as a whole.
 	Suspicious, Inspected bool
 	Raw                   string
-	Analyses              []Analysis
-	Plates                []Plate
-	Containers            []Container
-	Files                 []File
+	// Codes are those that each site gives a meaning of its own, by the scanner's name for
+	// them; nil if it has none.
+	Codes      map[string]string
+	Analyses   []Analysis
+	Plates     []Plate
+	Containers []Container
+	Files      []File
 }
 
 // Analysis is one look at the scan.
