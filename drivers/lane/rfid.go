@@ -62,6 +62,11 @@ type LLRPSettings struct {
 	// one that stays is told.
 	GoneAfter time.Duration `yaml:"gone_after"`
 	Longest   time.Duration `yaml:"longest"`
+	// Antennas are those of this lane; empty for all. WeakBelowDBM is a signal that is too
+	// weak for a vehicle in this lane; 0 for none. Tags of a neighbour's are told with a
+	// flag: which vehicle a tag belongs to is not for a reader to decide.
+	Antennas     []int `yaml:"antennas"`
+	WeakBelowDBM int   `yaml:"weak_below_dbm"`
 }
 
 type tagReader struct {
@@ -90,6 +95,10 @@ func newTagReader(s LLRPSettings) (*tagReader, error) {
 		return nil, fmt.Errorf("longest: %s; take gone_after to %s", s.Longest, maxLongest)
 	case s.Every != 0 && (s.Every < time.Second || s.Every > time.Hour):
 		return nil, fmt.Errorf("every: %s; take 1s to 1h, or 0 for never", s.Every)
+	case len(s.Antennas) > maxAntennas || slices.ContainsFunc(s.Antennas, func(a int) bool { return a < 1 || a > 65535 }):
+		return nil, fmt.Errorf("antennas: %v; take at most %d numbers from 1 on", s.Antennas, maxAntennas)
+	case s.WeakBelowDBM < -128 || s.WeakBelowDBM > 0:
+		return nil, fmt.Errorf("weak_below_dbm: %d; take -128 to -1, or 0 for none", s.WeakBelowDBM)
 	case len(s.Setup) > maxSetup:
 		return nil, fmt.Errorf("setup: %d messages; take at most %d", len(s.Setup), maxSetup)
 	}
@@ -310,6 +319,13 @@ func (r *tagReader) tell(h drivers.Host, p *presence, flags ...string) error {
 	var random [event.MinSalt]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return fmt.Errorf("make a salt: %w", err)
+	}
+	here := func(a int) bool { return slices.Contains(r.settings.Antennas, a) }
+	if len(r.settings.Antennas) > 0 && len(p.antennas) > 0 && !slices.ContainsFunc(p.antennas, here) {
+		flags = append(flags, "other_antenna")
+	}
+	if weak := r.settings.WeakBelowDBM; weak != 0 && p.peak != nil && *p.peak < weak {
+		flags = append(flags, "weak")
 	}
 	e := event.LaneTag{
 		PassageID: id.String(), Antennas: append([]int{}, p.antennas...), Reports: p.reports, PeakRSSIDBM: p.peak, Flags: append([]string{}, flags...),

@@ -81,6 +81,22 @@ func TestRFID(t *testing.T) {
 			require.Equal(t, "300000000000000000000001", l[0].Private.EPC)
 			require.Equal(t, -52, *l[1].PeakRSSIDBM)
 		}},
+		"two hundred reads a second of one tag": {script: func() (script []drivers.Chunk) {
+			script = append(script, welcome(0, 0))
+			for i := range 2000 {
+				script = append(script, report(s+time.Duration(i)*5*time.Millisecond, tag(1)))
+			}
+			return append(script, keepalive(19*s))
+		}(), check: func(t *testing.T, l []event.LaneTag) {
+			require.Len(t, l, 1)
+			require.Equal(t, 2000, l[0].Reports)
+		}},
+		"a tag of the neighbour lane": {change: func(s *LLRPSettings) { s.Antennas, s.WeakBelowDBM = []int{2, 3}, -51 }, script: []drivers.Chunk{
+			welcome(0, 0), report(s, tag(1), tag(2)), report(2*s, llrp.Tag{EPC: tag(1).EPC, Antenna: 3}), keepalive(9 * s),
+		}, check: func(t *testing.T, l []event.LaneTag) {
+			require.Equal(t, []string{"other_antenna", "weak"}, l[0].Flags)
+			require.Empty(t, l[1].Flags, "antenna 3 saw it too, later")
+		}},
 		"a vehicle that comes back": {script: []drivers.Chunk{welcome(0, 0), report(s, tag(1)), report(20*s, tag(1)), keepalive(29 * s)}, check: func(t *testing.T, l []event.LaneTag) {
 			require.Len(t, l, 2)
 		}},
@@ -134,6 +150,8 @@ func TestRFIDSettings(t *testing.T) {
 		"gone_after: 1ms":            func(s *LLRPSettings) { s.GoneAfter = time.Millisecond },
 		"longest: 1s":                func(s *LLRPSettings) { s.Longest = time.Second },
 		"every: 1ms":                 func(s *LLRPSettings) { s.Every = time.Millisecond },
+		"antennas: [0]":              func(s *LLRPSettings) { s.Antennas = []int{0} },
+		"weak_below_dbm: 10":         func(s *LLRPSettings) { s.WeakBelowDBM = 10 },
 		"message 1 is not in hexade": func(s *LLRPSettings) { s.Setup = []string{"xy"} },
 		"message 2 is not exactly":   func(s *LLRPSettings) { s.Setup = []string{"04 3C 0000000A 00000001", "043C0000000A0000"} },
 		"message 1 is not exactly o": func(s *LLRPSettings) { s.Setup = []string{"043C0000000A00000001 043C0000000A00000002"} },

@@ -76,12 +76,17 @@ type ScaleSettings struct {
 	// Longest is how long a weighing takes at the most. What stands longer is told, and
 	// told again when it leaves.
 	Longest time.Duration `yaml:"longest"`
+	// AxleGap is how long it takes at the most until the next axle is on a scale that weighs
+	// one axle at a time; 0 for a scale that takes the whole vehicle.
+	AxleGap time.Duration `yaml:"axle_gap"`
 }
 
 type weigher struct {
 	settings ScaleSettings
 	format   scale.Format
 	request  []byte
+
+	axles axles
 
 	w *weighing
 	// told: what stands on the scale was told already, being there for too long.
@@ -129,6 +134,8 @@ func newWeigher(s ScaleSettings) (*weigher, error) {
 		return nil, fmt.Errorf("stable_for: %s; take 0 to 1m", s.StableFor)
 	case s.Longest < time.Second || s.Longest > maxLongest:
 		return nil, fmt.Errorf("longest: %s; take 1s to %s", s.Longest, maxLongest)
+	case s.AxleGap < 0 || s.AxleGap > time.Minute:
+		return nil, fmt.Errorf("axle_gap: %s; take 0 to 1m", s.AxleGap)
 	case s.Every < minAsk || s.Every > maxAsk:
 		return nil, fmt.Errorf("every: %s; take %s to %s", s.Every, minAsk, maxAsk)
 	case len(s.Request) > 64:
@@ -222,7 +229,7 @@ func (w *weigher) reading(h drivers.Host, r scale.Reading, frame []byte) error {
 	if !occupied {
 		w.told = false
 		if w.w == nil {
-			return nil
+			return w.axles.passed(h, now, s.AxleGap)
 		}
 		if w.w.left.IsZero() {
 			w.w.left = now
@@ -307,13 +314,15 @@ func (w *weigher) reading(h drivers.Host, r scale.Reading, frame []byte) error {
 
 // interrupted tells what is known of a load when the link breaks.
 func (w *weigher) interrupted(h drivers.Host, reason error) error {
-	if w.w == nil {
-		return reason
+	if w.w != nil {
+		if w.w.left.IsZero() {
+			w.flag("interrupted")
+		}
+		if err := w.finish(h, h.Now()); err != nil {
+			return err
+		}
 	}
-	if w.w.left.IsZero() {
-		w.flag("interrupted")
-	}
-	if err := w.finish(h, h.Now()); err != nil {
+	if err := w.axles.tell(h); err != nil {
 		return err
 	}
 	return reason
@@ -353,7 +362,12 @@ func (w *weigher) finish(h drivers.Host, now time.Time) error {
 	}
 	// Nothing is forgotten that is not on disk: an error ends the driver, and the load is
 	// told with the next reading.
-	if err := h.Emit(drivers.Observation{Data: e, Time: x.began, Subject: e.WeighingID}); err != nil {
+	if w.settings.AxleGap > 0 {
+		err = w.axles.add(h, e, x.began, now)
+	} else {
+		err = h.Emit(drivers.Observation{Data: e, Time: x.began, Subject: e.WeighingID})
+	}
+	if err != nil {
 		return err
 	}
 	w.w = nil

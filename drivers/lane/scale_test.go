@@ -1,6 +1,8 @@
 package lane
 
 import (
+	"math/bits"
+	"slices"
 	"testing"
 	"time"
 
@@ -122,6 +124,26 @@ func TestScales(t *testing.T) {
 				require.Equal(t, []string{"still_there", "frozen"}, l[0].Flags)
 				require.Equal(t, 900.0, *l[1].WeightKG)
 			}},
+		"axles one at a time": {list: all(empty, readings(scale.Moving, 3000), readings(scale.Stable, 6200, 6200), readings(scale.Moving, 900), readings(scale.Stable, 0, 0, 0), readings(scale.Stable, 11400, 11400), empty,
+			readings(scale.Moving, 9000, 9100), times(20, scale.Reading{Unit: "kg", Motion: scale.Stable}), readings(scale.Stable, 7000), times(20, scale.Reading{Unit: "kg", Motion: scale.Stable})),
+			change: func(s *ScaleSettings) { s.AxleGap = 2 * time.Second }, check: func(t *testing.T, l []event.LaneWeight) {
+				require.Len(t, l, 2, "two vehicles")
+				require.Equal(t, []*float64{new(6200.0), new(11400.0), nil}, l[0].AxlesKG)
+				require.Nil(t, l[0].WeightKG, "one axle never stood still")
+				require.Equal(t, event.WeightUnstable, l[0].Outcome)
+				require.Equal(t, 11400.0, *l[0].PeakKG)
+				require.Equal(t, 8, l[0].Readings)
+				require.Equal(t, 2.4, l[0].DurationS, "from the first axle to the last")
+				require.Equal(t, []*float64{new(7000.0)}, l[1].AxlesKG)
+				require.Equal(t, 7000.0, *l[1].WeightKG)
+			}},
+		"the link breaks between two axles": {list: all(empty, readings(scale.Stable, 6200), empty), change: func(s *ScaleSettings) { s.AxleGap = 5 * time.Second }, check: func(t *testing.T, l []event.LaneWeight) {
+			require.Equal(t, []*float64{new(6200.0)}, l[0].AxlesKG)
+		}},
+		"stale frames: the indicator repeats the very same": {list: all(empty, times(200, scale.Reading{Value: 40260, Unit: "kg", Motion: scale.Stable}), empty), change: func(s *ScaleSettings) { s.Longest = 30 * time.Second },
+			check: func(t *testing.T, l []event.LaneWeight) {
+				require.Equal(t, []string{"still_there", "frozen"}, l[0].Flags)
+			}},
 		"a check sum": {format: "toledo", o: scale.Options{Checksum: true}, list: all(empty, readings(scale.Stable, 40260), empty), change: func(s *ScaleSettings) { s.Checksum = true }, check: func(t *testing.T, l []event.LaneWeight) {
 			require.Equal(t, 40260.0, *l[0].WeightKG)
 			require.Equal(t, 0.0, *l[0].TareKG)
@@ -146,6 +168,67 @@ func TestScales(t *testing.T) {
 			c.check(t, list)
 			require.Empty(t, p.Unparsed)
 			require.Zero(t, p.Written, "a scale that talks by itself is not written to")
+		})
+	}
+}
+
+// What goes wrong with the bytes of scales, by its name: the weighing is what it was.
+func TestScaleLines(t *testing.T) {
+	list := all(readings(scale.Stable, 0), readings(scale.Moving, 20000), readings(scale.Stable, 40260, 40260, 40260), readings(scale.Stable, 0))
+	o := scale.Options{Checksum: true}
+	clean := say(0, "toledo", o, list...)
+	other := say(0, "toledo", o, times(len(list), scale.Reading{Value: 1500, Unit: "kg", Motion: scale.Stable})...)
+	bytesOf := func(script []drivers.Chunk) (b []byte) {
+		for _, c := range script {
+			b = append(b, c.Bytes...)
+		}
+		return b
+	}
+	for name, c := range map[string]struct {
+		script   []drivers.Chunk
+		unparsed bool
+		weighs   []float64
+	}{
+		"split frames": {script: func() (s []drivers.Chunk) {
+			for i, b := range bytesOf(clean) {
+				s = append(s, drivers.Chunk{At: time.Duration(i) * 10 * time.Millisecond, Bytes: []byte{b}})
+			}
+			return s
+		}(), weighs: []float64{40260}},
+		"merged frames": {script: []drivers.Chunk{{Bytes: bytesOf(clean)}}, weighs: []float64{40260}},
+		"7E1 read as 8N1, so that parity is in bit 7": {script: func() (s []drivers.Chunk) {
+			for _, chunk := range say(0, "toledo", o, list...) {
+				for i, b := range chunk.Bytes {
+					if bits.OnesCount8(b)%2 == 1 {
+						chunk.Bytes[i] |= 0x80
+					}
+				}
+				s = append(s, chunk)
+			}
+			return s
+		}(), weighs: []float64{40260}},
+		"bad checksum": {script: func() (s []drivers.Chunk) {
+			s = say(0, "toledo", o, list...)
+			s[3].Bytes[7] ^= 1
+			return s
+		}(), unparsed: true, weighs: []float64{40260}},
+		// What reaches the agent are pieces of both. Nothing is made of them that neither has told.
+		"two indicators that share a port server": {script: func() (s []drivers.Chunk) {
+			a, b := bytesOf(clean), bytesOf(other)
+			for i := 0; i < len(a); i += 7 {
+				s = append(s, drivers.Chunk{At: time.Duration(i) * 10 * time.Millisecond, Bytes: slices.Concat(a[i:min(i+7, len(a))], b[i:min(i+7, len(b))])})
+			}
+			return s
+		}(), unparsed: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := weigh(t, func(s *ScaleSettings) { s.Format, s.Checksum = "toledo", true }, c.script...)
+			require.Equal(t, c.unparsed, len(p.Unparsed) > 0, "%v", p.Unparsed)
+			var got []float64
+			for _, o := range p.Observations {
+				got = append(got, *o.Data.(event.LaneWeight).WeightKG)
+			}
+			require.Equal(t, c.weighs, got)
 		})
 	}
 }
@@ -182,6 +265,7 @@ func TestAsked(t *testing.T) {
 		"stable_for":     func(s *ScaleSettings) { s.StableFor = time.Hour },
 		"longest":        func(s *ScaleSettings) { s.Longest = 0 },
 		"every":          func(s *ScaleSettings) { s.Every = 0 },
+		"axle_gap":       func(s *ScaleSettings) { s.AxleGap = time.Hour },
 		"ask":            func(s *ScaleSettings) { s.Ask = true },
 		"same_within_kg": func(s *ScaleSettings) { s.SameWithinKG = -1 },
 	} {

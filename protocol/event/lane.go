@@ -22,6 +22,10 @@ type LaneWeight struct {
 	WeightKG *float64 `json:"weight_kg"`
 	// PeakKG is the highest weight that was told; null if none was.
 	PeakKG *float64 `json:"peak_kg"`
+	// AxlesKG are the weights of the axles in the order in which they came, on a scale that
+	// weighs one at a time; null for one that never stood still. WeightKG is the sum of
+	// them, and PeakKG that of the heaviest.
+	AxlesKG []*float64 `json:"axles_kg,omitempty"`
 	// TareKG is the tare of the scale; null if it tells none. Net is true if it is taken
 	// off the weights.
 	TareKG *float64 `json:"tare_kg"`
@@ -74,7 +78,9 @@ type LaneTag struct {
 	PeakRSSIDBM *int `json:"peak_rssi_dbm" jsonschema:"minimum=-128,maximum=127"`
 	// Flags are what a person should look at: "still_there" (it is told before it was gone,
 	// and will be told again), "interrupted" (the link broke while it was there), "crowded"
-	// (more tags at once than are kept).
+	// (more tags at once than are kept), "other_antenna" (none of the lane's own antennas saw
+	// it) and "weak" (the signal is too weak for a vehicle in the lane): perhaps a neighbour
+	// lane's.
 	Flags []string `json:"flags"`
 	// FirstTS and LastTS are when it was told first and last, by the agent's clock;
 	// DeviceFirstTS is by the reader's, null if it tells none.
