@@ -62,6 +62,8 @@ type Config struct {
 	Warnings []yamlfile.Problem
 
 	devices []Device
+	// scanFiles is by lane how long the files of an X-ray scan are waited for.
+	scanFiles map[string]time.Duration
 }
 
 // Devices lists the devices in the order of the file.
@@ -140,7 +142,7 @@ func Parse(name string, b []byte) (*Config, error) {
 		c: &Config{
 			Path: name, SHA256: hex.EncodeToString(sum[:]), Spool: Spool{Dir: defaultSpoolDir},
 			Evidence: Evidence{CheckpointEvents: defaultCheckpointEvents, CheckpointEvery: defaultCheckpointEvery},
-			Log:      Log{Level: "info", Format: "text"},
+			Log:      Log{Level: "info", Format: "text"}, scanFiles: map[string]time.Duration{},
 		},
 		places: map[string]ast.Node{}, ports: map[string]ast.Node{},
 		lanes: map[string]ast.Node{}, uplinks: map[string]ast.Node{},

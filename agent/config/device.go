@@ -60,10 +60,29 @@ type besideKey struct {
 	at          ast.Node
 }
 
+// defaultScanFiles is how long the files of an X-ray scan are waited for before it is told
+// that none came.
+const defaultScanFiles = 30 * time.Minute
+
+// Scans says what a lane has that tells of X-ray scans: a state bus, and a scanner that
+// gives files, for which it is waited so long; zero without one.
+func (c *Config) Scans(lane string) (filesWithin time.Duration, stateBus bool) {
+	for _, d := range c.devices {
+		switch {
+		case d.Lane != lane:
+		case d.Driver.Name == "state-bus":
+			stateBus = true
+		case strings.HasPrefix(d.Driver.Name, "xray-"):
+			filesWithin = c.scanFiles[lane]
+		}
+	}
+	return filesWithin, stateBus
+}
+
 func (r *reader) readLanes(n ast.Node) {
 	count := 0
 	r.Sequence(n, "lanes", maxLanes, func(n ast.Node) {
-		lane, laneName := "", ""
+		lane, laneName, within := "", "", defaultScanFiles
 		var devices ast.Node
 		r.Mapping(n, "a lane",
 			yamlfile.Key{Name: "id", Required: true, Read: func(n ast.Node) {
@@ -74,8 +93,14 @@ func (r *reader) readLanes(n ast.Node) {
 				r.unique(r.lanes, lane, n, "lane id "+lane)
 			}},
 			yamlfile.Key{Name: "name", Read: func(n ast.Node) { laneName = r.text(n, "lane name") }},
+			yamlfile.Key{Name: "scan_files_within", Read: func(n ast.Node) {
+				if d, ok := r.Duration(n, "scan_files_within", time.Minute, 7*24*time.Hour); ok {
+					within = d
+				}
+			}},
 			yamlfile.Key{Name: "devices", Required: true, Read: func(n ast.Node) { devices = n }},
 		)
+		r.c.scanFiles[lane] = within
 		if devices == nil {
 			return
 		}

@@ -65,7 +65,10 @@ func byReader(id, clock, recorded, device, passage string) Header {
 
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
-	h.DeviceTime, h.Subject = pointer(clockOf(device)), scan
+	h.Subject = scan
+	if device != "" {
+		h.DeviceTime = pointer(clockOf(device))
+	}
 	return h
 }
 
@@ -171,7 +174,7 @@ func examples() map[string]Example {
 		}},
 
 		{byScanner("019ceb8c-f922-7f3a-8c5e-71b60a92d4e8", "08:49:54.204", "08:53:30.530", "08:49:54.204", "20260314000412001K"), 1191, XrayScan{
-			ScanID: "20260314000412001K", Revision: 2, Supersedes: "019ceb71-9b20-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
+			ScanID: "20260314000412001K", Revision: 2, Supersedes: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
 			Missing: []string{}, Mode: ScanOperational, Decision: DecisionSuspicious, DecisionRaw: "1",
 			Analyses: []XrayAnalysis{{
 				By: "operator", Name: "analysis", Status: "done", Decision: DecisionSuspicious, ResultRaw: "1",
@@ -196,6 +199,13 @@ func examples() map[string]Example {
 				Plates: []XrayPlate{{Of: "vehicle", Plate: "AA1234BB", MatchKey: "AA1234BB", PlateRaw: "AA1234BB", Confidence: pointer(0.91)}},
 				Raw:    RawOf([]byte("<DataForm><Version>V01.20</Version><TruckId>20260314000412001K</TruckId></DataForm>")),
 			},
+		}},
+
+		{byScanner("019ceb8a-ad91-7b46-9e0f-d18c42f7a365", "08:51:00.113", "08:51:00.113", "", "20260314000412001K"), 58231, XrayJoin{
+			Outcome: JoinJoined, By: JoinByClock, Certain: true, Inspection: true,
+			ScanID: "20260314000412001K", ScanEvent: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", ScanSource: "/medyka/entry-3/xray-1",
+			CycleID: "019ceb89-ac58-7e31-a0b7-4f92d6c81e53", CycleEvent: "019ceb8a-2ff8-7c15-8d24-6ab03f97e1d8", CycleSource: "/medyka/entry-3/plc-1",
+			ClockAheadS: pointer(0.412), WaitedS: 30.442,
 		}},
 
 		{byScale("019ceb8d-6800-7d1c-8e42-0b9f6a3d57c1", "08:53:41.300", "08:53:58.912", "019ceb8d-2b10-7c44-9a61-5f0b83d7e2c9"), 58232, LaneWeight{

@@ -147,6 +147,12 @@ var kinds = [...]Kind{
 			"scan is an inspection in which something was found, and routine otherwise.",
 	},
 	{
+		Type: XrayJoin{}.Type(), Zero: XrayJoin{}, Classes: Classes[:], Subject: "the scanner's id of the scan, or the cycle id if no files came",
+		Summary: "Which files belong to which scan of an X-ray scanner that has a state bus; or that a scan was made of which no files came, or the other way round.",
+		When: "When both are there, or the time for that is over, and again when what was missing comes. It is urgent for an inspection without " +
+			"files, and routine otherwise.",
+	},
+	{
 		Type: LaneWeight{}.Type(), Zero: LaneWeight{}, Classes: routine, Subject: "the weighing id",
 		Summary: "One vehicle was weighed.",
 		When:    "When it has left the scale, or stands on it for longer than a weighing takes.",
