@@ -58,7 +58,7 @@ func (c *axisLPV) Run(ctx context.Context, conn link.Conn, h drivers.Host) error
 	}
 	read := func(ctx context.Context, conn link.Conn) error { return c.read(ctx, conn, h) }
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return acceptAll(ctx, acceptor, h, read)
+		return drivers.AcceptAll(ctx, acceptor, h, read)
 	}
 	return read(ctx, conn)
 }
@@ -67,8 +67,9 @@ func (c *axisLPV) Run(ctx context.Context, conn link.Conn, h drivers.Host) error
 // connection: there is no mark to begin anew at.
 func (c *axisLPV) read(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	var splitter axis.Splitter
-	return stream{
-		take: func(b []byte) error {
+	return drivers.Stream{
+		Of: "the plate reader",
+		Take: func(b []byte) error {
 			_, _ = splitter.Write(b) // it never fails
 			for {
 				d, err := splitter.Next()
@@ -84,15 +85,15 @@ func (c *axisLPV) read(ctx context.Context, conn link.Conn, h drivers.Host) erro
 				}
 			}
 		},
-		pending: splitter.Pending,
+		Pending: splitter.Pending,
 		// Without a pause this is the end of the connection.
-		idle: func() error {
+		Idle: func() error {
 			if rest := splitter.Rest(); len(rest) > 0 {
 				h.Unparsed("the connection ended inside a document", rest)
 			}
 			return nil
 		},
-	}.run(ctx, conn, h)
+	}.Run(ctx, conn, h)
 }
 
 // post takes what was posted. The documented heartbeat is no JSON, so any body is

@@ -99,16 +99,16 @@ func checkNedap(order string, gap time.Duration) error {
 // Run implements drivers.Instrument.
 func (d *nedapTLV) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	read := func(ctx context.Context, conn link.Conn) error {
-		return nedapStream(nedap.Messages(d.order), d.settings.IdleGap, h, func(b []byte) error { return d.message(h, b) }).run(ctx, conn, h)
+		return nedapStream(nedap.Messages(d.order), d.settings.IdleGap, h, func(b []byte) error { return d.message(h, b) }).Run(ctx, conn, h)
 	}
 	if a, ok := link.As[*link.Acceptor](conn); ok {
-		return acceptAll(ctx, a, h, read)
+		return drivers.AcceptAll(ctx, a, h, read)
 	}
 	return read(ctx, conn)
 }
 
 // nedapStream hands the frames of a stream to take.
-func nedapStream(s *nedap.Splitter, gap time.Duration, h drivers.Host, take func([]byte) error) stream {
+func nedapStream(s *nedap.Splitter, gap time.Duration, h drivers.Host, take func([]byte) error) drivers.Stream {
 	drain := func() error {
 		for p, ok := s.Next(); ok; p, ok = s.Next() {
 			if p.Problem != "" {
@@ -121,13 +121,14 @@ func nedapStream(s *nedap.Splitter, gap time.Duration, h drivers.Host, take func
 		}
 		return nil
 	}
-	return stream{
-		take: func(b []byte) error {
+	return drivers.Stream{
+		Of: "the plate reader",
+		Take: func(b []byte) error {
 			_, _ = s.Write(b) // it never fails
 			return drain()
 		},
-		pending: s.Pending, pause: gap,
-		idle: func() error {
+		Pending: s.Pending, Pause: gap,
+		Idle: func() error {
 			s.Idle()
 			return drain()
 		},
@@ -263,13 +264,13 @@ func newNedapRS485(decode func(any) error) (drivers.Instrument, error) {
 // Run implements drivers.Instrument.
 func (d *nedapRS485) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	if d.settings.Mode == "packet" {
-		return nedapStream(nedap.Packets(d.order), d.settings.IdleGap, h, func(b []byte) error { return d.packet(h, b) }).run(ctx, conn, h)
+		return nedapStream(nedap.Packets(d.order), d.settings.IdleGap, h, func(b []byte) error { return d.packet(h, b) }).Run(ctx, conn, h)
 	}
 	texts, err := nedap.Texts(d.template.End())
 	if err != nil {
 		return fmt.Errorf("template: %w", err) // New has checked it
 	}
-	return nedapStream(texts, d.settings.IdleGap, h, func(b []byte) error { return d.text(h, b, b, 0) }).run(ctx, conn, h)
+	return nedapStream(texts, d.settings.IdleGap, h, func(b []byte) error { return d.text(h, b, b, 0) }).Run(ctx, conn, h)
 }
 
 func (d *nedapRS485) packet(h drivers.Host, b []byte) error {

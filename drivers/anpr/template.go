@@ -105,7 +105,7 @@ func (t *template) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 		return t.serve(ctx, inbox, h)
 	}
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return acceptAll(ctx, acceptor, h, func(ctx context.Context, conn link.Conn) error { return t.read(ctx, conn, h) })
+		return drivers.AcceptAll(ctx, acceptor, h, func(ctx context.Context, conn link.Conn) error { return t.read(ctx, conn, h) })
 	}
 	return t.read(ctx, conn, h)
 }
@@ -125,18 +125,19 @@ func (t *template) read(ctx context.Context, conn link.Conn, h drivers.Host) err
 	if pause == 0 && !t.format.Ends() {
 		pause = templatePause
 	}
-	return stream{
-		take: func(b []byte) error {
+	return drivers.Stream{
+		Of: "the plate reader",
+		Take: func(b []byte) error {
 			_, _ = splitter.Write(b) // it never fails
 			return drain()
 		},
-		pending: splitter.Pending,
-		pause:   pause,
-		idle: func() error {
+		Pending: splitter.Pending,
+		Pause:   pause,
+		Idle: func() error {
 			splitter.Idle()
 			return drain()
 		},
-	}.run(ctx, conn, h)
+	}.Run(ctx, conn, h)
 }
 
 func (t *template) piece(h drivers.Host, p textframe.Piece) error {

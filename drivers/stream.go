@@ -1,4 +1,4 @@
-package anpr
+package drivers
 
 import (
 	"context"
@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 )
 
@@ -21,28 +20,30 @@ const (
 	streamLate  = 500 * time.Millisecond
 )
 
-// stream is what a reader on a line or a connection sends.
-type stream struct {
-	// take gets what came.
-	take func([]byte) error
-	// pending is how many bytes wait for the rest of a frame.
-	pending func() int
-	// pause is how long the line must be silent for what waits to be broken off, or
-	// complete; 0 is never. idle is called then, and at the end.
-	pause time.Duration
-	idle  func() error
+// Stream is what an instrument on a line or a connection sends in frames.
+type Stream struct {
+	// Of is who sends, for errors: "the plate reader".
+	Of string
+	// Take gets what came.
+	Take func([]byte) error
+	// Pending is how many bytes wait for the rest of a frame.
+	Pending func() int
+	// Pause is how long the line must be silent for what waits to be broken off, or
+	// complete; 0 is never. Idle is called then, and at the end.
+	Pause time.Duration
+	Idle  func() error
 }
 
-// run reads until the link fails, and returns why.
-func (s stream) run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+// Run reads until the link fails, and returns why.
+func (s Stream) Run(ctx context.Context, conn link.Conn, h Host) error {
 	buf := make([]byte, streamRead)
 	for {
 		var deadline time.Time
-		if s.pause > 0 && s.pending() > 0 {
-			deadline = h.Now().Add(max(s.pause, streamGrace))
+		if s.Pause > 0 && s.Pending() > 0 {
+			deadline = h.Now().Add(max(s.Pause, streamGrace))
 		}
 		if err := conn.SetReadDeadline(deadline); err != nil {
-			return s.end(fmt.Errorf("set the read deadline of the reader's link: %w", err))
+			return s.end(fmt.Errorf("set the read deadline of the link of %s: %w", s.Of, err))
 		}
 		// After the deadline, so that one that was set to wake this loop is not
 		// overwritten unseen.
@@ -51,7 +52,7 @@ func (s stream) run(ctx context.Context, conn link.Conn, h drivers.Host) error {
 		}
 		n, err := conn.Read(buf)
 		if n > 0 {
-			if err := s.take(buf[:n]); err != nil {
+			if err := s.Take(buf[:n]); err != nil {
 				return err
 			}
 		}
@@ -63,28 +64,28 @@ func (s stream) run(ctx context.Context, conn link.Conn, h drivers.Host) error {
 			if h.Now().Sub(deadline) > streamLate {
 				continue
 			}
-			if err := s.idle(); err != nil {
+			if err := s.Idle(); err != nil {
 				return err
 			}
 		default:
-			return s.end(fmt.Errorf("read from the plate reader: %w", err))
+			return s.end(fmt.Errorf("read from %s: %w", s.Of, err))
 		}
 	}
 }
 
-func (s stream) end(reason error) error {
-	if err := s.idle(); err != nil {
+func (s Stream) end(reason error) error {
+	if err := s.Idle(); err != nil {
 		return err
 	}
 	return reason
 }
 
-// maxConns is how many connections of one reader are read at a time.
+// maxConns is how many connections of one instrument are read at a time.
 const maxConns = 8
 
-// acceptAll reads each connection that a reader makes. What read returns matters
-// only if the agent stops: a reader may make a connection for each message.
-func acceptAll(ctx context.Context, a *link.Acceptor, h drivers.Host, read func(context.Context, link.Conn) error) error {
+// AcceptAll reads each connection that an instrument makes. What read returns matters
+// only if the agent stops: an instrument may make a connection for each message.
+func AcceptAll(ctx context.Context, a *link.Acceptor, h Host, read func(context.Context, link.Conn) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -104,7 +105,7 @@ func acceptAll(ctx context.Context, a *link.Acceptor, h drivers.Host, read func(
 		running.Go(func() {
 			defer func() {
 				if p := recover(); p != nil { // the agent contains those of Run only
-					cancel(fmt.Errorf("a connection of the reader: panic: %v", p))
+					cancel(fmt.Errorf("a connection of the instrument: panic: %v", p))
 				}
 				_ = conn.Close() // it was read to its end
 				<-places
@@ -112,7 +113,7 @@ func acceptAll(ctx context.Context, a *link.Acceptor, h drivers.Host, read func(
 			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read
 			defer stop()
 			if err := read(ctx, conn); ctx.Err() == nil && !errors.Is(err, link.ErrUnplugged) {
-				h.Log().Debug("a connection of the reader ended", "error", err)
+				h.Log().Debug("a connection of the instrument ended", "error", err)
 			}
 		})
 	}
