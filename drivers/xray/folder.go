@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,8 +15,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
@@ -69,11 +66,8 @@ func Folder() drivers.Driver {
 
 // watcher follows the sidecars of one folder.
 //
-// What has been told is in the ledger, so a file is told once however often the agent is
-// started. Under "path:" it has what a sidecar was like when it was read, under "scan:"
-// what was told of a scan last, and under "next:" what is just being told: that is written
-// before the event, with the event's id, so that a crash between the event and the ledger
-// makes the same event again and not another one.
+// What has been told is in the ledger (ledger.go), so a file is told once however often the
+// agent is started. Under "path:" that has what a sidecar was like when it was read.
 type watcher struct {
 	settings   FolderSettings
 	candidates map[string]*candidate
@@ -98,19 +92,6 @@ type candidate struct {
 }
 
 func (c *candidate) path() string { return path.Join(c.dir, c.name) }
-
-// told is what the ledger has of a scan.
-type told struct {
-	Revision int    `json:"r"`
-	Event    string `json:"e"`
-	SHA256   string `json:"h"`
-	Missing  int    `json:"m,omitempty"`
-	At       int64  `json:"t"` // in seconds since 1970
-	// Path is where the sidecar was, and Earlier the hashes of those before it: a copy
-	// of an old one in another place is no news.
-	Path    string   `json:"p"`
-	Earlier []string `json:"o,omitempty"`
-}
 
 // Run implements drivers.Instrument.
 func (w *watcher) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
@@ -303,7 +284,7 @@ func (w *watcher) take(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		}
 		return false, w.reject(h, c, err, raw)
 	}
-	before, known := w.before(h, scan.ID)
+	before, known := toldBefore(h, scan.ID)
 	if known && before.SHA256 == hash && before.Missing == 0 {
 		c.done = true // the same again, perhaps in another place
 		return false, h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
@@ -338,12 +319,6 @@ func (w *watcher) reject(h drivers.Host, c *candidate, why error, raw []byte) er
 	c.done = true
 	h.Unparsed(fmt.Sprintf("the scan %s can't be read: %v", c.path(), why), raw[:min(len(raw), 4<<10)])
 	return h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
-}
-
-// before gives what was told of a scan last.
-func (w *watcher) before(h drivers.Host, scan string) (t told, known bool) {
-	text := h.Ledger().Get("scan:" + scan)
-	return t, text != "" && json.Unmarshal([]byte(text), &t) == nil
 }
 
 // files is what there is of the files of a scan.
@@ -455,7 +430,7 @@ func complete(ctx context.Context, f *link.Folder, name string, size int64) (boo
 // tell makes the event of a scan.
 func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate, scan *sidecar.Scan, raw []byte, hash string, before told, found files) error {
 	now := h.Now()
-	e, err := w.settings.scanEvent(scan, raw, now)
+	e, err := w.settings.scanEvent(w.settings.Dialect, scan, raw, now)
 	if err != nil {
 		return err
 	}
@@ -482,56 +457,15 @@ func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		next.Earlier = append(slices.Clone(before.Earlier), before.SHA256)
 		next.Earlier = next.Earlier[max(0, len(next.Earlier)-maxEarlier):]
 	}
-	e.Revision, e.Supersedes = next.Revision, before.Event
-	if next.Event, err = w.intend(h, scan.ID, next); err != nil {
+	if err := publish(h, scan.ID, e, before, next, attachments); err != nil {
 		return err
-	}
-	o := drivers.Observation{Data: e, ID: next.Event, Time: now, Subject: e.ScanID, Attachments: attachments}
-	if e.StartedTS != nil {
-		o.DeviceTime, o.Time = e.StartedTS.Time, e.StartedTS.Time
-		if o.Time.After(now) {
-			o.Time = now // a clock that is ahead can't have seen the future
-		}
-	}
-	if err := h.Emit(o); err != nil {
-		return err
-	}
-	text, err := json.Marshal(next)
-	if err != nil {
-		return fmt.Errorf("write the ledger: %w", err)
 	}
 	c.done = next.Missing == 0
-	if err := h.Ledger().Put("scan:"+scan.ID, string(text)); err != nil {
-		return err
-	}
-	if err := h.Ledger().Put("next:"+scan.ID, ""); err != nil {
-		return err
-	}
 	if !c.done {
 		c.later(now)
 		return nil
 	}
 	return h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
-}
-
-// intend gives the id of an event that is about to be told: the one that was intended
-// before a crash, if it was for the same.
-func (w *watcher) intend(h drivers.Host, scan string, next told) (string, error) {
-	var intended told
-	if text := h.Ledger().Get("next:" + scan); text != "" && json.Unmarshal([]byte(text), &intended) == nil &&
-		intended.Revision == next.Revision && intended.SHA256 == next.SHA256 && intended.Missing == next.Missing && intended.Event != "" {
-		return intended.Event, nil
-	}
-	id, err := uuid.NewV7()
-	if err != nil {
-		return "", fmt.Errorf("make an event id: %w", err)
-	}
-	next.Event = id.String()
-	text, err := json.Marshal(next)
-	if err != nil {
-		return "", fmt.Errorf("write the ledger: %w", err)
-	}
-	return next.Event, h.Ledger().Put("next:"+scan, string(text))
 }
 
 // attach makes attachments of the files that are here, and the small picture.

@@ -63,7 +63,7 @@ func (w *watcher) takeOpaque(ctx context.Context, f *link.Folder, h drivers.Host
 		}
 		hash, x.Looks = a.SHA256, looksLike(x.head)
 	}
-	before, known := w.before(h, c.path())
+	before, known := toldBefore(h, c.path())
 	if known && before.SHA256 == hash {
 		c.done = true
 		return false, h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))

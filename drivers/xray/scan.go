@@ -18,14 +18,14 @@ const clockAhead = 2 * time.Second
 // maxWord bounds what a scanner says in its own words, in bytes.
 const maxWord = 256
 
-// scanEvent makes an event of what a sidecar says, without its files. raw is the sidecar,
-// received when the scan is told.
-func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time.Time) (event.XrayScan, error) {
+// scanEvent makes an event of what a sidecar or a message says, without its files. raw is
+// that, received when the scan is told.
+func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, received time.Time) (event.XrayScan, error) {
 	var random [event.MinSalt]byte
 	if _, err := rand.Read(random[:]); err != nil {
 		return event.XrayScan{}, fmt.Errorf("make a salt: %w", err)
 	}
-	zone, _ := s.location() // check has passed
+	zone, _ := m.location() // check has passed
 	moment := func(t time.Time) time.Time {
 		if t.IsZero() || scan.Zoned {
 			return t
@@ -35,7 +35,7 @@ func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time
 	e := event.XrayScan{
 		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
 		StartedTS: stamp(moment(scan.Start)), EndedTS: stamp(moment(scan.End)), Remarks: []string{},
-		Scanner:    event.XrayScanner{Dialect: s.Dialect, System: word(scan.System), Site: word(scan.Site), Software: word(scan.Software)},
+		Scanner:    event.XrayScanner{Dialect: dialect, System: word(scan.System), Site: word(scan.Site), Software: word(scan.Software)},
 		Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{}, Files: []event.XrayFile{}, Attachments: []event.Attachment{},
 		Private: &event.XrayPrivate{Salt: event.Salt(random), Plates: []event.XrayPlate{}, Raw: event.RawOf(raw)},
 	}
@@ -50,9 +50,9 @@ func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time
 			By: "operator", Name: word(a.Name), Status: "done", Decision: event.DecisionUnknown, ResultRaw: word(a.Result),
 			StartedTS: stamp(moment(a.Start)), EndedTS: stamp(moment(a.End)),
 		}
-		meaning := s.Verdicts
+		meaning := m.Verdicts
 		if a.Machine {
-			x.By, meaning = "machine", s.MachineResults
+			x.By, meaning = "machine", m.MachineResults
 		}
 		switch {
 		case a.Failed:
@@ -68,7 +68,7 @@ func (s *FolderSettings) scanEvent(scan *sidecar.Scan, raw []byte, received time
 		e.Analyses = append(e.Analyses, x)
 	}
 	e.Decision, e.DecisionRaw = decide(scan, e.Analyses)
-	if code := s.alert(scan); code != "" {
+	if code := m.alert(scan); code != "" {
 		e.Decision, e.DecisionRaw = event.DecisionSuspicious, word(code)
 	}
 	e.Remarks = append(e.Remarks, remarks(&e, received)...)

@@ -6,14 +6,12 @@ package xray
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/cargovision"
-	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/manifest"
 	"github.com/lanepost/lanepost/protocol/sidecar"
 )
@@ -55,18 +53,8 @@ type FolderSettings struct {
 	// Batch is how many scans are worked off between two looks, so that a new one does
 	// not wait for an old heap.
 	Batch int `yaml:"batch"`
-	// Verdicts say what the verdicts of an operator mean: "suspicious" or
-	// "nothing_found". What is not here is "unknown". MachineResults are the same for
-	// automatic analyses.
-	Verdicts       map[string]string `yaml:"verdicts"`
-	MachineResults map[string]string `yaml:"machine_results"`
-	// Alerts are the site's own codes that say that something was found, by the scanner's
-	// name for them, as {Custom2: [AL]}. Whether letters are capital does not count.
-	Alerts map[string][]string `yaml:"alerts"`
-	// CodePage reads documents that are neither UTF-8 nor UTF-16.
-	CodePage string `yaml:"code_page"`
-	// Zone is the zone of the scanner's clock, for times that it tells without one.
-	Zone string `yaml:"zone"`
+	// Meaning is how what the scanner says is taken.
+	Meaning `yaml:",inline"`
 	// Pictures is false to leave all files at the scanner.
 	Pictures *bool `yaml:"pictures"`
 	// MaxFile is the largest file that is taken, in bytes.
@@ -96,7 +84,7 @@ func (s *FolderSettings) check() error {
 	default:
 		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest, configured or opaque", s.Dialect)
 	}
-	if err := s.checkAlerts(); err != nil {
+	if err := s.checkAlerts(s.Dialect); err != nil {
 		return fmt.Errorf("alerts: %w", err)
 	}
 	for name, list := range map[string][]string{"sidecars": s.Sidecars, "ignore": s.Ignore} {
@@ -138,29 +126,8 @@ func (s *FolderSettings) check() error {
 		return fmt.Errorf("batch: %d; take 1 to 10000", s.Batch)
 	case s.MaxFile < 1 || s.MaxFile > maxFileSize:
 		return fmt.Errorf("max_file: %d; take 1 to %d bytes", s.MaxFile, maxFileSize)
-	case s.CodePage != "" && !slices.Contains(sidecar.CodePages(), s.CodePage):
-		return fmt.Errorf("code_page: %q is not known; there are %s", s.CodePage, strings.Join(sidecar.CodePages(), ", "))
 	}
-	for name, m := range map[string]map[string]string{"verdicts": s.Verdicts, "machine_results": s.MachineResults} {
-		for from, to := range m {
-			if to != event.DecisionSuspicious && to != event.DecisionNothingFound {
-				return fmt.Errorf("%s: %q is %q; take %s or %s", name, from, to, event.DecisionSuspicious, event.DecisionNothingFound)
-			}
-		}
-	}
-	_, err := s.location()
-	return err
-}
-
-func (s *FolderSettings) location() (*time.Location, error) {
-	if s.Zone == "" {
-		return time.UTC, nil
-	}
-	l, err := time.LoadLocation(s.Zone)
-	if err != nil {
-		return nil, fmt.Errorf("zone: %q is no time zone that is known; take a name like Europe/Kyiv", s.Zone)
-	}
-	return l, nil
+	return s.Meaning.check()
 }
 
 // parse reads a sidecar.
@@ -214,31 +181,4 @@ func matches(patterns []string, name string) bool {
 		ok, err := path.Match(strings.ToLower(p), name)
 		return err == nil && ok
 	})
-}
-
-// checkAlerts refuses codes that the dialect does not have: an alert that can never come
-// must not look as if it was watched for.
-func (s *FolderSettings) checkAlerts() error {
-	for name, codes := range s.Alerts {
-		switch {
-		case s.Dialect != "cargovision":
-			return fmt.Errorf("the dialect %s has no codes of the site; they are for cargovision", s.Dialect)
-		case !slices.Contains(cargovision.CodeNames(), name):
-			return fmt.Errorf("there is no %q; there are %s", name, strings.Join(cargovision.CodeNames(), ", "))
-		case len(codes) == 0 || len(codes) > maxPatterns || slices.Contains(codes, ""):
-			return fmt.Errorf("%s: write 1 to %d codes, none of them empty", name, maxPatterns)
-		}
-	}
-	return nil
-}
-
-// alert gives the code by which the site says that something was found in a scan; empty
-// if there is none.
-func (s *FolderSettings) alert(scan *sidecar.Scan) string {
-	for _, name := range slices.Sorted(maps.Keys(s.Alerts)) {
-		if sidecar.True(scan.Codes[name], s.Alerts[name]...) {
-			return name + "=" + scan.Codes[name]
-		}
-	}
-	return ""
 }
