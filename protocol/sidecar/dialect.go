@@ -43,8 +43,19 @@ func RoleNames() []string {
 	return []string{"image", "preview", "snapshot", "ocr", "dual_energy", "radiation", "other"}
 }
 
-// Check finds what is wrong with a dialect.
+// Check finds what is wrong with the dialect of a sidecar, which must have an id.
 func (d *Dialect) Check() error {
+	if err := d.CheckPlaces(); err != nil {
+		return err
+	}
+	if len(d.Fields["id"]) == 0 {
+		return errors.New("fields: id is missing; say where the scanner's id of the scan stands")
+	}
+	return nil
+}
+
+// CheckPlaces finds what is wrong with what the dialect says, and wants nothing of it.
+func (d *Dialect) CheckPlaces() error {
 	known := map[string]bool{}
 	for _, f := range Fields() {
 		known[f] = true
@@ -54,16 +65,13 @@ func (d *Dialect) Check() error {
 			return fmt.Errorf("fields: there is no %q; there are %s", f, strings.Join(Fields(), ", "))
 		}
 		for _, p := range places {
-			if err := checkPlace(p); err != nil {
+			if err := CheckPlace(p); err != nil {
 				return fmt.Errorf("fields: %s: %w", f, err)
 			}
 		}
 	}
-	if len(d.Fields["id"]) == 0 {
-		return errors.New("fields: id is missing; say where the scanner's id of the scan stands")
-	}
 	for _, p := range d.Files {
-		if err := checkPlace(p); err != nil {
+		if err := CheckPlace(p); err != nil {
 			return fmt.Errorf("files: %w", err)
 		}
 	}
@@ -82,7 +90,8 @@ func (d *Dialect) Check() error {
 	return nil
 }
 
-func checkPlace(p string) error {
+// CheckPlace finds what is wrong with a place in a document.
+func CheckPlace(p string) error {
 	if strings.Trim(p, "/") == "" || len(p) > 256 {
 		return fmt.Errorf("%q is no place; write names with slashes, as AdminData/Vehicle/PlateNumber", p)
 	}
@@ -95,19 +104,45 @@ func (d *Dialect) Parse(b []byte, codePage string) (*Scan, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := d.Read(n)
+	if err == nil && s.ID == "" {
+		return nil, errors.New("the document has no id of the scan where the settings say that it stands")
+	}
+	return s, err
+}
+
+// Read takes a scan out of a document. Its id is empty if the document has none.
+func (d *Dialect) Read(n *document.Node) (*Scan, error) {
 	if d.Root != "" && n.Name != d.Root {
 		return nil, fmt.Errorf("<%s>, and no <%s>", n.Name, d.Root)
 	}
-	get := func(field string) string {
+	s := d.Fill(func(field string) string {
 		for _, place := range d.Fields[field] {
-			for _, text := range textsAt(n, place) {
+			for _, text := range TextsAt(n, place) {
 				if text != "" {
 					return text
 				}
 			}
 		}
 		return ""
+	})
+	for _, place := range d.Files {
+		for _, name := range TextsAt(n, place) {
+			if name == "" {
+				continue
+			}
+			if len(s.Files) == MaxFiles {
+				return s, fmt.Errorf("more than %d files in one scan", MaxFiles)
+			}
+			s.Files = append(s.Files, File{Name: name, Role: d.Role(name)})
+		}
 	}
+	return s, nil
+}
+
+// Fill makes a scan, without files, of the texts of its fields, which get finds by their
+// names: empty for one that is not told. The scan's id is empty if that is.
+func (d *Dialect) Fill(get func(field string) string) *Scan {
 	yes := func(field string) bool {
 		return True(get(field), append([]string{"1", "-1", "true", "yes", "y"}, d.Yes...)...)
 	}
@@ -115,9 +150,6 @@ func (d *Dialect) Parse(b []byte, codePage string) (*Scan, error) {
 		ID: get("id"), System: get("system"), Site: get("site"), Software: get("software"),
 		Training: yes("training"), Reference: yes("reference"), Test: yes("test"),
 		Suspicious: yes("suspicious"), Inspected: yes("inspected"), Raw: get("result"),
-	}
-	if s.ID == "" {
-		return nil, errors.New("the document has no id of the scan where the settings say that it stands")
 	}
 	layouts := append(XMLTimes(), d.Times...)
 	var zoned bool
@@ -139,18 +171,7 @@ func (d *Dialect) Parse(b []byte, codePage string) (*Scan, error) {
 			s.Containers = append(s.Containers, Container{Position: i + 1, Text: c})
 		}
 	}
-	for _, place := range d.Files {
-		for _, name := range textsAt(n, place) {
-			if name == "" {
-				continue
-			}
-			if len(s.Files) == MaxFiles {
-				return s, fmt.Errorf("more than %d files in one scan", MaxFiles)
-			}
-			s.Files = append(s.Files, File{Name: name, Role: d.Role(name)})
-		}
-	}
-	return s, nil
+	return s
 }
 
 // Role says by its name what a file is.
@@ -167,8 +188,8 @@ func (d *Dialect) Role(name string) string {
 	return d.Roles[best]
 }
 
-// textsAt gives the texts at a place.
-func textsAt(n *document.Node, place string) []string {
+// TextsAt gives the texts at a place.
+func TextsAt(n *document.Node, place string) []string {
 	nodes := []*document.Node{n}
 	for _, step := range strings.Split(strings.Trim(place, "/"), "/") {
 		name, attribute, picks := strings.Cut(step, "@")

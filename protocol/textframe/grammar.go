@@ -1,7 +1,8 @@
 // Package textframe reads and writes what plate readers send whose output is a
 // template that somebody wrote at the site: a text between a start and an end,
 // perhaps with a checksum, in some code page. All of that is a Grammar. The
-// package knows no vendor; a profile does.
+// package knows no vendor; a profile does. Other instruments send texts of the same
+// kind with other fields (Vocabulary).
 //
 // Framing cuts and checks, Grammar finds the fields in a text, Splitter takes a
 // stream of bytes apart. Patterns are those of package regexp, whose time is
@@ -125,10 +126,18 @@ var fieldNames = []string{
 // Fields lists the fields that a grammar can have.
 func Fields() []string { return slices.Clone(fieldNames) }
 
-// told are the fields of which a message needs one.
-var told = []string{Plate, NoRead, Wiegand}
+// Vocabulary is what the fields of a grammar may be.
+type Vocabulary struct {
+	// Names are those of all fields.
+	Names []string
+	// Told are those of which a message needs one; empty for none.
+	Told []string
+	// Pictures are those that hold a picture in base64.
+	Pictures []string
+}
 
-var pictureFields = []string{Picture, PlatePicture}
+// plates is the vocabulary of plate readers.
+var plates = Vocabulary{Names: fieldNames, Told: []string{Plate, NoRead, Wiegand}, Pictures: []string{Picture, PlatePicture}}
 
 var encodings = map[string]encoding.Encoding{
 	"utf-8": nil, "windows-1250": charmap.Windows1250, "windows-1251": charmap.Windows1251, "windows-1252": charmap.Windows1252,
@@ -191,13 +200,19 @@ func (f *Frames) Bare() bool { return len(f.start)+len(f.end) == 0 && f.sum.sum 
 // connection, or a message of its own.
 func (f *Frames) Ends() bool { return len(f.end) > 0 }
 
-func mark(name, text string) ([]byte, error) {
+// Bytes reads a text with the escapes of Framing.Start, up to MaxMark bytes.
+func Bytes(text string) ([]byte, error) {
 	b, err := unescape(text)
+	if err == nil && len(b) > MaxMark {
+		err = fmt.Errorf("%d bytes; take %d at most", len(b), MaxMark)
+	}
+	return b, err
+}
+
+func mark(name, text string) ([]byte, error) {
+	b, err := Bytes(text)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
-	}
-	if len(b) > MaxMark {
-		return nil, fmt.Errorf("%s: %d bytes; take %d at most", name, len(b), MaxMark)
 	}
 	return b, nil
 }
@@ -236,6 +251,7 @@ func unescape(s string) ([]byte, error) {
 // Format is a Grammar that was checked.
 type Format struct {
 	*Frames
+	words     Vocabulary
 	pattern   *regexp.Regexp
 	separator string
 	columns   []string
@@ -245,13 +261,16 @@ type Format struct {
 	escapes   string
 }
 
-// Compile checks a grammar. The error names the setting and the mend.
-func (g Grammar) Compile() (*Format, error) {
+// Compile checks the grammar of a plate reader. The error names the setting and the mend.
+func (g Grammar) Compile() (*Format, error) { return g.CompileFor(plates) }
+
+// CompileFor checks a grammar with other fields.
+func (g Grammar) CompileFor(words Vocabulary) (*Format, error) {
 	frames, err := g.Framing.Compile()
 	if err != nil {
 		return nil, err
 	}
-	f := &Format{Frames: frames, columns: g.Columns, base64: g.Base64, escapes: g.Escapes}
+	f := &Format{Frames: frames, words: words, columns: g.Columns, base64: g.Base64, escapes: g.Escapes}
 	ways := 0
 	for _, given := range []bool{g.Pattern != "", len(g.Columns) > 0, len(g.Parts) > 0} {
 		if given {
@@ -298,7 +317,7 @@ func (g Grammar) Compile() (*Format, error) {
 		f.parts[name] = re
 		names = append(names, name)
 	}
-	if err := checkNames(names, g.Base64); err != nil {
+	if err := words.check(names, g.Base64); err != nil {
 		return nil, err
 	}
 	if g.Heartbeat != "" {
@@ -312,21 +331,21 @@ func (g Grammar) Compile() (*Format, error) {
 	return f, nil
 }
 
-func checkNames(names, coded []string) error {
+func (v Vocabulary) check(names, coded []string) error {
 	had := map[string]bool{}
 	for _, n := range names {
 		switch {
 		case n == "":
 			continue
-		case !slices.Contains(fieldNames, n):
-			return fmt.Errorf("there is no field %q; there are %s", shown(n), strings.Join(fieldNames, ", "))
+		case !slices.Contains(v.Names, n):
+			return fmt.Errorf("there is no field %q; there are %s", shown(n), strings.Join(v.Names, ", "))
 		case had[n]:
 			return fmt.Errorf("the field %s is there twice", n)
 		}
 		had[n] = true
 	}
-	if !slices.ContainsFunc(told, func(n string) bool { return had[n] }) {
-		return fmt.Errorf("none of the fields %s is there, so nothing would ever be read", strings.Join(told, ", "))
+	if len(v.Told) > 0 && !slices.ContainsFunc(v.Told, func(n string) bool { return had[n] }) {
+		return fmt.Errorf("none of the fields %s is there, so nothing would ever be read", strings.Join(v.Told, ", "))
 	}
 	for _, n := range coded {
 		if !had[n] {

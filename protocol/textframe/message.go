@@ -38,14 +38,20 @@ var (
 // Decode reads a whole frame, from its start to its end. Its errors tell nothing
 // of what is in the frame.
 func (f *Format) Decode(frame []byte) (Message, error) {
-	data, err := f.unwrap(frame)
+	data, err := f.Data(frame)
 	if err != nil {
 		return Message{}, err
 	}
-	if string(f.end) == "\n" && f.sum.sum == nil {
+	return f.DecodeText(data)
+}
+
+// Data checks a whole frame and gives what is in it.
+func (f *Frames) Data(frame []byte) ([]byte, error) {
+	data, err := f.unwrap(frame)
+	if err == nil && string(f.end) == "\n" && f.sum.sum == nil {
 		data = bytes.TrimSuffix(data, []byte("\r"))
 	}
-	return f.DecodeText(data)
+	return data, err
 }
 
 // DecodeText reads a text that came without a start, an end and a checksum.
@@ -58,7 +64,7 @@ func (f *Format) DecodeText(data []byte) (Message, error) {
 	if err := f.find(&m, text); err != nil {
 		return Message{}, err
 	}
-	if !slices.ContainsFunc(told, func(n string) bool { _, ok := m.Fields[n]; return ok }) {
+	if len(f.words.Told) > 0 && !slices.ContainsFunc(f.words.Told, func(n string) bool { _, ok := m.Fields[n]; return ok }) {
 		return Message{}, errMatch
 	}
 	return m, nil
@@ -111,7 +117,7 @@ func (f *Format) put(m *Message, name, value string) {
 			m.Lossy = true
 		}
 	}
-	if slices.Contains(pictureFields, name) {
+	if slices.Contains(f.words.Pictures, name) {
 		if b, ok := decodeBase64(value); ok && len(b) > 0 {
 			if m.Pictures == nil {
 				m.Pictures = map[string][]byte{}

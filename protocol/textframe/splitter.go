@@ -22,7 +22,10 @@ type Piece struct {
 // it gives none after each Write: memory is then bounded by the longest frame and
 // the size of one Write.
 type Splitter struct {
-	f    *Format
+	f *Frames
+	// decode reads a frame; one that it refuses is none.
+	decode func([]byte) (Message, error)
+
 	buf  []byte
 	at   int // what is given out of buf
 	from int // from where on the end is looked for
@@ -32,7 +35,16 @@ type Splitter struct {
 }
 
 // Splitter makes a splitter for one connection.
-func (f *Format) Splitter() *Splitter { return &Splitter{f: f} }
+func (f *Format) Splitter() *Splitter { return &Splitter{f: f.Frames, decode: f.Decode} }
+
+// Splitter makes a splitter for one connection that looks only at the frames: the messages
+// of its pieces are empty.
+func (f *Frames) Splitter() *Splitter {
+	return &Splitter{f: f, decode: func(frame []byte) (Message, error) {
+		_, err := f.Data(frame)
+		return Message{}, err
+	}}
+}
 
 // Write takes bytes as they come. It never fails.
 func (s *Splitter) Write(p []byte) (int, error) {
@@ -84,7 +96,7 @@ func (s *Splitter) step(rest []byte) (Piece, int) {
 		switch {
 		case bytes.HasPrefix(rest, f.end):
 			// A line without a text: whether that says anything is the grammar's word.
-			m, err := f.Decode(rest[:len(f.end)])
+			m, err := s.decode(rest[:len(f.end)])
 			if err != nil {
 				return Piece{}, len(f.end)
 			}
@@ -147,7 +159,7 @@ func (s *Splitter) frame(rest []byte, e int) (Piece, int) {
 			if !f.sum.after && !bytes.Equal(rest[to-len(f.end):to], f.end) {
 				continue
 			}
-			m, err := f.Decode(rest[at:to])
+			m, err := s.decode(rest[at:to])
 			switch {
 			case err != nil:
 				if problem == "" {
@@ -233,7 +245,7 @@ func (s *Splitter) untilStart(rest, window []byte) (Piece, int) {
 			return Piece{}, 0
 		}
 	}
-	m, err := f.Decode(rest[:n])
+	m, err := s.decode(rest[:n])
 	if err != nil {
 		if blank(rest[:n]) {
 			return Piece{}, n
