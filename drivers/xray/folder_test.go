@@ -147,6 +147,13 @@ func TestFiles(t *testing.T) {
 		"a file that comes after the deadline": {join(filesOf(0, "a", id)[:1], one(0, "a/"+id+".xml", scan(id, "")), filesOf(5*time.Minute, "a", id)[1:]),
 			[]string{id + " r1 partial operational pending without " + id + "S_stamp.jpg", id + " r2 complete operational pending"}, 0},
 		"a file that is marked as deleted": {join(filesOf(0, "a", id)[:1], one(0, "a/"+id+".xml", scan(id, "", func(s *sidecar.Scan) { s.Files[1].Deleted = true }))), []string{complete}, 0},
+		"copied from another disk, slowly and not in one piece": {join(
+			one(0, "a/"+id+"S.Img", []byte("r")), one(0, "a/"+id+"S_stamp.jpg", whole[:40]), one(4*time.Second, "a/"+id+".xml", scan(id, "")[:200]),
+			one(8*time.Second, "a/"+id+"S.Img", []byte("raw")), one(8*time.Second, "a/"+id+"S_stamp.jpg", whole), one(40*time.Second, "a/"+id+".xml", scan(id, ""))), []string{complete}, 0},
+		"the day by local time, and by UTC": {join(
+			[]drivers.Dropped{{At: 20 * time.Hour, Name: "2026/01/07/local/1.xml", Content: scan("1", "", func(s *sidecar.Scan) { s.Files = nil })}},
+			[]drivers.Dropped{{At: 21 * time.Hour, Name: "2026/01/06/utc/2.xml", Content: scan("2", "", func(s *sidecar.Scan) { s.Files = nil })}}),
+			[]string{"1 r1 complete operational pending", "2 r1 complete operational pending"}, 0},
 		"the export comes twice": {join(filesOf(0, "a", id), one(0, "a/"+id+".xml", scan(id, "")), filesOf(time.Minute, "b", id), one(time.Minute, "b/"+id+".xml", scan(id, ""))),
 			[]string{complete}, 0},
 		"the same is written again": {join(filesOf(0, "a", id), one(0, "a/"+id+".xml", scan(id, "")), one(time.Minute, "a/"+id+".xml", scan(id, "")), one(2*time.Minute, "a/"+id+".xml", scan(id, ""))),
@@ -337,6 +344,31 @@ func TestCrash(t *testing.T) {
 	require.NotZero(t, h.valid)
 }
 
+// TestOurDiskIsFull: a scan waits for room, is not taken for told meanwhile, and is told
+// once when there is some.
+func TestOurDiskIsFull(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "1.xml"), scan("1", "1", func(s *sidecar.Scan) { s.Files = nil }), 0o600))
+	h := &host{ledger: &drivers.MemoryLedger{}, now: time.Now}
+	waits, room := make(chan struct{}), make(chan struct{})
+	h.refuse = func(drivers.Observation) error {
+		close(waits)
+		<-room
+		return nil
+	}
+	ended := make(chan error, 1)
+	go func() {
+		ended <- watch(t, dir, h, instrument(t, func(s *FolderSettings) { s.Days, s.Quiet = nil, 0 }), 5)
+	}()
+	<-waits
+	require.Empty(t, h.ledger.Get("path:1.xml"))
+	require.Empty(t, h.ledger.Get("scan:1"))
+	close(room)
+	require.ErrorIs(t, <-ended, errStop)
+	require.Equal(t, []string{"1 r1 complete operational suspicious"}, lines(drivers.Played{Observations: h.observations}))
+	require.NotEmpty(t, h.ledger.Get("path:1.xml"))
+}
+
 // TestFolderVanishes: a share that is gone is no quiet lane.
 func TestFolderVanishes(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "share")
@@ -455,6 +487,19 @@ func TestContent(t *testing.T) {
 			require.Equal(t, "A?1234", e.Private.Plates[1].PlateRaw)
 			require.Nil(t, e.Private.Plates[1].Confidence, "-1 is none")
 		}},
+		"a clock that was set back between two looks": {func(s *sidecar.Scan) {
+			s.Analyses[0].Start, s.Analyses[0].End = s.Start.Add(-2*time.Hour), s.Start.Add(-2*time.Hour+time.Minute)
+		}, "1", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, []string{"analysis_before_scan"}, e.Remarks)
+			require.Equal(t, event.DecisionSuspicious, e.Decision)
+		}},
+		"a second trailer that is empty": {func(s *sidecar.Scan) {
+			s.Plates = []sidecar.Plate{{Text: "AA1234BB"}, {Trailer: true, Text: "AA5678XX"}, {Trailer: true}}
+			s.Containers = []sidecar.Container{{Position: 1, Text: "CSQU3054383"}, {Position: 2}}
+		}, "", func(t *testing.T, e event.XrayScan) {
+			require.Len(t, e.Private.Plates, 2)
+			require.Len(t, e.Containers, 1)
+		}},
 		"two containers, one with a wrong check digit": {func(s *sidecar.Scan) {
 			s.Containers = []sidecar.Container{{Position: 1, Text: "CSQU3054383"}, {Position: 2, Text: "CSQU3054384"}}
 		}, "", func(t *testing.T, e event.XrayScan) {
@@ -481,6 +526,54 @@ func TestContent(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := play(t, instrument(t), one(0, "a/1.xml", scan("1", c.verdict, bare, c.change))...)
+			require.Len(t, p.Observations, 1)
+			c.check(t, p.Observations[0].Data.(event.XrayScan))
+		})
+	}
+}
+
+// What is wrong with the content of documents of which settings say what is what.
+func TestConfiguredContent(t *testing.T) {
+	configured := func(s *FolderSettings) {
+		s.Dialect, s.Days, s.Zone = "configured", nil, "Europe/Kyiv"
+		s.Sidecar = &sidecar.Dialect{Fields: map[string][]string{
+			"id": {"ID"}, "start": {"T"}, "suspicious": {"S"}, "inspected": {"I"}, "training": {"D"}, "result": {"S"},
+		}}
+	}
+	for name, c := range map[string]struct {
+		body  string
+		check func(*testing.T, event.XrayScan)
+	}{
+		"local time without a zone, in winter": {"<S><ID>1</ID><T>2026-01-05 07:59:41</T></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, "2026-01-05T05:59:41Z", e.StartedTS.UTC().Format(time.RFC3339))
+			require.Equal(t, event.TimeFromDeviceZone, e.TimeSource)
+			require.Empty(t, e.Remarks)
+		}},
+		"local time without a zone, in summer": {"<S><ID>1</ID><T>2025-07-05 07:59:41</T></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, "2025-07-05T04:59:41Z", e.StartedTS.UTC().Format(time.RFC3339))
+		}},
+		"DST ends, and the hour comes twice": {"<S><ID>1</ID><T>2025-10-26 03:30:00</T></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, []string{"time_ambiguous"}, e.Remarks)
+		}},
+		"DST begins, and the hour does not come": {"<S><ID>1</ID><T>2025-03-30 03:30:00</T></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, []string{"time_impossible"}, e.Remarks)
+		}},
+		"a zone is told": {"<S><ID>1</ID><T>2025-10-26T03:30:00+02:00</T></S>", func(t *testing.T, e event.XrayScan) {
+			require.Empty(t, e.Remarks)
+			require.Equal(t, event.TimeFromDevice, e.TimeSource)
+		}},
+		"-1 is yes, as Visual Basic writes it": {"<S><ID>1</ID><S>-1</S><I>-1</I><D>0</D></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionSuspicious, e.Decision)
+			require.Equal(t, event.ScanOperational, e.Mode)
+		}},
+		"0 is no": {"<S><ID>1</ID><S>0</S><I>-1</I><D>-1</D></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionNothingFound, e.Decision)
+			require.Equal(t, event.ScanTraining, e.Mode)
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			p := play(t, instrument(t, configured), drivers.Dropped{Name: "1.xml", Content: []byte(c.body)})
 			require.Len(t, p.Observations, 1)
 			c.check(t, p.Observations[0].Data.(event.XrayScan))
 		})

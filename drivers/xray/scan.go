@@ -32,6 +32,10 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 		}
 		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
 	}
+	var doubts []string
+	if doubt := zoneDoubt(scan.Start, zone); doubt != "" && !scan.Zoned {
+		doubts = append(doubts, doubt)
+	}
 	e := event.XrayScan{
 		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
 		StartedTS: stamp(moment(scan.Start)), EndedTS: stamp(moment(scan.End)), Remarks: []string{},
@@ -71,7 +75,7 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 	if code := m.alert(scan); code != "" {
 		e.Decision, e.DecisionRaw = event.DecisionSuspicious, word(code)
 	}
-	e.Remarks = append(e.Remarks, remarks(&e, received)...)
+	e.Remarks = append(append(e.Remarks, doubts...), remarks(&e, received)...)
 	for _, p := range scan.Plates[:min(len(scan.Plates), sidecar.MaxPlates)] {
 		text := plate.Normalise(p.Text)
 		of := "vehicle"
@@ -136,6 +140,24 @@ func decide(scan *sidecar.Scan, analyses []event.XrayAnalysis) (decision, raw st
 		decision = event.DecisionSuspicious
 	}
 	return decision, raw
+}
+
+// zoneDoubt says what is wrong with a time that is told without a zone, where the clocks
+// are changed: the hour comes twice, or not at all. Empty if nothing is.
+func zoneDoubt(t time.Time, zone *time.Location) string {
+	if t.IsZero() {
+		return ""
+	}
+	at := time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+	if at.Hour() != t.Hour() || at.Minute() != t.Minute() {
+		return "time_impossible"
+	}
+	for _, other := range []time.Time{at.Add(-time.Hour), at.Add(time.Hour)} {
+		if other.Hour() == t.Hour() {
+			return "time_ambiguous"
+		}
+	}
+	return ""
 }
 
 // remarks are what does not fit together.

@@ -64,7 +64,9 @@ type XrayScan struct {
 	// Replayed is true for a scan that was there before the agent looked.
 	Replayed bool `json:"replayed"`
 	// Remarks are what does not fit together: "ends_before_start",
-	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead".
+	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead"; and of a time that
+	// is told without a zone, "time_ambiguous" (where clocks are changed, the hour comes twice)
+	// and "time_impossible" (it does not come at all).
 	Remarks []string `json:"remarks"`
 	// Scanner is the device.
 	Scanner XrayScanner `json:"scanner"`
