@@ -111,10 +111,12 @@ func (p *Profile) decode(n ast.Node, settings any) error {
 // Lookup finds a driver by name.
 type Lookup func(name string) (drivers.Driver, bool)
 
-// Set is all profiles by name.
+// Set is all profiles by name. It is for one goroutine.
 type Set struct {
+	// byName are those from disk, and those built-in ones that were asked for: reading
+	// all of them takes longer than the rest of a start. builtIn are the names of these.
 	byName  map[string]*Profile
-	builtIn map[string]*Profile
+	builtIn map[string]bool
 	// Problems are what is wrong with the profile files on disk. The profiles of
 	// such files are not in the set; everything else is, and so is a built-in
 	// profile that such a file was to replace: see Spoiled.
@@ -128,19 +130,19 @@ type Set struct {
 // the operator wrote: a device must not run on it unasked.
 func (s *Set) Spoiled(name string) bool { return s.spoiled[name] }
 
-// Load reads the embedded profiles, and those of a directory if dir is not
+// Load finds the built-in profiles, and reads those of a directory if dir is not
 // empty. A file of the directory that can't be read does not take the others
 // away: it is told in Problems. Load fails only if the directory itself can't be
 // read.
 func Load(dir string) (*Set, error) {
-	s := &Set{byName: map[string]*Profile{}, spoiled: map[string]bool{}}
-	if err := s.addAll(embedded, ""); err != nil {
-		return nil, err
+	s := &Set{byName: map[string]*Profile{}, builtIn: map[string]bool{}, spoiled: map[string]bool{}}
+	entries, err := embedded.ReadDir(".")
+	if err != nil {
+		return nil, fmt.Errorf("built-in profiles: %w", err)
 	}
-	if len(s.Problems) > 0 {
-		return nil, fmt.Errorf("built-in profiles: %w", s.Problems)
+	for _, e := range entries {
+		s.builtIn[strings.TrimSuffix(e.Name(), ".yaml")] = true
 	}
-	s.builtIn = maps.Clone(s.byName)
 	if dir == "" {
 		return s, nil
 	}
@@ -182,10 +184,7 @@ func (s *Set) addAll(from fs.FS, dir string) error {
 			continue
 		}
 		fromHere[p.Name] = path
-		p.Origin = "built in"
-		if dir != "" {
-			p.Origin = "local: " + path
-		}
+		p.Origin = "local: " + path
 		s.byName[p.Name] = p
 	}
 	return nil
@@ -210,7 +209,7 @@ func (s *Set) reject(p *Profile, err error) {
 		}
 	}
 	s.spoiled[name] = true
-	if _, replaces := s.builtIn[name]; replaces {
+	if s.builtIn[name] {
 		s.refuse(p.file, fmt.Sprintf("no device can use the profile %s until this file is mended or taken away", name), "")
 	}
 }
@@ -222,16 +221,13 @@ var nameLine = regexp.MustCompile(`(?m)^profile:[ \t]*["']?([a-z0-9-]+)`)
 // or settings that the driver refuses, goes to Problems, and the built-in
 // profile of its name comes back.
 func (s *Set) CheckDrivers(lookup Lookup) {
-	for _, name := range s.Names() {
+	for _, name := range slices.Sorted(maps.Keys(s.byName)) {
 		p := s.byName[name]
-		if p == s.builtIn[name] {
+		if p.Origin == builtInOrigin {
 			continue
 		}
 		if err := p.checkDriver(lookup); err != nil {
 			delete(s.byName, name)
-			if b, ok := s.builtIn[name]; ok {
-				s.byName[name] = b
-			}
 			s.reject(p, err)
 		}
 	}
@@ -287,20 +283,41 @@ func readBounded(from fs.FS, name string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes+1))
 }
 
-// Get returns a profile by name.
+// builtInOrigin is the Origin of a profile that is in the program.
+const builtInOrigin = "built in"
+
+// Get returns a profile by name. A built-in one that can't be read, which a test keeps from
+// being released, goes to Problems.
 func (s *Set) Get(name string) (*Profile, bool) {
-	p, ok := s.byName[name]
-	return p, ok
+	if p, ok := s.byName[name]; ok || !s.builtIn[name] {
+		return p, ok
+	}
+	path := name + ".yaml"
+	b, err := embedded.ReadFile(path)
+	if err != nil {
+		s.refuse(path, err.Error(), "")
+		return nil, false
+	}
+	p, err := parseProfile(path, b)
+	if err == nil && p.Name != name {
+		err = fmt.Errorf("the profile in it is called %q", p.Name)
+	}
+	if err != nil {
+		s.reject(p, err)
+		return nil, false
+	}
+	p.Origin = builtInOrigin
+	s.byName[name] = p
+	return p, true
 }
 
 // Names lists the profiles' names in order.
 func (s *Set) Names() []string {
-	names := make([]string, 0, len(s.byName))
+	names := maps.Clone(s.builtIn)
 	for n := range s.byName {
-		names = append(names, n)
+		names[n] = true
 	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Parse reads one profile. The error is a yamlfile.Problems with everything

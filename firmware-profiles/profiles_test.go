@@ -25,7 +25,8 @@ func TestEveryProfileKeepsItsWord(t *testing.T) {
 	require.NoError(t, err)
 	require.Subset(t, set.Names(), []string{"rapiscan-tsa", "rapiscan-tsa-serial", "rapiscan-tsa-extended"})
 	for _, name := range set.Names() {
-		p, _ := set.Get(name)
+		p, ok := set.Get(name)
+		require.True(t, ok, set.Problems)
 		require.Equal(t, "built in", p.Origin)
 		require.FileExists(t, name+".yaml", "a profile stands in the file of its name")
 		require.NotEmpty(t, p.Products, name)
