@@ -73,6 +73,12 @@ var hints = []struct {
 	{ErrUnplugged, "", func(string) string {
 		return "the instrument ended the connection: it may have restarted, lost power or cable, or given its only connection to another program"
 	}},
+	{errNoAnswer, "", func(string) string {
+		return "check that the device is on, the unit number, and on a line its baud, parity and the two wires; if it is only slow, set a longer timeout"
+	}},
+	{errDamaged, "", func(string) string {
+		return "check baud, parity and stop against the device's manual, the line's termination, and that no other program asks on the same line; over TCP, that it is Modbus TCP and not RTU over TCP (modbus-rtu-tcp:)"
+	}},
 	{errLineSettings, "", func(string) string {
 		return "the adapter cannot do these line settings: check baud, data, parity and stop against the instrument's manual, or take another adapter"
 	}},

@@ -81,6 +81,24 @@ func schemes() map[string]scheme {
 			own:     []string{"port"},
 			parse:   parseMQTTS,
 		},
+		"modbus-tcp": {
+			example: "modbus-tcp://10.0.3.61?unit=1",
+			options: []string{"unit", "timeout", "connect_timeout", "keepalive", "write_timeout"},
+			own:     []string{"port"},
+			parse:   parseModbusTCP,
+		},
+		"modbus-rtu-tcp": {
+			example: "modbus-rtu-tcp://10.0.3.62:4001?unit=1",
+			options: []string{"unit", "timeout", "connect_timeout", "keepalive", "write_timeout"},
+			own:     []string{"port"},
+			parse:   parseModbusGateway,
+		},
+		"modbus-rtu": {
+			example: "modbus-rtu:/dev/ttyUSB0?baud=19200&parity=even&unit=1",
+			device:  true,
+			options: []string{"unit", "timeout", "baud", "data", "parity", "stop", "backend", "write_timeout"},
+			parse:   parseModbusRTU,
+		},
 		"tcp-listen": {
 			example: "tcp-listen://0.0.0.0:5000?allow=10.0.3.31",
 			options: []string{"allow"},
@@ -90,7 +108,7 @@ func schemes() map[string]scheme {
 }
 
 // later are the schemes that the design names and this version lacks.
-var later = []string{"modbus-tcp", "modbus-rtu", "opcua"}
+var later = []string{"opcua"}
 
 // schemeNames lists the schemes that there are.
 func schemeNames() []string { return slices.Sorted(maps.Keys(schemes())) }

@@ -1,0 +1,146 @@
+package link
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/simonvetter/modbus"
+)
+
+// Addresses that nobody asked for are read along where that saves a request.
+const (
+	gapBits      = 64
+	gapRegisters = 8
+)
+
+// plan is which requests read a list of points.
+type plan struct {
+	registers []register
+	wrong     map[int]error // points that are none of Modbus
+	groups    []group
+}
+
+// group is one request.
+type group struct {
+	function byte
+	from, to int   // addresses; to is the first that is not read
+	members  []int // points
+	strict   bool  // no addresses in between that nobody asked for
+}
+
+// prepare makes a plan, unless the one of before is for the same points: what was learned
+// about addresses that can't be read stays then, as long as the link is open.
+func (b *modbusBus) prepare(points []Point) {
+	if b.points != nil && slices.Equal(b.points, points) {
+		return
+	}
+	b.points = slices.Clone(points)
+	b.plan = plan{registers: make([]register, len(points)), wrong: map[int]error{}}
+	var all []int
+	for i, p := range points {
+		r, err := parseRegister(p)
+		if err != nil {
+			b.plan.wrong[i] = err
+			continue
+		}
+		b.plan.registers[i] = r
+		all = append(all, i)
+	}
+	b.plan.groups = b.plan.join(all, false)
+}
+
+// join puts points into as few requests as it can.
+func (p *plan) join(points []int, strict bool) (groups []group) {
+	points = slices.SortedFunc(slices.Values(points), func(a, b int) int {
+		x, y := p.registers[a], p.registers[b]
+		return cmp.Or(cmp.Compare(x.function, y.function), cmp.Compare(x.address, y.address), cmp.Compare(a, b))
+	})
+	for _, m := range points {
+		r := p.registers[m]
+		gap, most := gapRegisters, maxRegisters
+		if r.bits() {
+			gap, most = gapBits, maxBits
+		}
+		if strict {
+			gap = 0
+		}
+		if k := len(groups) - 1; k >= 0 && groups[k].function == r.function && r.address <= groups[k].to+gap && r.address+r.width-groups[k].from <= most {
+			groups[k].to = max(groups[k].to, r.address+r.width)
+			groups[k].members = append(groups[k].members, m)
+			continue
+		}
+		groups = append(groups, group{function: r.function, from: r.address, to: r.address + r.width, members: []int{m}, strict: strict})
+	}
+	return groups
+}
+
+// split takes a request apart that the device refused: first without the addresses that
+// nobody asked for, then each address alone.
+func (p *plan) split(g group) (parts []group) {
+	if !g.strict {
+		if parts = p.join(g.members, true); len(parts) > 1 {
+			return parts
+		}
+	}
+	for _, m := range g.members {
+		r := p.registers[m]
+		if k := len(parts) - 1; k >= 0 && parts[k].from == r.address && parts[k].to == r.address+r.width {
+			parts[k].members = append(parts[k].members, m)
+			continue
+		}
+		parts = append(parts, group{function: r.function, from: r.address, to: r.address + r.width, members: []int{m}, strict: true})
+	}
+	return parts
+}
+
+// exception is an answer of Modbus that holds no values.
+type exception struct{ code int }
+
+// exceptions are the codes of the Modbus Application Protocol V1.1b3, 7, and what to do.
+var exceptions = map[int]struct {
+	of        modbus.Error
+	name, say string
+}{
+	1:  {modbus.ErrIllegalFunction, "illegal function", "the device does not have this table; take coil, discrete, holding or input as its manual says"},
+	2:  {modbus.ErrIllegalDataAddress, "illegal data address", "the device has nothing at this address; addresses count from 0, manuals often from 1"},
+	3:  {modbus.ErrIllegalDataValue, "illegal data value", "the device does not give so many registers at once from there; check the type"},
+	4:  {modbus.ErrServerDeviceFailure, "server device failure", "the device reports a failure of its own; look at it"},
+	5:  {modbus.ErrAcknowledge, "acknowledge", "the device takes long; set a longer timeout"},
+	6:  {modbus.ErrServerDeviceBusy, "server device busy", "the device is busy; ask it less often with every"},
+	8:  {modbus.ErrMemoryParityError, "memory parity error", "the device's memory is damaged; have it repaired"},
+	10: {modbus.ErrGWPathUnavailable, "gateway path unavailable", "the gateway has no line for this unit; check unit and the gateway's settings"},
+	11: {modbus.ErrGWTargetFailedToRespond, "gateway target device failed to respond", "the device behind the gateway is off, or unit is wrong"},
+}
+
+func (e *exception) Error() string {
+	x, known := exceptions[e.code]
+	if !known {
+		return fmt.Sprintf("the device answers with exception %d, which Modbus does not name; see its manual", e.code)
+	}
+	return fmt.Sprintf("the device answers with exception %d (%s): %s", e.code, x.name, x.say)
+}
+
+// ofAddress says whether other addresses of the same request may be readable.
+func (e *exception) ofAddress() bool { return e.code >= 2 && e.code <= 4 }
+
+// exceptionOf finds the exception in an error of the library; nil if it is another.
+func exceptionOf(err error) *exception {
+	for _, code := range slices.Sorted(maps.Keys(exceptions)) {
+		if errors.Is(err, exceptions[code].of) {
+			return &exception{code}
+		}
+	}
+	// The library has words, and no type, for codes that it does not know.
+	if rest, ok := strings.CutPrefix(err.Error(), "unknown exception code ("); ok {
+		code, err := strconv.Atoi(strings.TrimSuffix(rest, ")"))
+		if err == nil {
+			return &exception{code}
+		}
+	}
+	return nil
+}
