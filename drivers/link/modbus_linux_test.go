@@ -15,7 +15,7 @@ func rtuRig(t *testing.T, s *slave, broken int) string {
 		s.rtu(p.master, 3, broken)
 	}()
 	t.Cleanup(func() {
-		p.master.Close()
+		p.slave.Close() // the last one of the port: the read of the instrument ends
 		<-done
 	})
 	return "modbus-rtu:" + p.slave.Name() + "?baud=115200&parity=none&unit=3"

@@ -83,8 +83,8 @@ func (p *plan) join(points []int, strict bool) (groups []group) {
 // nobody asked for, then each address alone.
 func (p *plan) split(g group) (parts []group) {
 	if !g.strict {
-		if parts = p.join(g.members, true); len(parts) > 1 {
-			return parts
+		if runs := p.join(g.members, true); len(runs) > 1 {
+			return runs
 		}
 	}
 	for _, m := range g.members {

@@ -63,6 +63,12 @@ func byReader(id, clock, recorded, device, passage string) Header {
 	return h
 }
 
+func cycleHeader() Header {
+	h := byDevice("plc-1", "019ceb8d-8741-7d02-93b8-0c5e7a4f61d9", "08:54:06.700", "08:54:06.913")
+	h.Subject = "019ceb8d-6b78-7e15-9b30-6d2c81f4a097"
+	return h
+}
+
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
 	h.Subject = scan
@@ -219,6 +225,17 @@ func examples() map[string]Example {
 			PassageID: "019ceb8d-6ab0-7b02-8f5e-6c31a9d7e450", Antennas: []int{1, 2}, Reports: 7, PeakRSSIDBM: pointer(-48), Flags: []string{},
 			FirstTS: clockOf("08:53:59.600"), LastTS: clockOf("08:54:00.891"), DeviceFirstTS: pointer(clockOf("08:53:59.571")),
 			Private: &TagPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", EPC: "3000ABCDEF00000000000003"},
+		}},
+
+		{byDevice("plc-1", "019ceb8d-8740-7c61-8a2f-4b7d90e1c356", "08:54:06.700", "08:54:06.912"), 1190, LaneSignal{
+			Signal: "estop_ok", Kind: SignalSafety, Severity: SeveritySafety, Quality: "good", Reason: "edge", State: pointer(false),
+			Previous: pointer(1.0), Edges: 1, ObservedTS: clockOf("08:54:06.700"),
+		}},
+
+		{cycleHeader(), 1191, XrayCycle{
+			CycleID: "019ceb8d-6b78-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("08:53:59.800"), EndedTS: pointer(clockOf("08:54:06.700")),
+			DurationS: pointer(6.9), End: "estop_ok", CutShort: true, CounterBefore: pointer(4711.0), CounterAfter: pointer(4711.0),
+			Mode: "operational", Flags: []string{},
 		}},
 
 		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{

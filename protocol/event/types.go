@@ -163,6 +163,17 @@ var kinds = [...]Kind{
 		When:    "When it is gone, or stays for too long, or the link breaks.",
 	},
 	{
+		Type: LaneSignal{}.Type(), Zero: LaneSignal{}, Classes: Classes[:],
+		Summary: "A signal of a state bus: of a scanner's PLC, a loop, a barrier, a light.",
+		When: "When the bus is connected, at each edge of what is on or off, and for numbers when they have changed enough. It is " +
+			"urgent if it concerns safety, or if something is lost, and routine otherwise.",
+	},
+	{
+		Type: XrayCycle{}.Type(), Zero: XrayCycle{}, Classes: Classes[:], Subject: "the cycle id",
+		Summary: "The beginning or the end of a scan, from the scanner's state bus.",
+		When:    "Once at each of the two. It is urgent if the scan was cut short or its end was not seen, and routine otherwise.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",
