@@ -27,7 +27,8 @@ import (
 // Instruments that speak HTTP have "http" in place of "input": a list of the
 // requests that the device sends, or of its answers. Those that publish over MQTT
 // have "mqtt": a list of their messages. Those that drop files have "files": a list of
-// what happens to the folder.
+// what happens to the folder. Those whose registers are read have "registers": a list of
+// what they hold from a moment on.
 type Vector struct {
 	Name string
 	// Script is the input.
@@ -38,6 +39,8 @@ type Vector struct {
 	MQTT []drivers.Exchange
 	// Files is the input of an instrument that drops files.
 	Files []drivers.Dropped
+	// Registers is the input of an instrument whose registers are read.
+	Registers []drivers.Held
 	// Replies are what must be answered to each of HTTP; an empty one is not
 	// looked at.
 	Replies []string
@@ -75,6 +78,9 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		yamlfile.Key{Name: "files", Read: func(n ast.Node) {
 			d.Sequence(n, "files", maxExchanges, func(n ast.Node) { v.addDropped(d, n) })
 		}},
+		yamlfile.Key{Name: "registers", Read: func(n ast.Node) {
+			d.Sequence(n, "registers", maxExchanges, func(n ast.Node) { v.addHeld(d, n) })
+		}},
 		yamlfile.Key{Name: "input", Read: func(n ast.Node) {
 			text, isText := d.Text(n, "input")
 			if !isText {
@@ -107,11 +113,11 @@ func parseVector(d *yamlfile.Document, n ast.Node, before []Vector) (v Vector) {
 		yamlfile.Key{Name: "unparsed", Read: func(n ast.Node) { v.Unparsed, _ = d.Whole(n, "unparsed", 0, 1000) }},
 	)
 	inputs := 0
-	for _, n := range []int{len(v.Script), len(v.HTTP), len(v.MQTT), len(v.Files)} {
+	for _, n := range []int{len(v.Script), len(v.HTTP), len(v.MQTT), len(v.Files), len(v.Registers)} {
 		inputs += min(n, 1)
 	}
 	if inputs != 1 && d.Err() == nil {
-		d.At(n, "a vector needs one of input, http, mqtt and files", "input for bytes on a line, http or mqtt for messages, files for a folder")
+		d.At(n, "a vector needs one of input, http, mqtt, files and registers", "input for bytes on a line, http or mqtt for messages, files for a folder, registers for a bus")
 	}
 	return v
 }
@@ -151,6 +157,33 @@ func (v *Vector) addDropped(d *yamlfile.Document, n ast.Node) {
 		d.At(n, "the step goes back in time", "")
 	}
 	v.Files = append(v.Files, drivers.Dropped{At: x.At, Name: x.Path, Content: x.Body, Remove: remove})
+}
+
+func (v *Vector) addHeld(d *yamlfile.Document, n ast.Node) {
+	h := drivers.Held{Set: map[string]float64{}, Fails: map[string]string{}}
+	d.Mapping(n, "a step",
+		yamlfile.Key{Name: "at", Read: func(n ast.Node) { h.At, _ = d.Duration(n, "at", 0, maxMoment*time.Second) }},
+		yamlfile.Key{Name: "set", Required: true, Read: func(n ast.Node) {
+			set, ok := d.Any(n).(map[string]any)
+			for address, value := range set {
+				number, err := strconv.ParseFloat(fmt.Sprint(value), 64)
+				if text, isText := value.(string); isText {
+					h.Fails[address] = text
+				} else if err == nil {
+					h.Set[address] = number
+				} else {
+					ok = false
+				}
+			}
+			if !ok {
+				d.At(n, "set must be addresses with a number each, or a text for one that can't be read", "")
+			}
+		}},
+	)
+	if k := len(v.Registers); k > 0 && h.At < v.Registers[k-1].At {
+		d.At(n, "the step goes back in time", "")
+	}
+	v.Registers = append(v.Registers, h)
 }
 
 func textKey(d *yamlfile.Document, name string, into *string) yamlfile.Key {
@@ -263,6 +296,8 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	switch {
 	case len(v.Files) > 0:
 		played, err = drivers.PlayFolder(context.Background(), instrument, v.Files)
+	case len(v.Registers) > 0:
+		played, err = drivers.PlayBus(context.Background(), instrument, v.Registers)
 	case len(v.MQTT) > 0:
 		played, err = drivers.PlayMessages(context.Background(), instrument, v.MQTT)
 	case len(v.HTTP) == 0:

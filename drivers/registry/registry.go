@@ -31,6 +31,7 @@ func All() []drivers.Driver {
 		xray.Folder(),
 		lane.Scale(),
 		lane.LLRP(),
+		lane.StateBus(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),

@@ -64,8 +64,8 @@ func byReader(id, clock, recorded, device, passage string) Header {
 }
 
 func cycleHeader() Header {
-	h := byDevice("plc-1", "019ceb8d-8741-7d02-93b8-0c5e7a4f61d9", "08:54:06.700", "08:54:06.913")
-	h.Subject = "019ceb8d-6b78-7e15-9b30-6d2c81f4a097"
+	h := byDevice("plc-1", "019ceb9c-2d41-7d02-93b8-0c5e7a4f61d9", "09:10:06.700", "09:10:06.913")
+	h.Subject = "019ceb9c-1178-7e15-9b30-6d2c81f4a097"
 	return h
 }
 
@@ -227,13 +227,13 @@ func examples() map[string]Example {
 			Private: &TagPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", EPC: "3000ABCDEF00000000000003"},
 		}},
 
-		{byDevice("plc-1", "019ceb8d-8740-7c61-8a2f-4b7d90e1c356", "08:54:06.700", "08:54:06.912"), 1190, LaneSignal{
+		{byDevice("plc-1", "019ceb9c-2d40-7c61-8a2f-4b7d90e1c356", "09:10:06.700", "09:10:06.912"), 1193, LaneSignal{
 			Signal: "estop_ok", Kind: SignalSafety, Severity: SeveritySafety, Quality: "good", Reason: "edge", State: pointer(false),
-			Previous: pointer(1.0), Edges: 1, ObservedTS: clockOf("08:54:06.700"),
+			Previous: pointer(1.0), Edges: 1, ObservedTS: clockOf("09:10:06.700"),
 		}},
 
-		{cycleHeader(), 1191, XrayCycle{
-			CycleID: "019ceb8d-6b78-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("08:53:59.800"), EndedTS: pointer(clockOf("08:54:06.700")),
+		{cycleHeader(), 1194, XrayCycle{
+			CycleID: "019ceb9c-1178-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("09:09:59.800"), EndedTS: pointer(clockOf("09:10:06.700")),
 			DurationS: pointer(6.9), End: "estop_ok", CutShort: true, CounterBefore: pointer(4711.0), CounterAfter: pointer(4711.0),
 			Mode: "operational", Flags: []string{},
 		}},

@@ -1,0 +1,144 @@
+package lane
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// scanCycle is a scan that is under way.
+type scanCycle struct {
+	id      string
+	started time.Time
+	before  *float64
+	flags   []string
+}
+
+// lastCycle is what must be known of the scan before, to understand the counter.
+type lastCycle struct {
+	counter *float64 // the scan counter when it was looked at last
+	// owed: the scan ended before it was counted, so the next count is of it.
+	owed bool
+}
+
+// scanningRaw says whether the scanner scans, be it debounced or not.
+func (e *signalEngine) scanningRaw() bool {
+	s := e.find(scanning)
+	return s != nil && (s.on() || s.raw.known && s.raw.value != 0)
+}
+
+func (e *signalEngine) counter() *float64 {
+	if s := e.find(scanCounter); s != nil {
+		return s.now.pointer()
+	}
+	return nil
+}
+
+// mode is the word for the scanner's mode, or its number.
+func (e *signalEngine) mode() string {
+	s := e.find("mode")
+	if s == nil || !s.now.known {
+		return ""
+	}
+	if text := s.data("", time.Time{}).Text; text != "" {
+		return text
+	}
+	return fmt.Sprint(s.now.value)
+}
+
+// scanningChanged follows the signal.
+func (e *signalEngine) scanningChanged(s *signal) {
+	switch {
+	case !s.now.known:
+		e.endCycle(s.since, "unreadable")
+	case s.now.value == 0:
+		end := scanning
+		// What cuts a scan short may be seen a sample later than the scan's end.
+		for _, o := range e.signals {
+			if o.bad(o.raw) {
+				end = o.name
+				break
+			}
+		}
+		e.endCycle(s.since, end)
+	case e.cycle == nil:
+		e.startCycle(s.since)
+	}
+}
+
+// counted follows the scan counter.
+func (e *signalEngine) counted(s *signal) {
+	if !s.now.known {
+		return
+	}
+	before := e.last.counter
+	e.last.counter = s.now.pointer()
+	if before == nil || !e.settings.CounterEndsScan {
+		return
+	}
+	up := s.now.value - *before
+	if up < 0 && s.Wrap > 0 {
+		up += s.Wrap
+	}
+	if up < 0 || up > maxScansAtOnce { // it was set back, or to something else: no scans
+		return
+	}
+	if e.last.owed {
+		e.last.owed = false
+		up--
+	}
+	switch {
+	case e.cycle != nil && up >= 1:
+		if up > 1 {
+			e.cycle.flags = append(e.cycle.flags, "counter_jump")
+		}
+		e.endCycle(s.since, scanCounter)
+	case up >= 1:
+		// A scan that was over between two looks.
+		e.startCycle(s.since, "start_not_seen")
+		if up > 1 && e.cycle != nil {
+			e.cycle.flags = append(e.cycle.flags, "counter_jump")
+		}
+		e.endCycle(s.since, scanCounter)
+	}
+}
+
+func (e *signalEngine) startCycle(at time.Time, flags ...string) {
+	id, err := e.newID()
+	if err != nil {
+		e.err = fmt.Errorf("make the id of a scan: %w", err)
+		return
+	}
+	e.cycle = &scanCycle{id: id, started: at, before: e.counter(), flags: append([]string{}, flags...)}
+	e.add(drivers.Observation{Time: at, Subject: id, Data: event.XrayCycle{
+		CycleID: id, Phase: "started", StartedTS: event.At(at), CounterBefore: e.cycle.before, Mode: e.mode(), Flags: slices.Clone(e.cycle.flags),
+	}})
+}
+
+// endCycle ends the scan that is under way, if there is one.
+func (e *signalEngine) endCycle(at time.Time, end string) {
+	c := e.cycle
+	if c == nil {
+		return
+	}
+	e.cycle = nil
+	if at.Before(c.started) {
+		at = c.started
+	}
+	ended, duration := event.At(at), at.Sub(c.started).Round(time.Millisecond).Seconds()
+	x := event.XrayCycle{
+		CycleID: c.id, Phase: "ended", StartedTS: event.At(c.started), EndedTS: &ended, DurationS: &duration, End: end,
+		Unobserved:    slices.Contains([]string{"life_lost", "link_lost", "unreadable"}, end),
+		CounterBefore: c.before, CounterAfter: e.counter(), Mode: e.mode(), Flags: c.flags,
+	}
+	x.CutShort = !x.Unobserved && end != scanning && end != scanCounter
+	if x.CounterBefore != nil && x.CounterAfter != nil && *x.CounterBefore == *x.CounterAfter && end == scanning && e.settings.CounterEndsScan {
+		// Many controllers count a moment later.
+		e.last.owed = true
+		x.Flags = append(x.Flags, "counter_unchanged")
+	}
+	e.add(drivers.Observation{Time: at, Subject: c.id, Data: x})
+}
