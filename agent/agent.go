@@ -66,6 +66,7 @@ type Agent struct {
 	blobs       *blobs.Store
 	id          *identity
 	checkpoints *checkpoints
+	joins       *joins
 	ledgerDir   string
 	clock       clock
 	began       time.Time
@@ -157,6 +158,8 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, a.blobs.Close()) }()
+	a.joins = openJoins(a)
+	defer func() { err = errors.Join(err, a.joins.close()) }()
 	a.checkpoints = newCheckpoints(a)
 	if err := a.readPseudonymKey(a.cfg); err != nil {
 		return err
@@ -198,6 +201,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	a.checkpoints.tellKey(a)
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
 		"previous_stop", previous, "devices", started.Devices)
+	a.joins.unsaid()
 	for _, d := range devices {
 		d.start()
 	}
@@ -235,6 +239,8 @@ func (a *Agent) loop(ctx context.Context) {
 			a.recordOutcomes()
 		case <-a.checkpoints.due:
 			a.tryCheckpoint()
+		case <-a.joins.due:
+			a.joins.tell(time.Now())
 		case <-tick.C:
 			now := time.Now()
 			if step := clockStep(last, now); step != 0 {
@@ -247,6 +253,7 @@ func (a *Agent) loop(ctx context.Context) {
 			last = now
 			a.recordLosses()
 			a.recordOutcomes()
+			a.joins.tell(now)
 			a.checkpoints.tellKey(a)
 			if a.checkpoints.overdue(now) {
 				a.tryCheckpoint()
@@ -376,6 +383,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		return err
 	}
 	a.recorded()
+	a.joins.recorded(h, o.Data)
 	if a.printer != nil {
 		a.printer.add(draft.Class(), seq, line)
 	}
