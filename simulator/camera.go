@@ -9,6 +9,7 @@ import (
 	"image"
 	"image/color"
 	"image/jpeg"
+	"io"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -148,6 +149,13 @@ type cameraEnv struct {
 	Scanned func(ScanTruth)
 	Weighed func(WeightTruth)
 	Tagged  func(TagTruth)
+	// Signalled puts a change of a controller's signal into the truth, Event what became of
+	// the link.
+	Signalled func(SignalTruth)
+	Event     func(what string)
+	// Listener is where the clients of a controller come to. Elapsed is the simulated time.
+	Listener net.Listener
+	Elapsed  func() time.Duration
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -170,6 +178,9 @@ type cameraKind struct {
 	line bool
 	// folder is true for an X-ray scanner, which drops files.
 	folder bool
+	// bus is the kind of link of a controller that serves clients by itself on its listener;
+	// its model is an io.Closer.
+	bus string
 	// other is true for what reads no plates: it puts what it sees into the truth itself.
 	other bool
 }
@@ -192,6 +203,7 @@ var cameraModels = map[string]cameraKind{
 	"xray-scanner":     {new: newScanner, folder: true, other: true},
 	"scale":            {new: newScale, line: true, other: true},
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
+	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -269,6 +281,11 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)
 	}
+	c.env.Signalled = func(x SignalTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
+	c.env.Event, c.env.Elapsed = c.event, c.elapsed
 	listen := d.Listen
 	if l, ok := s.opts.Listen[key]; ok {
 		listen = l
@@ -290,6 +307,16 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 			return nil, fmt.Errorf("%s: %w", key, err)
 		}
 		c.url = c.line.connect()
+	case c.kind.bus != "":
+		if c.env.Listener = given; given == nil {
+			if address.scheme != "tcp" {
+				return nil, fmt.Errorf("listen of %s: a %s is reached over tcp", key, d.Model)
+			}
+			if c.env.Listener, err = net.Listen("tcp", address.tcp); err != nil {
+				return nil, fmt.Errorf("listen of %s: %w", key, err)
+			}
+		}
+		c.url = c.kind.bus + "://" + c.env.Listener.Addr().String()
 	case given != nil:
 		c.listener = given
 		c.url = "http://" + given.Addr().String()
@@ -308,6 +335,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.env.Hear = s.hear
 	}
 	if c.model, err = c.kind.new(c.env); err != nil {
+		c.model = nil
 		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
 	}
 	if c.listener != nil {
@@ -357,6 +385,12 @@ func (c *camera) close(drain bool) error {
 	switch {
 	case c.temp && !drain: // with drain somebody may still look at it
 		return os.RemoveAll(c.dir)
+	case c.kind.bus != "" && c.model == nil:
+		return c.env.Listener.Close()
+	case c.kind.bus != "":
+		if closer, ok := c.model.(io.Closer); ok {
+			return closer.Close()
+		}
 	case c.line != nil:
 		return c.line.close(drain)
 	case c.server != nil:

@@ -23,10 +23,12 @@ type Truth struct {
 	Scans       []ScanTruth
 	Weights     []WeightTruth
 	Tags        []TagTruth
+	Signals     []SignalTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth or *TagTruth.
+// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth, *TagTruth or
+// *SignalTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -296,6 +298,28 @@ func (t *TagTruth) String() string {
 	return fmt.Sprintf("%s/%s: vehicle %d has the tag %s", t.Lane, t.Device, t.Vehicle, t.EPC)
 }
 
+// SignalTruth is a change of one signal of a controller.
+type SignalTruth struct {
+	Kind   string  `json:"kind"`
+	Lane   string  `json:"lane"`
+	Device string  `json:"device"`
+	AtS    float64 `json:"at_s"`
+	// Signal is its name, Value what it became, and Why is the cause in words.
+	Signal string  `json:"signal"`
+	Value  float64 `json:"value"`
+	Why    string  `json:"why"`
+}
+
+// EntryKind implements Entry.
+func (*SignalTruth) EntryKind() string { return "signal" }
+
+// EntryTime implements Entry.
+func (s *SignalTruth) EntryTime() float64 { return s.AtS }
+
+func (s *SignalTruth) String() string {
+	return fmt.Sprintf("%s/%s: %s is %g: %s", s.Lane, s.Device, s.Signal, s.Value, s.Why)
+}
+
 // EntryKind implements Entry.
 func (*VehicleTruth) EntryKind() string { return "vehicle" }
 
@@ -414,6 +438,8 @@ func (t *Truth) add(e Entry) {
 		t.Weights = append(t.Weights, *e)
 	case *TagTruth:
 		t.Tags = append(t.Tags, *e)
+	case *SignalTruth:
+		t.Signals = append(t.Signals, *e)
 	}
 }
 
@@ -447,6 +473,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Tags {
 		list = append(list, &t.Tags[i])
 	}
+	for i := range t.Signals {
+		list = append(list, &t.Signals[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -475,6 +504,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *WeightTruth:
 			l, dev = e.Lane, e.Device
 		case *TagTruth:
+			l, dev = e.Lane, e.Device
+		case *SignalTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -545,6 +576,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &WeightTruth{}
 		case "tag":
 			e = &TagTruth{}
+		case "signal":
+			e = &SignalTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}
