@@ -273,7 +273,9 @@ func TestTooManyFiles(t *testing.T) {
 
 func TestBrokenVectors(t *testing.T) {
 	for _, c := range []struct{ vector, why string }{
-		{"  - {name: a, expect: []}\n", "p.yaml:6:6: a vector needs one of input, http, mqtt and files"},
+		{"  - {name: a, expect: []}\n", "p.yaml:6:6: a vector needs one of input, http, mqtt, files and registers"},
+		{"  - {name: a, registers: [{set: {\"coil:1\": [1]}}], expect: []}\n", "set must be addresses with a number each"},
+		{"  - {name: a, registers: [{at: 2s, set: {\"coil:1\": 1}}, {at: 1s, set: {\"coil:1\": 0}}], expect: []}\n", "the step goes back in time"},
 		{"  - {input: 1 GB, expect: []}\n", "p.yaml:6:6: a vector has no name"},
 		{"  - {name: a, input: 1 GB}\n", "p.yaml:6:6: a vector has no expect"},
 		{"  - name: a\n    input: |\n      soon GB\n    expect: []\n", `p.yaml:7:12: input line 1 begins with "soon"`},

@@ -13,8 +13,9 @@ import (
 // Times of a simulated controller.
 const (
 	// stepPolls is how often a client without a clock must have read what it reads before
-	// the next change comes, and standPolls how often while the controller stands still.
-	stepPolls  = 4
+	// the next change comes, and standPolls how often while the controller stands still or a
+	// loop is stuck.
+	stepPolls  = 3
 	standPolls = 80
 	// lifeEvery is how often the life counter goes up, in simulated time.
 	lifeEvery = 500 * time.Millisecond
@@ -25,6 +26,7 @@ const (
 	// chatterEdges is how often a bad contact goes, chatterEach how long it stays.
 	chatterEdges = 30
 	chatterEach  = 200 * time.Millisecond
+	loopFree     = "the loop is free again"
 )
 
 // plcSwitches are what controllers and their wiring were seen to do, each with every third
@@ -156,7 +158,7 @@ func (p *plc) drive(s Sighting) (list []plcChange, stands *plcSpan) {
 		}
 	}
 	if has("stuck-loop") && third {
-		at(12*time.Second+stuckFor, "the loop is free again", map[string]float64{"loop_1": 0})
+		at(12*time.Second+stuckFor, loopFree, map[string]float64{"loop_1": 0})
 	}
 	if has("life-stops") && third {
 		stands = &plcSpan{from: 12 * time.Second, to: 12*time.Second + standsFor}
@@ -190,7 +192,15 @@ func (p *plc) observe(ctx context.Context, s Sighting) error {
 		return nil
 	}
 	p.mu.Unlock()
+	if err := p.seen(ctx, stepPolls); err != nil { // somebody is there, and knows how it was before
+		return err
+	}
 	for len(list) > 0 {
+		if list[0].why == loopFree {
+			if err := p.seen(ctx, standPolls); err != nil {
+				return err
+			}
+		}
 		n := 1
 		for n < len(list) && list[n].at == list[0].at {
 			n++

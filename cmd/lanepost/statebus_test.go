@@ -42,7 +42,7 @@ func TestSimulatedStateBus(t *testing.T) {
 		"interlock-chatter": {},
 		"stuck-loop":        {change: func(s *lane.StateBusSettings) { s.StuckAfter = time.Second }},
 		"word-swap":         {},
-		"slow-slave":        {camera: simulator.CameraSettings{Options: map[string]string{"answer_after": "30ms"}}},
+		"slow-slave":        {camera: simulator.CameraSettings{Options: map[string]string{"answer_after": "5ms"}}},
 		"exception":         {camera: simulator.CameraSettings{Options: map[string]string{"missing": "input:1,discrete:5"}}},
 		"drops-tcp":         {camera: simulator.CameraSettings{Options: map[string]string{"drop_after": "150"}}},
 	} {
@@ -51,7 +51,7 @@ func TestSimulatedStateBus(t *testing.T) {
 			if name != "as it should be" && name != "exception" {
 				c.camera.Switches = []string{name}
 			}
-			sim := simulator.Start(t, cameraScenario("plc", 150*time.Second, c.camera))
+			sim := simulator.Start(t, cameraScenario("plc", 100*time.Second, c.camera))
 			h := newRecordingHost()
 			words := ""
 			if name == "word-swap" {

@@ -22,6 +22,8 @@ type lastCycle struct {
 	counter *float64 // the scan counter when it was looked at last
 	// owed: the scan ended before it was counted, so the next count is of it.
 	owed bool
+	// early: the scan that the signal is about to tell of was counted already, and told.
+	early bool
 }
 
 // scanningRaw says whether the scanner scans, be it debounced or not.
@@ -64,13 +66,15 @@ func (e *signalEngine) scanningChanged(s *signal) {
 			}
 		}
 		e.endCycle(s.since, end)
+	case e.last.early:
+		e.last.early = false
 	case e.cycle == nil:
 		e.startCycle(s.since)
 	}
 }
 
-// counted follows the scan counter.
-func (e *signalEngine) counted(s *signal) {
+// counted follows the scan counter, whose value was there at a time.
+func (e *signalEngine) counted(s *signal, at time.Time) {
 	if !s.now.known {
 		return
 	}
@@ -90,20 +94,21 @@ func (e *signalEngine) counted(s *signal) {
 		e.last.owed = false
 		up--
 	}
-	switch {
-	case e.cycle != nil && up >= 1:
-		if up > 1 {
-			e.cycle.flags = append(e.cycle.flags, "counter_jump")
-		}
-		e.endCycle(s.since, scanCounter)
-	case up >= 1:
-		// A scan that was over between two looks.
-		e.startCycle(s.since, "start_not_seen")
-		if up > 1 && e.cycle != nil {
-			e.cycle.flags = append(e.cycle.flags, "counter_jump")
-		}
-		e.endCycle(s.since, scanCounter)
+	if up < 1 {
+		return
 	}
+	if e.cycle == nil {
+		if x := e.find(scanning); x != nil && e.told && !x.on() && x.raw.known && x.raw.value != 0 {
+			e.last.early = true // it is just being debounced
+			e.startCycle(x.rawSince)
+		} else {
+			e.startCycle(at, "start_not_seen") // it was over between two looks
+		}
+	}
+	if up > 1 && e.cycle != nil {
+		e.cycle.flags = append(e.cycle.flags, "counter_jump")
+	}
+	e.endCycle(at, scanCounter)
 }
 
 func (e *signalEngine) startCycle(at time.Time, flags ...string) {
@@ -135,10 +140,16 @@ func (e *signalEngine) endCycle(at time.Time, end string) {
 		CounterBefore: c.before, CounterAfter: e.counter(), Mode: e.mode(), Flags: c.flags,
 	}
 	x.CutShort = !x.Unobserved && end != scanning && end != scanCounter
-	if x.CounterBefore != nil && x.CounterAfter != nil && *x.CounterBefore == *x.CounterAfter && end == scanning && e.settings.CounterEndsScan {
-		// Many controllers count a moment later.
-		e.last.owed = true
-		x.Flags = append(x.Flags, "counter_unchanged")
+	if x.CounterAfter != nil && e.settings.CounterEndsScan && end != scanCounter {
+		// Many controllers count a moment later, and after a loss nobody knows.
+		e.last.owed = c.before != nil && *c.before == *x.CounterAfter && (end == scanning || x.Unobserved)
+		if e.last.owed && end == scanning {
+			x.Flags = append(x.Flags, "counter_unchanged")
+		}
+		if c.before != nil && *x.CounterAfter-*c.before > 1 {
+			x.Flags = append(x.Flags, "counter_jump")
+		}
+		e.last.counter = x.CounterAfter
 	}
 	e.add(drivers.Observation{Time: at, Subject: c.id, Data: x})
 }

@@ -124,6 +124,9 @@ func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) 
 	for i, s := range e.signals {
 		r := s.read(samples[i])
 		read = read || r.known
+		if s.name == scanning && s.raw.same(s.now) {
+			e.last.early = false
+		}
 		before, first := s.raw, s.rawSince.IsZero()
 		changed[i] = s.sample(at, r, samples[i].At)
 		if e.life(s) && r.known && !first && !(before.known && before.value == r.value) {
@@ -147,8 +150,14 @@ func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) 
 	case e.alive && !read: // for a moment; all of them are told together if it lasts
 	case e.alive:
 		e.sampledAt = at
+		// The scan comes first: its counter may be read a moment later than the signal.
 		for i, s := range e.signals {
-			if changed[i] {
+			if s.name == scanning && changed[i] {
+				e.change(s, at)
+			}
+		}
+		for i, s := range e.signals {
+			if s.name != scanning && changed[i] {
 				e.change(s, at)
 			}
 			e.watch(s, at)
@@ -185,12 +194,15 @@ func (e *signalEngine) begin(at time.Time) {
 		reason = "recovered"
 	}
 	e.told, e.lifeTold, e.sampledAt = true, false, at
-	e.last = lastCycle{counter: e.counter()}
+	e.last.early = false
 	for _, s := range e.signals {
 		if !s.raw.same(s.now) { // nothing is debounced that was not told
 			s.now, s.since = s.raw, s.rawSince
 		}
 		e.tell(s, reason, at, at)
+	}
+	if s := e.find(scanCounter); s != nil {
+		e.counted(s, at) // scans that nobody saw
 	}
 	if s := e.find(scanning); s != nil && s.on() {
 		e.startCycle(at, "began_before")
@@ -203,7 +215,7 @@ func (e *signalEngine) change(s *signal, at time.Time) {
 	case e.life(s):
 		return // its beats are not told, and what becomes of them is told for all signals
 	case s.name == scanCounter:
-		e.counted(s)
+		e.counted(s, s.since)
 	case s.name == scanning:
 		e.scanningChanged(s)
 	}

@@ -185,6 +185,34 @@ func TestScanBetweenTwoLooks(t *testing.T) {
 	}, b.run(sampleStep))
 }
 
+// TestCountedBeforeItIsDebounced: a scan of one sample, whose counter is read when the signal
+// is not debounced yet, is one scan.
+func TestCountedBeforeItIsDebounced(t *testing.T) {
+	signals, d := scanner(), 150*time.Millisecond
+	signals["scanning"] = SignalSettings{Debounce: &d}
+	b := newBench(t, signals, nil)
+	b.run(20 * time.Second)
+	b.set("scanning", 1)
+	require.Empty(t, b.run(sampleStep))
+	b.set("scan_counter", 1)
+	require.Equal(t, []string{"cycle-1 started", "cycle-1 ended 0.1s by scan_counter", "scan_counter changed 1"}, b.run(sampleStep))
+	require.Equal(t, []string{"scanning edge on"}, b.run(time.Second))
+	b.set("scanning", 0)
+	b.run(time.Second)
+	b.set("scanning", 1)
+	require.Equal(t, []string{"cycle-2 started", "scanning edge on"}, b.run(time.Second))
+	b.set("scanning", 0)
+	b.set("scan_counter", 2) // both at once, the signal being debounced
+	require.Equal(t, "cycle-2 ended 1s by scan_counter", b.run(time.Second)[0])
+	b.set("scanning", 1) // and a bounce swallows no scan
+	b.sample()
+	b.set("scan_counter", 3)
+	b.set("scanning", 0)
+	require.Equal(t, []string{"cycle-3 started start_not_seen", "cycle-3 ended 0s by scan_counter start_not_seen"}, b.run(time.Second)[:2])
+	b.set("scanning", 1)
+	require.Contains(t, b.run(time.Second), "cycle-4 started")
+}
+
 // TestCounterAtTheStart is a controller that counts when a scan starts.
 func TestCounterAtTheStart(t *testing.T) {
 	b := newBench(t, scanner(), func(s *StateBusSettings) { s.CounterEndsScan = false })
@@ -277,7 +305,8 @@ func TestLinkLost(t *testing.T) {
 	b.e.connected(b.at)
 	b.set("scan_counter", 5)
 	require.Equal(t, []string{
-		"estop_ok initial on", "life_counter initial 32", "scan_counter initial 5", "scanning initial on", "cycle-2 started began_before",
+		"estop_ok initial on", "life_counter initial 32", "scan_counter initial 5", "scanning initial on",
+		"cycle-2 started start_not_seen", "cycle-2 ended 0s by scan_counter start_not_seen,counter_jump", "cycle-3 started began_before",
 	}, b.run(200*time.Millisecond))
 }
 
@@ -295,7 +324,7 @@ func TestUnreadableIsUnknown(t *testing.T) {
 	require.Equal(t, []string{"cycle-1 ended 62s by unreadable URGENT", "scanning lost unknown !warning"}, b.run(time.Minute))
 	b.set("scanning", 0)
 	b.set("estop_ok", 1)
-	require.Equal(t, []string{"estop_ok recovered on !safety", "scanning recovered off"}, b.run(time.Minute))
+	require.Equal(t, []string{"scanning recovered off", "estop_ok recovered on !safety"}, b.run(time.Minute))
 	// For one sample: nothing changed.
 	b.fail("scanning")
 	b.fail("estop_ok")
