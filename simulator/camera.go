@@ -335,7 +335,6 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.env.Hear = s.hear
 	}
 	if c.model, err = c.kind.new(c.env); err != nil {
-		c.model = nil
 		return nil, errors.Join(fmt.Errorf("%s: %w", key, err), c.close(false))
 	}
 	if c.listener != nil {

@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"math"
 	"net"
 	"slices"
@@ -157,7 +157,7 @@ func (m *plcModbus) start() error {
 			return fmt.Errorf("find a port: %w", err)
 		}
 		m.server, err = modbus.NewServer(&modbus.ServerConfiguration{
-			URL: "tcp://" + m.behind, Timeout: plcIdle, MaxClients: plcClients, Logger: log.New(io.Discard, "", 0),
+			URL: "tcp://" + m.behind, Timeout: plcIdle, MaxClients: plcClients, Logger: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
 		}, m)
 		if err == nil {
 			err = m.server.Start()

@@ -248,6 +248,9 @@ func profileFor(e simulator.Endpoint) string {
 	if e.Model == "scale" {
 		return "scale-csv"
 	}
+	if e.Model == "plc" {
+		return "state-bus-modbus"
+	}
 	if e.Model == "llrp-reader" {
 		return "llrp"
 	}
@@ -278,6 +281,20 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 			connect += "?baud=19200&parity=odd"
 		}
 		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, profileFor(d), connect)
+		if d.Model == "plc" {
+			// Where the simulated controller has them, unless its options say otherwise.
+			b.WriteString(`        settings:
+          signals:
+            life_counter: {at: "holding:0"}
+            scan_counter: {at: "holding:1", type: u32}
+            mode: {at: "holding:4", values: {"1": operational}}
+            scanning: {at: "discrete:0"}
+            interlock_ok: {at: "discrete:3"}
+            estop_ok: {at: "discrete:4"}
+            loop_1: {at: "discrete:11"}
+            barrier_up: {at: "discrete:13"}
+`)
+		}
 		if d.Model == "xray-scanner" {
 			// The meaning of the simulated scanner's verdicts is known.
 			b.WriteString("        settings:\n          verdicts: {\"0\": nothing_found, \"1\": suspicious}\n")

@@ -100,6 +100,10 @@ func describe(d event.Data) (string, tone) {
 			what += " " + plate.Mask(e.Private.EPC)
 		}
 		return strings.TrimSpace(fmt.Sprintf("%s  %d reports  %s", what, e.Reports, strings.Join(e.Flags, " "))), plain
+	case *event.LaneSignal:
+		return describeSignal(e)
+	case *event.XrayCycle:
+		return describeCycle(e)
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:
@@ -132,6 +136,38 @@ func heads(statement string) string {
 }
 
 // describeScan tells an X-ray scan without the plate.
+func describeSignal(e *event.LaneSignal) (string, tone) {
+	what := "unknown"
+	switch {
+	case e.State != nil:
+		what = map[bool]string{true: "on", false: "off"}[*e.State]
+	case e.Value != nil:
+		what = strings.TrimSpace(fmt.Sprintf("%g %s", *e.Value, e.Text))
+	}
+	line := fmt.Sprintf("%s %s  %s", e.Signal, what, strings.ReplaceAll(e.Reason, "_", " "))
+	switch {
+	case e.Severity == event.SeveritySafety:
+		return "SAFETY  " + line, alarm
+	case e.Severity == event.SeverityWarning:
+		return strings.TrimSpace(line + "  " + e.Detail), warning
+	}
+	return line, plain
+}
+
+func describeCycle(e *event.XrayCycle) (string, tone) {
+	line := strings.TrimSpace("scan " + e.Phase + "  " + strings.ReplaceAll(strings.Join(e.Flags, " "), "_", " "))
+	if e.DurationS != nil {
+		line += fmt.Sprintf("  %.1f s, by %s", *e.DurationS, e.End)
+	}
+	switch {
+	case e.CutShort:
+		return line + ", CUT SHORT", alarm
+	case e.Unobserved:
+		return line + ", its end was not seen", warning
+	}
+	return line, plain
+}
+
 func describeScan(e *event.XrayScan) (string, tone) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "X-ray scan %s", e.ScanID)

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log/slog"
 	"net"
 	"strconv"
 	"strings"
@@ -160,7 +160,7 @@ func (e *modbusEndpoint) Open(ctx context.Context) (_ Conn, err error) {
 		kind = "rtuovertcp"
 	}
 	b.client, err = modbus.NewClient(&modbus.ClientConfiguration{
-		URL: kind + "://" + l.Addr().String(), Speed: uint(e.baud), Timeout: e.timeout, Logger: log.New(io.Discard, "", 0), //nolint:gosec // a baud is positive
+		URL: kind + "://" + l.Addr().String(), Speed: uint(e.baud), Timeout: e.timeout, Logger: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), //nolint:gosec // a baud is positive
 	})
 	if err == nil {
 		err = b.client.SetUnitId(uint8(e.unit)) //nolint:gosec // at most 255
