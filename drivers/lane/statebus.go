@@ -36,8 +36,8 @@ const (
 func StateBus() drivers.Driver {
 	return drivers.Driver{
 		Name:    "state-bus",
-		Summary: "state signals of a scanner or a lane over Modbus, read only",
-		Schemes: []string{"modbus-tcp", "modbus-rtu", "modbus-rtu-tcp"},
+		Summary: "state signals of a scanner or a lane over Modbus or OPC UA, read only",
+		Schemes: []string{"modbus-tcp", "modbus-rtu", "modbus-rtu-tcp", "opcua"},
 		Silence: 30 * time.Second,
 		New: func(decode func(any) error) (drivers.Instrument, error) {
 			s := StateBusSettings{

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/opcua"
 )
 
 // MaxPoints bounds the points of one bus.
@@ -69,5 +71,6 @@ func checkNode(p Point) error {
 	if p.Bit != nil && (*p.Bit < 0 || *p.Bit > 63) {
 		return fmt.Errorf("%s: bit %d; take 0 to 63", echo(p.At), *p.Bit)
 	}
-	return nil
+	_, err := opcua.ParseNodeID(p.At)
+	return err
 }

@@ -52,6 +52,30 @@ var hints = []struct {
 	{errNotMQTT, "", func(string) string {
 		return "this is probably not an MQTT port, or one that wants TLS: then write mqtts:// (usually port 8883)"
 	}},
+	{errNotOPCUA, "", func(string) string {
+		return "this is probably not an OPC UA server's port (usually 4840): check it against the server's address, which begins with opc.tcp://"
+	}},
+	{errNoEndpoint, "", func(string) string {
+		return "set security and mode to what the server offers, or have it offer what is set; its address may also need its path (opcua://HOST:4840/PATH)"
+	}},
+	{errNoToken, "", func(string) string {
+		return "have a user with the right to read made on the server, and set username and password_file beside connect"
+	}},
+	{errClearText, "", func(string) string {
+		return "take mode=sign_and_encrypt; security=none says that the password may be sent readable"
+	}},
+	{errUntrusted, "", func(string) string {
+		return "compare the fingerprint with the one that the server's own tool shows (SHA-256, not SHA-1), and set pin to it; or name the site's authority by ca_file"
+	}},
+	{errServerCert, "", func(string) string {
+		return "have the agent's certificate (cert_file) trusted on the server: most put it in a folder of rejected ones, from which it is moved to the trusted ones; check the clocks of both as well"
+	}},
+	{errManySession, "", func(string) string {
+		return "another program holds the server's sessions: end it, or let the server have more of them; one of an agent that was killed is free again after two minutes"
+	}},
+	{errNoNode, "", func(string) string {
+		return "check the node id in the settings against the server's own tool; the number after ns= may differ from server to server"
+	}},
 	{syscall.EADDRINUSE, "", func(string) string {
 		return "another program listens on this port: end it (ss -ltnp shows which), or take another port here and in the instruments"
 	}},

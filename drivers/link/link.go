@@ -1,5 +1,5 @@
 // Package link is how instruments are reached: serial ports over two backends,
-// TCP and HTTP in both directions, the topics of an MQTT broker, and folders. It opens, reads, writes and
+// TCP and HTTP in both directions, the topics of an MQTT broker, folders, registers and OPC UA nodes. It opens, reads, writes and
 // closes; reconnecting is the agent's work (agent/supervise), meaning is the
 // drivers'.
 package link

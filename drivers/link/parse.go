@@ -99,6 +99,12 @@ func schemes() map[string]scheme {
 			options: []string{"unit", "timeout", "baud", "data", "parity", "stop", "backend", "write_timeout"},
 			parse:   parseModbusRTU,
 		},
+		"opcua": {
+			example: "opcua://10.0.3.63",
+			options: []string{"username", "password_file", "password_env", "login_pause", "security", "mode", "cert_file", "key_file", "pin", "ca_file", "connect_timeout", "answer_timeout"},
+			own:     []string{"port"},
+			parse:   parseOPCUA,
+		},
 		"tcp-listen": {
 			example: "tcp-listen://0.0.0.0:5000?allow=10.0.3.31",
 			options: []string{"allow"},
@@ -106,9 +112,6 @@ func schemes() map[string]scheme {
 		},
 	}
 }
-
-// later are the schemes that the design names and this version lacks.
-var later = []string{"opcua"}
 
 // schemeNames lists the schemes that there are.
 func schemeNames() []string { return slices.Sorted(maps.Keys(schemes())) }
@@ -180,9 +183,6 @@ func unknownScheme(connect, name string, found bool) error {
 	if connect == "" {
 		return fmt.Errorf("connect is empty; write for example %s or %s", schemes()["tcp"].example, serialExample)
 	}
-	if found && slices.Contains(later, strings.ToLower(name)) {
-		return fmt.Errorf("connect: %s: links are not there in this version; %s", strings.ToLower(name), have)
-	}
 	if strings.Contains(connect, "@") {
 		return fmt.Errorf("connect does not begin with a kind of link that is known; %s, for example %s", have, schemes()["tcp"].example)
 	}
@@ -193,7 +193,7 @@ func unknownScheme(connect, name string, found bool) error {
 	case !found, strings.Trim(rest(connect), "0123456789") == "", strings.Count(path, ":") > 1 && !strings.Contains(connect, "/"):
 		return fmt.Errorf("connect has no kind of link; for a network address write tcp://%s", echo(path))
 	}
-	if near := nearest(strings.ToLower(name), append(schemeNames(), later...)); near != "" {
+	if near := nearest(strings.ToLower(name), schemeNames()); near != "" {
 		return fmt.Errorf("connect: there is no kind of link %q, did you mean %q? %s", echo(name), near, have)
 	}
 	return fmt.Errorf("connect: there is no kind of link %q; %s", echo(name), have)

@@ -78,7 +78,7 @@ func TestParseRefuses(t *testing.T) {
 		{"10.0.3.21", nil, "write tcp://10.0.3.21"},
 		{"portal.local:1600", nil, "write tcp://portal.local:1600"},
 		{"fd00::21", nil, "write tcp://fd00::21"},
-		{"opcua://10.0.3.21", nil, "opcua: links are not there in this version; this version has folder, http, http-listen, https, modbus-rtu, modbus-rtu-tcp, modbus-tcp, mqtt, mqtts, serial, tcp and tcp-listen"},
+		{"opcuas://10.0.3.21", nil, "did you mean \"opcua\"? this version has folder, http, http-listen, https, modbus-rtu, modbus-rtu-tcp, modbus-tcp, mqtt, mqtts, opcua, serial, tcp and tcp-listen"},
 		{"modbus-tcp:10.0.3.21", nil, "after modbus-tcp: two slashes and the host must follow and nothing else, for example modbus-tcp://10.0.3.61?unit=1"},
 		{"modbus-tcp://10.0.3.21/1", nil, "nothing else"},
 		{"modbus-tcp://10.0.3.21?unit=256", nil, "unit=256 is not a whole number from 0 to 255"},
