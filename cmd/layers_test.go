@@ -92,6 +92,7 @@ func TestWhatIsLinked(t *testing.T) {
 		{"cmd/lanepost", "github.com/mochi-mqtt/server"},
 		{"cmd/lanepost", module + "simulator"},
 		{"cmd/lanepost", "github.com/invopop/jsonschema"},
+		{"cmd/lanepost", "github.com/gopcua/opcua"},
 		{"cmd/lanepost", "testing"},
 		{"cmd/lanesim", "go.bug.st/serial"},
 		{"cmd/lanesim", "testing"},

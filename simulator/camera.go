@@ -204,6 +204,7 @@ var cameraModels = map[string]cameraKind{
 	"scale":            {new: newScale, line: true, other: true},
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
 	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
+	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }

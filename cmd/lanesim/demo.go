@@ -251,6 +251,9 @@ func profileFor(e simulator.Endpoint) string {
 	if e.Model == "plc" {
 		return "state-bus-modbus"
 	}
+	if e.Model == "plc-opcua" {
+		return "state-bus-opcua"
+	}
 	if e.Model == "llrp-reader" {
 		return "llrp"
 	}
@@ -294,6 +297,12 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
             loop_1: {at: "discrete:11"}
             barrier_up: {at: "discrete:13"}
 `)
+		}
+		if d.Model == "plc-opcua" {
+			b.WriteString("        settings:\n          signals:\n")
+			for _, name := range []string{"life_counter", "scan_counter", "scanning", "interlock_ok", "estop_ok", "loop_1", "barrier_up"} {
+				fmt.Fprintf(&b, "            %s: {at: \"ns=1;s=%s\"}\n", name, name)
+			}
 		}
 		if d.Model == "xray-scanner" {
 			// The meaning of the simulated scanner's verdicts is known.
