@@ -62,6 +62,9 @@ func (r *Responder) Respond(chunk []byte) ([]byte, error) {
 }
 
 func (r *Responder) respond(chunk []byte) ([]byte, error) {
+	if n, err := FrameLength(chunk); err != nil || n != len(chunk) {
+		return nil, errors.Join(err, ErrFormat)
+	}
 	if r.send == 0 {
 		l, _, err := DecodeHello(chunk)
 		if err != nil {
@@ -72,7 +75,7 @@ func (r *Responder) respond(chunk []byte) ([]byte, error) {
 		}
 		return EncodeAcknowledge(Ours), nil
 	}
-	if len(chunk) >= 3 && Kind(chunk[:3]) == Open && r.channel == nil {
+	if Kind(chunk[:3]) == Open && r.channel == nil {
 		if err := r.open(chunk); err != nil {
 			return nil, err
 		}
