@@ -29,6 +29,7 @@ func All() []drivers.Driver {
 		anpr.Uniview(),
 		anpr.Template(),
 		xray.Folder(),
+		xray.Messages(),
 		lane.Scale(),
 		lane.LLRP(),
 		lane.StateBus(),

@@ -398,13 +398,8 @@ func complete(ctx context.Context, f *link.Folder, name string, size int64) (boo
 	if size == 0 {
 		return false, nil
 	}
-	var end []byte
-	switch strings.ToLower(path.Ext(name)) {
-	case ".jpg", ".jpeg":
-		end = []byte{0xff, 0xd9}
-	case ".png":
-		end = []byte("IEND\xaeB\x60\x82")
-	default:
+	end := pictureEnds[map[string]string{".jpg": jpegType, ".jpeg": jpegType, ".png": pngType}[strings.ToLower(path.Ext(name))]]
+	if end == nil {
 		return true, nil
 	}
 	r, err := f.Open(ctx, name)
@@ -415,15 +410,13 @@ func complete(ctx context.Context, f *link.Folder, name string, size int64) (boo
 		return false, err
 	}
 	defer func() { _ = r.Close() }() // it was only read
-	// Some write a few bytes behind the end.
-	const slack = 64
-	if _, err := io.CopyN(io.Discard, r, max(0, size-slack)); err != nil {
+	if _, err := io.CopyN(io.Discard, r, max(0, size-endSlack)); err != nil {
 		if errors.Is(err, io.EOF) {
 			return false, nil
 		}
 		return false, err
 	}
-	tail, err := io.ReadAll(io.LimitReader(r, slack))
+	tail, err := io.ReadAll(io.LimitReader(r, endSlack))
 	return bytes.Contains(tail, end), err
 }
 

@@ -9,6 +9,15 @@ import (
 	"golang.org/x/image/draw"
 )
 
+// The media types of pictures whose end can be told.
+const jpegType, pngType = "image/jpeg", "image/png"
+
+// pictureEnds are what pictures end with. Some scanners write a few bytes behind it, up to
+// endSlack.
+var pictureEnds = map[string][]byte{jpegType: {0xff, 0xd9}, pngType: []byte("IEND\xaeB\x60\x82")}
+
+const endSlack = 64
+
 // Bounds of the small picture.
 const (
 	// maxThumbnail is how large it may be in bytes, thumbnailWidth how wide it is made.
