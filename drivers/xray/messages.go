@@ -71,7 +71,8 @@ type MessageSettings struct {
 	// files. Files can't be named by messages.
 	Sidecar sidecar.Dialect `yaml:"sidecar"`
 	// Text is for messages that are neither XML nor JSON: its pattern, columns or parts give
-	// the fields that Sidecar has.
+	// the fields, which have the names that those of Sidecar have. Of Sidecar only times and
+	// yes count then.
 	Text *textframe.Grammar `yaml:"text"`
 	// Pictures are where pictures stand, in base64.
 	Pictures []MessagePicture `yaml:"pictures"`
@@ -102,7 +103,10 @@ type messenger struct {
 }
 
 func newMessenger(decode func(any) error) (drivers.Instrument, error) {
-	s := MessageSettings{MaxPicture: 16 << 20, WithoutID: withoutIDRefuse}
+	s := MessageSettings{
+		Sidecar:    sidecar.Dialect{Fields: map[string][]string{"id": {"id", "Id", "ID"}}},
+		MaxPicture: 16 << 20, WithoutID: withoutIDRefuse,
+	}
 	if err := decode(&s); err != nil {
 		return nil, err
 	}
@@ -159,8 +163,6 @@ func (s *MessageSettings) check() error {
 		return nil
 	}
 	switch {
-	case len(s.Sidecar.Fields) > 0 || s.Sidecar.Root != "":
-		return errors.New("text: the fields of a text are those of its pattern, columns or parts; take fields and root out of sidecar")
 	case len(s.Pictures) > 0:
 		return errors.New("pictures: a text has none; they need XML or JSON")
 	case s.CodePage != "":

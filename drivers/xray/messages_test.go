@@ -156,7 +156,7 @@ func TestScanMessages(t *testing.T) {
 }
 
 func textColumns(s *MessageSettings) {
-	s.Framing.Kind, s.Sidecar.Fields, s.Pictures = framing.Lines, nil, nil
+	s.Framing.Kind, s.Pictures = framing.Lines, nil
 	s.Text = &textframe.Grammar{Separator: ";", Columns: []string{"id", "plate", "operator_result"}}
 }
 
@@ -302,14 +302,11 @@ func TestSettingsOfMessages(t *testing.T) {
 		`the role of under is "x"`:      func(s *MessageSettings) { s.Pictures[0].Role = "x" },
 		"max_picture":                   func(s *MessageSettings) { s.MaxPicture = 0 },
 		"more than 32 places":           func(s *MessageSettings) { s.Pictures = make([]MessagePicture, 33) },
-		"take fields and root out":      func(s *MessageSettings) { s.Text = &textframe.Grammar{Pattern: "x"} },
-		"a text has none": func(s *MessageSettings) {
-			s.Sidecar.Fields, s.Text = nil, &textframe.Grammar{Pattern: "x"}
-		},
-		"it is text.encoding":       func(s *MessageSettings) { textColumns(s); s.CodePage = "gbk" },
-		"stand in framing":          func(s *MessageSettings) { textColumns(s); s.Text.End = "x" },
-		"heartbeat stands beside":   func(s *MessageSettings) { textColumns(s); s.Text.Heartbeat = "x" },
-		`there is no field "speed"`: func(s *MessageSettings) { textColumns(s); s.Text.Columns[0] = "speed" },
+		"a text has none":               func(s *MessageSettings) { s.Text = &textframe.Grammar{Pattern: "x"} },
+		"it is text.encoding":           func(s *MessageSettings) { textColumns(s); s.CodePage = "gbk" },
+		"stand in framing":              func(s *MessageSettings) { textColumns(s); s.Text.End = "x" },
+		"heartbeat stands beside":       func(s *MessageSettings) { textColumns(s); s.Text.Heartbeat = "x" },
+		`there is no field "speed"`:     func(s *MessageSettings) { textColumns(s); s.Text.Columns[0] = "speed" },
 	} {
 		_, err := Messages().New(func(into any) error {
 			messageSettings(into.(*MessageSettings))

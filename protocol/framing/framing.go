@@ -314,7 +314,10 @@ func (s *lengthSplitter) step(rest []byte) (Piece, int) {
 				}
 			}
 		}
-		return s.junk(rest, min(n, maxJunk), "before a message begins")
+		if n = min(n, maxJunk); blankOnly(rest[:n]) {
+			return Piece{}, n
+		}
+		return s.junk(rest, n, "before a message begins")
 	}
 	head := len(c.magic) + c.bytes
 	if len(rest) < head {
