@@ -103,8 +103,8 @@ func newScanner(env cameraEnv) (cameraModel, error) {
 			c.days = v
 		case "dense":
 			var err error
-			if c.dense, err = strconv.ParseFloat(v, 64); err != nil || !(c.dense >= 0 && c.dense <= 1) {
-				return nil, fmt.Errorf("dense: %q; take 0 to 1", v)
+			if c.dense, err = parseDense(v); err != nil {
+				return nil, err
 			}
 		}
 	}
@@ -122,8 +122,7 @@ func (c *scanner) observe(_ context.Context, s Sighting) error {
 	defer c.mu.Unlock()
 	c.count++
 	// Decided here, since tick may come late.
-	rng := newRand(c.env.Seed, "scan", strconv.Itoa(s.Vehicle))
-	dense := rng.Float64() < c.dense
+	dense := isDense(c.env.Seed, s, c.dense)
 	id := cargovision.TruckID(s.When, "000412", c.count)
 	if c.dialect == "manifest" {
 		id = s.When.Format("20060102") + fmt.Sprintf("%015d", c.count)
@@ -136,8 +135,7 @@ func (c *scanner) observe(_ context.Context, s Sighting) error {
 	if has("negative-duration") {
 		end = start.Add(-time.Second)
 	}
-	number := fmt.Sprintf("TSTU%06d", 100_000+s.Vehicle%900_000)
-	container := number + string(iso6346.CheckDigit(number))
+	number, container := containerOf(s)
 	if has("wrong-check-digit") {
 		container = number + string('0'+(iso6346.CheckDigit(number)-'0'+1)%10)
 	}

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -39,12 +38,11 @@ type textReader struct {
 	mu       sync.Mutex
 	held     []Sighting
 	heldText []byte
-	conn     net.Conn // of a reader that connects
-	unwatch  func() bool
+	out      outward
 }
 
 func newTextReader(env cameraEnv) (cameraModel, error) {
-	t := &textReader{env: env, Handler: http.NotFoundHandler(), options: map[string]string{}}
+	t := &textReader{env: env, out: outward{env: env}, Handler: http.NotFoundHandler(), options: map[string]string{}}
 	var names []string
 	for name, value := range textReaderDefaults {
 		names = append(names, name)
@@ -153,7 +151,7 @@ func (t *textReader) send(ctx context.Context, b []byte) (bool, error) {
 	case strings.HasPrefix(push, "http"):
 		return t.post(ctx, b)
 	case push != "":
-		return t.dial(ctx, b)
+		return t.out.send(ctx, t.pieces(b), t.env.Settings.Has("reconnect"))
 	}
 	if t.env.Fast {
 		if err := t.env.Line.client(ctx); err != nil {
@@ -178,9 +176,6 @@ func (t *textReader) pieces(b []byte) [][]byte {
 	}
 	return list
 }
-
-// retryPause is the pause between two tries of a reader that sends by itself.
-const retryPause = 50 * time.Millisecond
 
 // post sends by HTTP until it is taken; without a clock for ever, otherwise once.
 func (t *textReader) post(ctx context.Context, b []byte) (bool, error) {
@@ -221,65 +216,4 @@ func query(form string) string {
 		return ""
 	}
 	return values.Encode()
-}
-
-// dial sends over a connection of its own.
-func (t *textReader) dial(ctx context.Context, b []byte) (bool, error) {
-	address := strings.TrimPrefix(t.env.Settings.Push, "tcp://")
-	for {
-		err := t.write(ctx, address, b)
-		switch {
-		case err == nil:
-			return true, nil
-		case ctx.Err() != nil:
-			return false, ctx.Err()
-		case !t.env.Fast:
-			t.env.Log.Info("a text was not taken", "error", err)
-			return false, nil
-		}
-		if err := pause(ctx, retryPause); err != nil {
-			return false, err
-		}
-	}
-}
-
-func (t *textReader) write(ctx context.Context, address string, b []byte) error {
-	if t.conn == nil {
-		var dialer net.Dialer
-		conn, err := dialer.DialContext(ctx, "tcp", address)
-		if err != nil {
-			return err
-		}
-		t.conn = conn
-		t.unwatch = context.AfterFunc(ctx, func() { _ = conn.Close() }) // the end of the simulation
-	}
-	for _, piece := range t.pieces(b) {
-		if _, err := t.conn.Write(piece); err != nil {
-			t.hangUp()
-			return err
-		}
-	}
-	if t.env.Settings.Has("reconnect") {
-		t.hangUp()
-	}
-	return nil
-}
-
-// hangUp ends the connection; what was written is delivered.
-func (t *textReader) hangUp() {
-	t.unwatch()
-	_ = t.conn.Close() // as the comment above says
-	t.conn = nil
-}
-
-// pause waits for real time to pass.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
