@@ -21,7 +21,7 @@ import (
 // messengerSwitches are what scanners that send messages may do.
 var messengerSwitches = []string{
 	"split",       // a message in three pieces
-	"dribble",     // one byte at a time
+	"dribble",     // a few bytes at a time
 	"merged",      // what is told first and what came of it in one piece
 	"garbage",     // bytes between that belong to nothing
 	"half",        // half of each third message, and the connection ends; then the whole
@@ -260,7 +260,7 @@ func (c *messenger) send(ctx context.Context, b []byte, last bool) error {
 	size := len(b)
 	switch has := c.env.Settings.Has; {
 	case has("dribble"):
-		size = 1
+		size = 61
 	case has("split"):
 		size = len(b)/3 + 1
 	}
