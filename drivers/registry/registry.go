@@ -33,6 +33,7 @@ func All() []drivers.Driver {
 		lane.Scale(),
 		lane.LLRP(),
 		lane.StateBus(),
+		lane.MRZ(),
 		anpr.NedapTLV(),
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),

@@ -69,6 +69,12 @@ func cycleHeader() Header {
 	return h
 }
 
+func byDocumentReader(id, clock, read string) Header {
+	h := byDevice("mrz-1", id, clock, clock)
+	h.Subject = read
+	return h
+}
+
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
 	h.Subject = scan
@@ -236,6 +242,16 @@ func examples() map[string]Example {
 			CycleID: "019ceb9c-1178-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("09:09:59.800"), EndedTS: pointer(clockOf("09:10:06.700")),
 			DurationS: pointer(6.9), End: "estop_ok", CutShort: true, CounterBefore: pointer(4711.0), CounterAfter: pointer(4711.0),
 			Mode: "operational", Flags: []string{},
+		}},
+
+		{byDocumentReader("019ceb8d-7f70-7c59-8b3d-4e7a9f1c62d8", "08:54:04.912", "019ceb8d-7f70-7c59-8b3d-4e7a9f1c62d7"), 58234, LaneDocument{
+			ReadID: "019ceb8d-7f70-7c59-8b3d-4e7a9f1c62d7", Format: "td3", DocumentType: "P", IssuingState: "UTO", Valid: true,
+			Checks:   DocumentChecks{Number: "valid", BirthDate: "valid", ExpiryDate: "valid", Optional: "absent", Composite: "valid"},
+			Validity: DocumentInDate, MonthsLeft: pointer(37), ReadTS: clockOf("08:54:04.912"),
+			Private: &DocumentPrivate{
+				Salt:       "Zm9vYmFyYmF6cXV4MDEyMw==",
+				NumberHash: "5d41402abc4b2a76b9719d911017c5925d41402abc4b2a76b9719d911017c592", KeyID: "3f9c01ab",
+			},
 		}},
 
 		{byPortal("019ceb80-3b50-7f28-93e4-1d5e6b07ca92", "08:39:35.504", "08:39:35.504", ""), 1188, DeviceOnline{

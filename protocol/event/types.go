@@ -174,6 +174,11 @@ var kinds = [...]Kind{
 		When:    "Once at each of the two. It is urgent if the scan was cut short or its end was not seen, and routine otherwise.",
 	},
 	{
+		Type: LaneDocument{}.Type(), Zero: LaneDocument{}, Classes: routine, Subject: "the reading id",
+		Summary: "A travel document was read.",
+		When:    "When its machine-readable zone was read, on devices that are allowed to read personal data.",
+	},
+	{
 		Type: DeviceOnline{}.Type(), Zero: DeviceOnline{}, Classes: urgent,
 		Summary: "A device speaks.",
 		When:    "At its first well-formed record since the agent started, or since it was silent, offline or in fault.",
