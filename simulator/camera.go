@@ -145,10 +145,6 @@ type cameraEnv struct {
 	// Dir is the folder of a scanner, empty for a camera. Seed decides what it draws.
 	Dir  string
 	Seed uint64
-	// Scanned puts a scan into the truth, Weighed a weight, Tagged a tag.
-	Scanned func(ScanTruth)
-	Weighed func(WeightTruth)
-	Tagged  func(TagTruth)
 	// Signalled puts a change of a controller's signal into the truth, Event what became of
 	// the link.
 	Signalled func(SignalTruth)
@@ -156,6 +152,12 @@ type cameraEnv struct {
 	// Listener is where the clients of a controller come to. Elapsed is the simulated time.
 	Listener net.Listener
 	Elapsed  func() time.Duration
+	// Scanned puts a scan into the truth, Weighed a weight, Tagged a tag, Documented a
+	// travel document.
+	Scanned    func(ScanTruth)
+	Weighed    func(WeightTruth)
+	Tagged     func(TagTruth)
+	Documented func(DocumentTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -206,6 +208,7 @@ var cameraModels = map[string]cameraKind{
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
 	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
 	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
+	"mrz-reader":       {new: newMRZReader, line: true, other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -288,6 +291,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.tell(&x)
 	}
 	c.env.Event, c.env.Elapsed = c.event, c.elapsed
+	c.env.Documented = func(x DocumentTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
 	listen := d.Listen
 	if l, ok := s.opts.Listen[key]; ok {
 		listen = l

@@ -24,11 +24,13 @@ type Truth struct {
 	Weights     []WeightTruth
 	Tags        []TagTruth
 	Signals     []SignalTruth
+	Documents   []DocumentTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
 // *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth, *TagTruth or
-// *SignalTruth.
+// *SignalTruth,
+// *DocumentTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -440,6 +442,8 @@ func (t *Truth) add(e Entry) {
 		t.Tags = append(t.Tags, *e)
 	case *SignalTruth:
 		t.Signals = append(t.Signals, *e)
+	case *DocumentTruth:
+		t.Documents = append(t.Documents, *e)
 	}
 }
 
@@ -476,6 +480,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Signals {
 		list = append(list, &t.Signals[i])
 	}
+	for i := range t.Documents {
+		list = append(list, &t.Documents[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -506,6 +513,7 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *TagTruth:
 			l, dev = e.Lane, e.Device
 		case *SignalTruth:
+		case *DocumentTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -578,6 +586,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &TagTruth{}
 		case "signal":
 			e = &SignalTruth{}
+		case "document":
+			e = &DocumentTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}

@@ -260,6 +260,12 @@ func profileFor(e simulator.Endpoint) string {
 	if e.Model == "xray-scanner" {
 		return "smiths-cargovision"
 	}
+	if e.Model == "xray-messenger" {
+		return "xray-messages"
+	}
+	if e.Model == "mrz-reader" {
+		return "mrz-reader"
+	}
 	if e.Model == "hikvision" {
 		return "hikvision-stream"
 	}
@@ -307,6 +313,13 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 		if d.Model == "xray-scanner" {
 			// The meaning of the simulated scanner's verdicts is known.
 			b.WriteString("        settings:\n          verdicts: {\"0\": nothing_found, \"1\": suspicious}\n")
+		}
+		switch d.Model {
+		case "xray-messenger":
+			b.WriteString("        settings:\n          verdicts: {OK: nothing_found, ALARM: suspicious}\n" +
+				"          pictures: [{place: Images/Under, role: image, name: under}, {place: Images/Front, role: snapshot, name: front}]\n")
+		case "mrz-reader": // its documents are specimens, which nobody has
+			b.WriteString("        settings: {allow_personal_data: true, keep: masked}\n")
 		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))

@@ -104,6 +104,11 @@ func describe(d event.Data) (string, tone) {
 		return describeSignal(e)
 	case *event.XrayCycle:
 		return describeCycle(e)
+	case *event.LaneDocument:
+		if !e.Valid {
+			return "document  " + e.Format + "  check digits do not fit", warning
+		}
+		return strings.TrimSpace(fmt.Sprintf("document %s %s  %s", e.DocumentType, e.IssuingState, strings.ReplaceAll(e.Validity, "_", " "))), plain
 	case *event.AgentStarted:
 		return fmt.Sprintf("agent started  version %s, %d devices", e.Version, e.Devices), good
 	case *event.AgentStopped:
