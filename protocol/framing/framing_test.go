@@ -126,30 +126,25 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// Many broken documents must not be looked at again and again.
+// Many broken documents must not be looked at again and again: then this would take hours.
 func TestBrokenWithoutEnd(t *testing.T) {
 	stream := strings.Repeat(`{"a`, 1<<20)
-	began := time.Now()
 	messages, _, junk := split(compile(t, Framing{}), stream+`~{"a":1}`, 16<<10)
 	require.Equal(t, []string{`{"a":1}`}, messages)
 	require.Len(t, junk, len(stream))
-	require.Less(t, time.Since(began), 20*time.Second)
 }
 
 func TestAppend(t *testing.T) {
 	for want, c := range map[string]Framing{
-		"61620d0a":         {Kind: Lines, Framing: textframe.Framing{End: `\r\n`}},
-		"02616203":         {Kind: Marks},
-		"000000026162":     {Kind: ByLength},
-		"04006162":         {Kind: ByLength, Length: Length{Bytes: 2, Order: "little", Counts: "length"}},
-		"5800000000076162": {Kind: ByLength, Length: Length{Magic: `X\x00`[:1], Counts: "all"}},
-		"6162":             {Kind: Documents},
+		"61620d0a":       {Kind: Lines, Framing: textframe.Framing{End: `\r\n`}},
+		"02616203":       {Kind: Marks},
+		"000000026162":   {Kind: ByLength},
+		"04006162":       {Kind: ByLength, Length: Length{Bytes: 2, Order: "little", Counts: "length"}},
+		"58000000076162": {Kind: ByLength, Length: Length{Magic: "X", Counts: "all"}},
+		"6162":           {Kind: Documents},
 	} {
 		b, err := compile(t, c).Append(nil, []byte("ab"))
 		require.NoError(t, err)
-		if c.Length.Magic != "" {
-			want = "58000000076162"
-		}
 		require.Equal(t, want, hex.EncodeToString(b))
 	}
 	_, err := compile(t, Framing{Kind: Marks}).Append(nil, []byte("a\x03b"))
@@ -171,13 +166,10 @@ func TestFramingsThatAreRefused(t *testing.T) {
 		`order: "middle"`:       {Kind: ByLength, Length: Length{Order: "middle"}},
 		`counts: "x"`:           {Kind: ByLength, Length: Length{Counts: "x"}},
 		"length: magic":         {Kind: ByLength, Length: Length{Magic: `\q`}},
-		"there is no end":       {Kind: Marks, Framing: textframe.Framing{Checksum: textframe.Checksum{Kind: "x"}}},
+		`kind "x" is not`:       {Kind: Marks, Framing: textframe.Framing{Checksum: textframe.Checksum{Kind: "x"}}},
 		"idle_gap: 1h0m0s; tak": {Framing: textframe.Framing{Idle: time.Hour}},
 	} {
 		_, err := f.Compile()
-		if want == "there is no end" {
-			want = `kind "x"`
-		}
 		require.ErrorContains(t, err, want)
 	}
 }
