@@ -257,7 +257,7 @@ func TestLateTwiceAndCorrected(t *testing.T) {
 
 // host is a drivers.Host over a real folder, which can be told to stop.
 type host struct {
-	ledger *drivers.MemoryLedger
+	ledger drivers.Ledger
 	now    func() time.Time
 
 	mu           sync.Mutex

@@ -2,6 +2,7 @@ package xray
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/google/uuid"
@@ -67,6 +68,9 @@ func observation(e event.XrayScan, list []drivers.Attachment) drivers.Observatio
 	return o
 }
 
+// errNotIntended: the ledger did not take what is to be told, and nothing was told.
+var errNotIntended = errors.New("the ledger takes nothing")
+
 // intend gives the id of an event that is about to be told: the one that was intended
 // before a crash, if it was for the same.
 func intend(h drivers.Host, scan string, next told) (string, error) {
@@ -84,5 +88,8 @@ func intend(h drivers.Host, scan string, next told) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("write the ledger: %w", err)
 	}
-	return next.Event, h.Ledger().Put("next:"+scan, string(text))
+	if err := h.Ledger().Put("next:"+scan, string(text)); err != nil {
+		return "", fmt.Errorf("%w: %w", errNotIntended, err)
+	}
+	return next.Event, nil
 }

@@ -362,7 +362,16 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 		err = h.Emit(observation(e, list))
 	} else {
 		next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix()}
-		err = errors.Join(publish(h, x.scan.ID, e, before, next, list), m.forget(h, now))
+		err = publish(h, x.scan.ID, e, before, next, list)
+		if errors.Is(err, errNotIntended) {
+			// A message does not come again as a file stays where it is: one told twice is better
+			// than one that is lost.
+			h.Log().Warn("a scan is told without the ledger, and may be told again", "error", err)
+			e.Revision, e.Supersedes = next.Revision, before.Event
+			err = h.Emit(observation(e, list))
+		} else if err == nil {
+			err = m.forget(h, now)
+		}
 	}
 	if err != nil {
 		return err

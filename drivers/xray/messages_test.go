@@ -280,6 +280,20 @@ func TestMessagesAfterARestart(t *testing.T) {
 	require.NotEmpty(t, ledger.Get("scan:B"))
 }
 
+// A ledger that takes nothing loses no scan.
+func TestMessagesWithoutALedger(t *testing.T) {
+	h := &host{ledger: fullLedger{&drivers.MemoryLedger{}}, now: time.Now}
+	scans, good, err := messengerOf(t).(*messenger).take(h, []byte(message("A", "FOUND")))
+	require.NoError(t, err)
+	require.True(t, good)
+	require.Equal(t, 1, scans)
+	require.Equal(t, "A r1 complete operational suspicious", line(h.observations[0]))
+}
+
+type fullLedger struct{ drivers.Ledger }
+
+func (fullLedger) Put(string, string) error { return errors.New("no room") }
+
 // pipe is a link in memory.
 type pipe struct{ net.Conn }
 
