@@ -40,7 +40,7 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
 		StartedTS: stamp(moment(scan.Start)), EndedTS: stamp(moment(scan.End)), Remarks: []string{},
 		Scanner:    event.XrayScanner{Dialect: dialect, System: word(scan.System), Site: word(scan.Site), Software: word(scan.Software)},
-		Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{}, Files: []event.XrayFile{}, Attachments: []event.Attachment{},
+		Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{}, Threats: []event.XrayThreat{}, Files: []event.XrayFile{}, Attachments: []event.Attachment{},
 		Private: &event.XrayPrivate{Salt: event.Salt(random), Plates: []event.XrayPlate{}, Raw: event.RawOf(raw)},
 	}
 	if e.StartedTS != nil {

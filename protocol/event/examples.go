@@ -185,39 +185,40 @@ func examples() map[string]Example {
 			},
 		}},
 
-		{byScanner("019ceb8c-f922-7f3a-8c5e-71b60a92d4e8", "08:49:54.204", "08:53:30.530", "08:49:54.204", "20260314000412001K"), 1191, XrayScan{
-			ScanID: "20260314000412001K", Revision: 2, Supersedes: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
-			Missing: []string{}, Mode: ScanOperational, Decision: DecisionSuspicious, DecisionRaw: "1",
-			Analyses: []XrayAnalysis{{
-				By: "operator", Name: "analysis", Status: "done", Decision: DecisionSuspicious, ResultRaw: "1",
-				StartedTS: pointer(clockOf("08:51:15.000")), EndedTS: pointer(clockOf("08:52:50.000")),
-			}},
-			StartedTS: pointer(clockOf("08:49:54.204")), EndedTS: pointer(clockOf("08:50:27.871")), TimeSource: TimeFromDevice,
-			ReceivedTS: clockOf("08:53:30.522"), Remarks: []string{},
-			Scanner: XrayScanner{Dialect: "cargovision", System: "HCVP-2", Site: "000412", Software: "V01.20"},
-			Containers: []ContainerCode{{
-				Position: 1, Code: "CSQU3054383", Raw: "CSQU 305438 3", Check: "valid", Confidence: pointer(0.96),
-			}},
-			Files: []XrayFile{
-				{Name: "20260314000412001K.xml", Role: "sidecar", State: "here", SHA256: "5b7c1a9d04e8f36207ca51be9083d4f6172ae0c35d88b96f41207e3ca5d019b2"},
-				{Name: "20260314000412001KS_stamp.jpg", Role: "preview", State: "here", SHA256: "c80e13f5a7429d6b0f58e2417ca3906db5e8f07214a6c93de05b17f8249ac36d"},
-			},
-			Attachments: []Attachment{{
-				SHA256: "c80e13f5a7429d6b0f58e2417ca3906db5e8f07214a6c93de05b17f8249ac36d", Size: 61502, MediaType: "image/jpeg",
-				Name: "20260314000412001KS_stamp.jpg",
-			}},
-			Private: &XrayPrivate{
-				Salt:   "Zm9vYmFyYmF6cXV4MDEyMw==",
-				Plates: []XrayPlate{{Of: "vehicle", Plate: "AA1234BB", MatchKey: "AA1234BB", PlateRaw: "AA1234BB", Confidence: pointer(0.91)}},
-				Raw:    RawOf([]byte("<DataForm><Version>V01.20</Version><TruckId>20260314000412001K</TruckId></DataForm>")),
-			},
-		}},
-
-		{byScanner("019ceb8a-ad91-7b46-9e0f-d18c42f7a365", "08:51:00.113", "08:51:00.113", "", "20260314000412001K"), 58231, XrayJoin{
+		{byScanner("019ceb8a-ad91-7b46-9e0f-d18c42f7a365", "08:51:00.113", "08:51:00.113", "", "1.2.826.0.1.3680043.2.1125.17"), 58231, XrayJoin{
 			Outcome: JoinJoined, By: JoinByClock, Certain: true, Inspection: true,
-			ScanID: "20260314000412001K", ScanEvent: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", ScanSource: "/medyka/entry-3/xray-1",
+			ScanID: "1.2.826.0.1.3680043.2.1125.17", ScanEvent: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", ScanSource: "/medyka/entry-3/xray-1",
 			CycleID: "019ceb89-ac58-7e31-a0b7-4f92d6c81e53", CycleEvent: "019ceb8a-2ff8-7c15-8d24-6ab03f97e1d8", CycleSource: "/medyka/entry-3/plc-1",
 			ClockAheadS: pointer(0.412), WaitedS: 30.442,
+		}},
+
+		{byScanner("019ceb8d-1e92-7b1e-9d42-6f0c81a5e73b", "08:51:02.000", "08:53:40.114", "08:51:02.000", "1.2.826.0.1.3680043.2.1125.17"), 1192, XrayScan{
+			ScanID: "1.2.826.0.1.3680043.2.1125.17", ScanNumber: "17", Revision: 2, Supersedes: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
+			Missing: []string{}, Mode: ScanOperational, Decision: DecisionSuspicious, DecisionRaw: "ALARM", ObjectType: "CARGO", AcquisitionStatus: "SUCCESSFUL",
+			Analyses: []XrayAnalysis{{
+				By: "machine", Name: "MACHINE", Status: "done", Decision: DecisionSuspicious, ResultRaw: "ALARM", Algorithm: []string{"Example", "2.1"},
+				Objects: pointer(4), Alarms: pointer(1), EndedTS: pointer(clockOf("08:51:40.000")),
+			}},
+			Threats: []XrayThreat{{
+				ObjectID: pointer(3), By: "machine", Assessments: []XrayAssessment{{Category: "CONTRABAND", Flag: "THREAT", Probability: pointer(0.75)}},
+				Regions: []XrayRegion{{
+					Image: "1.2.826.0.1.3680043.2.1125.17.1", Base: &[3]float64{412, 96, 0}, Extents: &[3]float64{48, 30, 1}, Set: pointer(1022),
+				}},
+				ZEffective: pointer(7.4),
+			}},
+			StartedTS: pointer(clockOf("08:51:02.000")), TimeSource: TimeFromDeviceZone, ReceivedTS: clockOf("08:53:40.100"), Remarks: []string{},
+			Scanner: XrayScanner{Dialect: "dicos", System: "Example X", Site: "south gate", Software: "2.1"}, Containers: []ContainerCode{},
+			Files: []XrayFile{
+				{Name: "17.dcm", Role: "image", State: "here", SHA256: "0d3e2f7ac5b948166ee1d07c5a92b3f4187ce6d20ba95f3741c8e60d2f9b7a53"},
+				{Name: "17-tdr.dcm", Role: "threat_report", State: "here", SHA256: "9f1b6c4de27a08355bd0e91c7f3a6248ce05d7b19a34f68027e5c1d8b60f4a92"},
+			},
+			Attachments: []Attachment{{
+				SHA256: "9f1b6c4de27a08355bd0e91c7f3a6248ce05d7b19a34f68027e5c1d8b60f4a92", Size: 2210, MediaType: "application/dicom", Name: "17-tdr.dcm",
+			}},
+			Private: &XrayPrivate{
+				Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", Plates: []XrayPlate{}, Raw: RawOf(nil),
+				Object: &XrayObject{ID: "AA1234BB", Authority: "gate", IDType: "TEXT"},
+			},
 		}},
 
 		{byScale("019ceb8d-6800-7d1c-8e42-0b9f6a3d57c1", "08:53:41.300", "08:53:58.912", "019ceb8d-2b10-7c44-9a61-5f0b83d7e2c9"), 58232, LaneWeight{

@@ -61,12 +61,35 @@ type XrayScan struct {
 	// ReceivedTS is when the scan was complete, or given up waiting for, by the agent's
 	// clock.
 	ReceivedTS Time `json:"received_ts"`
+	// Threats are what those who have looked marked in the picture, the report that was
+	// made last first. At most 200 of them are told, and ThreatsMore is how many more
+	// there are.
+	Threats     []XrayThreat `json:"threats"`
+	ThreatsMore int          `json:"threats_more,omitempty"`
+	// ObjectType is what was scanned, in the scanner's word ("CARGO", "PERSON"); absent if
+	// it does not tell. Its id is in private.
+	ObjectType string `json:"object_type,omitempty"`
+	// AcquisitionStatus is how the scan went, in the scanner's word ("SUCCESSFUL", "JAM");
+	// absent if it does not tell.
+	AcquisitionStatus string `json:"acquisition_status,omitempty"`
+	// TestArticle is what was scanned for a test, in the scanner's word ("CTIQ"); absent
+	// if it was no test.
+	TestArticle string `json:"test_article,omitempty"`
+	// ScanNumber is what the scanner calls the scan, where ScanID is a number without
+	// meaning.
+	ScanNumber string `json:"scan_number,omitempty"`
 	// Replayed is true for a scan that was there before the agent looked.
 	Replayed bool `json:"replayed"`
 	// Remarks are what does not fit together: "ends_before_start",
-	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead"; and of a time that
-	// is told without a zone, "time_ambiguous" (where clocks are changed, the hour comes twice)
-	// and "time_impossible" (it does not come at all).
+	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead"; of a time that is
+	// told without a zone, "time_ambiguous" (where clocks are changed, the hour comes twice)
+	// and "time_impossible" (it does not come at all); and of DICOS
+	// files: "objects_differ" (they share a scan and name different objects),
+	// "scan_type_differs" (some say that it was no operational scan, and some that it
+	// was), "clear_with_threats" (a report says CLEAR and marks a threat),
+	// "not_acquired" (the scan did not succeed), "without_scan_uid" (a file that does not
+	// tell which scan it belongs to), "values_left_out" (something in a file is not in
+	// its form, or more than is read).
 	Remarks []string `json:"remarks"`
 	// Scanner is the device.
 	Scanner XrayScanner `json:"scanner"`
@@ -94,8 +117,9 @@ type XrayScanner struct {
 
 // XrayAnalysis is one look at a scan.
 type XrayAnalysis struct {
-	// By is "operator" or "machine".
-	By string `json:"by" jsonschema:"enum=operator,enum=machine"`
+	// By is "operator", "machine", "aggregate" (a machine put other reports together),
+	// "ground_truth" (what really was in it, which is no inspection) or "unknown".
+	By string `json:"by" jsonschema:"enum=operator,enum=machine,enum=aggregate,enum=ground_truth,enum=unknown"`
 	// Name is what was done, in the scanner's word.
 	Name string `json:"name"`
 	// Status is "done", "failed" (there is no result, whatever it looks like) or
@@ -105,6 +129,16 @@ type XrayAnalysis struct {
 	Decision string `json:"decision" jsonschema:"enum=suspicious,enum=nothing_found,enum=pending,enum=unknown"`
 	// ResultRaw is what the scanner wrote.
 	ResultRaw string `json:"result_raw,omitempty"`
+	// Reason is why it failed, in the scanner's word; absent if it does not tell.
+	Reason string `json:"reason,omitempty"`
+	// Algorithm is who made what has looked, its version and its parameters.
+	Algorithm []string `json:"algorithm,omitempty"`
+	// Objects is how many things were looked at, Alarms how many of them alarm; absent if
+	// the scanner does not tell.
+	Objects *int `json:"objects,omitempty" jsonschema:"minimum=0"`
+	Alarms  *int `json:"alarms,omitempty" jsonschema:"minimum=0"`
+	// AdditionalScreening is true if the object is to be looked at once more.
+	AdditionalScreening bool `json:"additional_screening,omitempty"`
 	// StartedTS and EndedTS are by the scanner's clock; absent if it does not tell.
 	StartedTS *Time `json:"started_ts,omitempty"`
 	EndedTS   *Time `json:"ended_ts,omitempty"`
@@ -115,8 +149,8 @@ type XrayFile struct {
 	// Name is the file's name.
 	Name string `json:"name"`
 	// Role is "image", "preview", "snapshot", "ocr", "dual_energy", "radiation",
-	// "sidecar", "opaque" (the scan as a file of a form that is not published) or "other".
-	Role string `json:"role" jsonschema:"enum=image,enum=preview,enum=snapshot,enum=ocr,enum=dual_energy,enum=radiation,enum=sidecar,enum=opaque,enum=other"`
+	// "sidecar", "threat_report", "opaque" (the scan as a file of a form that is not published) or "other".
+	Role string `json:"role" jsonschema:"enum=image,enum=preview,enum=snapshot,enum=ocr,enum=dual_energy,enum=radiation,enum=sidecar,enum=threat_report,enum=opaque,enum=other"`
 	// Looks is what an opaque file looks like from its first bytes: "zip", "xml", "hdf5",
 	// "dicom" or "unknown". It is not known to be that. Absent for other files.
 	Looks string `json:"looks,omitempty" jsonschema:"enum=zip,enum=xml,enum=hdf5,enum=dicom,enum=unknown"`
@@ -127,6 +161,55 @@ type XrayFile struct {
 	// SHA256 is the hash of the content in lower-case hexadecimal; absent if it is not
 	// here.
 	SHA256 string `json:"sha256,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
+}
+
+// XrayThreat is one thing that somebody marked in a scan.
+type XrayThreat struct {
+	// ObjectID is its number in the report; null if it has none.
+	ObjectID *int `json:"object_id" jsonschema:"minimum=0"`
+	// By is who marked it, as in an analysis.
+	By string `json:"by" jsonschema:"enum=operator,enum=machine,enum=aggregate,enum=ground_truth,enum=unknown"`
+	// Assessments are what was thought of it.
+	Assessments []XrayAssessment `json:"assessments"`
+	// Regions are where it is.
+	Regions []XrayRegion `json:"regions"`
+	// Location is where it is, in the scanner's words.
+	Location string `json:"location,omitempty"`
+	// Mass, Density, ZEffective and Volume are in the units of the scanner; null if it does
+	// not tell.
+	Mass       *float64 `json:"mass"`
+	Density    *float64 `json:"density"`
+	ZEffective *float64 `json:"z_effective"`
+	Volume     *float64 `json:"volume"`
+}
+
+// XrayAssessment is what somebody thinks of a thing in a scan.
+type XrayAssessment struct {
+	// Category, Flag and Ability are the scanner's words: "CONTRABAND", "HIGH_THREAT",
+	// "SHIELD".
+	Category string `json:"category,omitempty"`
+	Flag     string `json:"flag,omitempty"`
+	Ability  string `json:"ability,omitempty"`
+	// Probability runs from 0 to 1; null if the scanner does not tell, or tells something
+	// else.
+	Probability *float64 `json:"probability" jsonschema:"minimum=0,maximum=1"`
+	// Text is what was written of it.
+	Text string `json:"text,omitempty"`
+}
+
+// XrayRegion is a place in a picture.
+type XrayRegion struct {
+	// Image is the UID of the picture; absent if it is not told.
+	Image string `json:"image,omitempty"`
+	// Base and Extents are a box, in pixels or voxels: where it begins and how large it
+	// is, as x, y, z. Absent for a polygon.
+	Base    *[3]float64 `json:"base,omitempty"`
+	Extents *[3]float64 `json:"extents,omitempty"`
+	// Polygon are corners, each x, y, z. At most 64 are told. Absent for a box.
+	Polygon [][3]float64 `json:"polygon,omitempty"`
+	// Set is how many pixels or voxels of the box belong to the thing; null if the box is
+	// meant as a whole.
+	Set *int `json:"set" jsonschema:"minimum=0"`
 }
 
 // ContainerCode is a container number (ISO 6346) as a device read it.
@@ -152,12 +235,28 @@ type XrayPrivate struct {
 	Salt string `json:"salt" jsonschema_extras:"contentEncoding=base64"`
 	// Plates are those of the vehicle and its trailers that the scanner tells.
 	Plates []XrayPlate `json:"plates"`
+	// Object names what was scanned: a vehicle, a container or a person. Absent if the
+	// scanner does not tell.
+	Object *XrayObject `json:"object,omitempty"`
 	// Raw is what the scanner wrote beside the pictures.
 	Raw Raw `json:"raw"`
 
 	// Redacted is the hash that stands in place of all of it in the public form of
 	// an event; zero if this is the object itself. It is set by decoding.
 	Redacted Hash `json:"-"`
+}
+
+// XrayObject is what was scanned, as the scanner names it.
+type XrayObject struct {
+	// ID is its name, Authority who gave it, IDType how it was read ("TEXT", "BARCODE"),
+	// in the scanner's words.
+	ID        string `json:"id"`
+	Authority string `json:"authority,omitempty"`
+	IDType    string `json:"id_type,omitempty"`
+	// OtherIDs are more names of it.
+	OtherIDs []string `json:"other_ids,omitempty"`
+	// Descriptor is what it is, in words.
+	Descriptor string `json:"descriptor,omitempty"`
 }
 
 // XrayPlate is a number plate that a scanner tells.
