@@ -71,6 +71,7 @@ type watcher struct {
 	settings   FolderSettings
 	candidates map[string]*candidate
 	began      time.Time
+	forgot     time.Time // when old DICOS objects were forgotten last
 }
 
 // candidate is a sidecar that is being followed.
@@ -151,6 +152,9 @@ func (w *watcher) look(ctx context.Context, f *link.Folder, h drivers.Host) (mor
 	slices.SortFunc(ready, func(a, b *candidate) int {
 		return cmp.Or(b.modified.Compare(a.modified), strings.Compare(a.path(), b.path()))
 	})
+	if w.settings.Dialect == dialectDICOS {
+		return w.takeDICOS(ctx, f, h, ready)
+	}
 	n := 0
 	for _, c := range ready {
 		if n == w.settings.Batch {

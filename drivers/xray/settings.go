@@ -29,8 +29,8 @@ const (
 // FolderSettings are the settings of a scanner that drops files into a folder.
 type FolderSettings struct {
 	// Dialect is how the documents beside the pictures are written: "cargovision",
-	// "manifest", "configured" for what Sidecar says, or "opaque" for scanners that drop
-	// one file for each scan, in a form that is not published.
+	// "manifest", "configured" for what Sidecar says, "dicos" for DICOS files, or "opaque"
+	// for scanners that drop one file for each scan, in a form that is not published.
 	Dialect string           `yaml:"dialect"`
 	Sidecar *sidecar.Dialect `yaml:"sidecar"`
 	// Sidecars are the patterns of their names, Ignore those of other files that look
@@ -55,6 +55,12 @@ type FolderSettings struct {
 	Batch int `yaml:"batch"`
 	// Meaning is how what the scanner says is taken.
 	Meaning `yaml:",inline"`
+	// MachineClears: where the dialect is dicos, a machine's CLEAR stands for an
+	// inspection. Otherwise such a scan is pending until an operator has looked.
+	MachineClears bool `yaml:"machine_clears"`
+	// WithoutImages: the pictures that DICOS reports name are not expected. Otherwise a
+	// scan without them is partial.
+	WithoutImages bool `yaml:"without_images"`
 	// Pictures is false to leave all files at the scanner.
 	Pictures *bool `yaml:"pictures"`
 	// MaxFile is the largest file that is taken, in bytes.
@@ -70,7 +76,7 @@ func defaults() FolderSettings {
 
 func (s *FolderSettings) check() error {
 	switch s.Dialect {
-	case "cargovision", "manifest", dialectOpaque:
+	case "cargovision", "manifest", dialectOpaque, dialectDICOS:
 		if s.Sidecar != nil {
 			return fmt.Errorf("sidecar: it is for the dialect configured; the dialect %s has none that can be described", s.Dialect)
 		}
@@ -82,7 +88,10 @@ func (s *FolderSettings) check() error {
 			return fmt.Errorf("sidecar: %w", err)
 		}
 	default:
-		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest, configured or opaque", s.Dialect)
+		return fmt.Errorf("dialect: %q is not known; take cargovision, manifest, configured, dicos or opaque", s.Dialect)
+	}
+	if s.Dialect != dialectDICOS && (s.MachineClears || s.WithoutImages) {
+		return errors.New("machine_clears and without_images: they are for the dialect dicos")
 	}
 	if err := s.checkAlerts(s.Dialect); err != nil {
 		return fmt.Errorf("alerts: %w", err)

@@ -37,9 +37,15 @@ func thumbnail(content []byte) []byte {
 	if err != nil {
 		return nil
 	}
-	for width := min(thumbnailWidth, config.Width); width >= 16; width /= 2 {
-		small := image.NewRGBA(image.Rect(0, 0, width, max(1, width*config.Height/config.Width)))
-		draw.ApproxBiLinear.Scale(small, small.Rect, whole, whole.Bounds(), draw.Src, nil)
+	return shrink(whole)
+}
+
+// shrink makes a small picture; nil if none is small enough.
+func shrink(whole image.Image) []byte {
+	size := whole.Bounds()
+	for width := min(thumbnailWidth, size.Dx()); width >= 16; width /= 2 {
+		small := image.NewRGBA(image.Rect(0, 0, width, max(1, width*size.Dy()/size.Dx())))
+		draw.ApproxBiLinear.Scale(small, small.Rect, whole, size, draw.Src, nil)
 		for _, quality := range []int{80, 60, 40} {
 			var b bytes.Buffer
 			if jpeg.Encode(&b, small, &jpeg.Options{Quality: quality}) == nil && b.Len() <= maxThumbnail {

@@ -1,0 +1,539 @@
+package xray
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/dicos"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// dicosRemembered is for how long the objects of a scan are remembered, to be told together
+// with one that comes late.
+const dicosRemembered = 30 * 24 * time.Hour
+
+// Bounds of what is kept of the DICOS objects of a scan.
+const (
+	// maxDICOSParts is how many objects a scan may have.
+	maxDICOSParts = 256
+	// maxDICOSEntry is how long one may be in the ledger, in bytes; threats beyond that are
+	// counted only.
+	maxDICOSEntry = 14 << 10
+	// dicosWord bounds a text, dicosList a list of texts.
+	dicosWord, dicosList = 128, 8
+	// Bounds of what a threat has, and of how many an event tells.
+	maxThreatParts, maxThreatCorners, maxThreats = 8, 64, 200
+	// dicosReferences bounds the pictures that a report names.
+	dicosReferences = 32
+)
+
+// dicosRules are the settings that say what DICOS objects mean.
+type dicosRules struct {
+	zone *time.Location
+	// machineClears: a machine's CLEAR stands for an inspection.
+	machineClears bool
+	// withoutImages: pictures that reports name are not expected.
+	withoutImages bool
+}
+
+// dicosScan is what came of one scan: pictures and reports, in the order in which they
+// came. It makes the scan's event of all of them together.
+type dicosScan struct {
+	key   string
+	parts []*dicosPart
+}
+
+// dicosPart is one DICOS object, as much of it as the event needs.
+type dicosPart struct {
+	// Key is the id of the scan that it belongs to; empty if it names none.
+	Key string
+	// Head is the object without its threats, with its texts bounded.
+	Head    dicos.Object
+	Threats []event.XrayThreat
+	More    int // threats that are not kept
+	File    event.XrayFile
+	Size    int64
+	// Whole: it was read to its end.
+	Whole bool
+	// Marked: somebody marked a threat in it as one.
+	Marked bool
+	// Path and Seal are those of the file; empty for an object that came over a network.
+	Path, Seal string
+	// Gone are the hashes of what was there in its place before.
+	Gone []string
+}
+
+// dicosKey gives the id of the scan that an object belongs to; empty if it names none. Its
+// UID is believed whether it is valid or not, but for those that can be no id at all.
+func dicosKey(o *dicos.Object) string {
+	key := o.ScanInstance
+	if !strings.Contains(key, ".") {
+		key = o.ScanID
+	}
+	if len(key) > dicosWord {
+		sum := sha256.Sum256([]byte(key))
+		key = key[:dicosWord/2] + "~" + hex.EncodeToString(sum[:8])
+	}
+	return dicosText(key)
+}
+
+// identity is what tells its content from others: the hash, if it was taken.
+func (p *dicosPart) identity() string { return cmp.Or(p.File.SHA256, p.Path+" "+p.Seal) }
+
+// newDICOSPart takes from an object what the event needs.
+func newDICOSPart(o *dicos.Object, file event.XrayFile, size int64, whole bool) *dicosPart {
+	p := &dicosPart{Key: dicosKey(o), Head: *o, File: file, Size: size, Whole: whole}
+	h := &p.Head
+	h.Threats = nil
+	for _, s := range []*string{
+		&h.TransferSyntax, &h.Version, &h.SOPClass, &h.SOPInstance, &h.Modality, &h.Inspected.ID, &h.Inspected.Authority, &h.Inspected.IDType, &h.Inspected.Type,
+		&h.Inspected.Descriptor, &h.ScanInstance, &h.ScanID, &h.ScanType, &h.ScanDescription, &h.AcquisitionStatus, &h.TestArticle,
+		&h.Scanner.Manufacturer, &h.Scanner.Model, &h.Scanner.Serial, &h.Scanner.Software, &h.Scanner.Machine, &h.Scanner.Location, &h.Scanner.Address,
+		&h.Scanner.SubLocation, &h.Image.Photometric,
+	} {
+		*s = dicosText(*s)
+	}
+	h.Inspected.OtherIDs, h.Image.Type = dicosTexts(o.Inspected.OtherIDs), nil
+	by := "unknown"
+	if o.Report != nil {
+		r := *o.Report
+		for _, s := range []*string{&r.Type, &r.Decision, &r.Abort, &r.AbortReason, &r.AdditionalScreening} {
+			*s = dicosText(*s)
+		}
+		r.Algorithm, r.References = dicosTexts(r.Algorithm), nil
+		for _, x := range o.Report.References[:min(len(o.Report.References), dicosReferences)] {
+			r.References = append(r.References, dicos.Reference{Instance: dicosText(x.Instance)})
+		}
+		h.Report, by = &r, reporter(r.Type)
+	}
+	for _, t := range o.Threats {
+		for _, a := range t.Assessments {
+			p.Marked = p.Marked || a.Flag == "THREAT" || a.Flag == "HIGH_THREAT"
+		}
+		p.Threats = append(p.Threats, threat(t, by))
+	}
+	most := min(len(p.Threats), maxThreats)
+	for most > 0 && len(p.encode(most)) > maxDICOSEntry {
+		most = most * 3 / 4
+	}
+	p.Threats, p.More = p.Threats[:most], len(p.Threats)-most
+	return p
+}
+
+// encode is what the ledger has of it, with so many threats.
+func (p *dicosPart) encode(threats int) []byte {
+	short := *p
+	short.Threats, short.More = p.Threats[:threats], p.More+len(p.Threats)-threats
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(&short) != nil {
+		return nil // there are only texts and finite numbers in it
+	}
+	return bytes.TrimSpace(b.Bytes())
+}
+
+// dicosText bounds what a scanner says in its own words.
+func dicosText(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, word(s))
+	if len(s) > dicosWord {
+		s = strings.ToValidUTF8(s[:dicosWord], "")
+	}
+	return s
+}
+
+func dicosTexts(list []string) []string {
+	var short []string
+	for _, s := range list[:min(len(list), dicosList)] {
+		if s = dicosText(s); s != "" {
+			short = append(short, s)
+		}
+	}
+	return short
+}
+
+// reporter says whose a report is, by its type.
+func reporter(kind string) string {
+	by, ok := map[string]string{
+		"MACHINE": "machine", "OPERATOR": "operator", "GROUND TRUTH": "ground_truth", "GROUND_TRUTH": "ground_truth", "AGGREGATE": "aggregate", "MOD_AGGREGATE": "aggregate",
+	}[kind]
+	if !ok {
+		return "unknown"
+	}
+	return by
+}
+
+func threat(t dicos.Threat, by string) event.XrayThreat {
+	x := event.XrayThreat{By: by, Assessments: []event.XrayAssessment{}, Regions: []event.XrayRegion{}}
+	if t.ID != nil && *t.ID >= 0 {
+		x.ObjectID = t.ID
+	}
+	for _, a := range t.Assessments[:min(len(t.Assessments), maxThreatParts)] {
+		y := event.XrayAssessment{Category: dicosText(a.Category), Flag: dicosText(a.Flag), Ability: dicosText(a.Ability), Text: dicosText(a.Text)}
+		if a.Probability != nil && *a.Probability >= 0 && *a.Probability <= 1 {
+			y.Probability = a.Probability
+		}
+		x.Assessments = append(x.Assessments, y)
+	}
+	for _, r := range t.Representations[:min(len(t.Representations), maxThreatParts)] {
+		x.Location = cmp.Or(x.Location, dicosText(r.Location))
+		x.Mass, x.Density = cmp.Or(x.Mass, r.Mass), cmp.Or(x.Density, r.Density)
+		x.ZEffective, x.Volume = cmp.Or(x.ZEffective, r.ZEffective), cmp.Or(x.Volume, r.Volume)
+		image := ""
+		if len(r.References) > 0 {
+			image = dicosText(r.References[0].Instance)
+		}
+		for _, g := range r.Regions[:min(len(r.Regions), maxThreatParts)] {
+			region := event.XrayRegion{Image: image, Base: &g.Base, Extents: &g.Extents}
+			if len(g.Bitmap) > 0 {
+				n := g.Set()
+				region.Set = &n
+			}
+			x.Regions = append(x.Regions, region)
+		}
+		if len(r.Polygon) > 0 {
+			x.Regions = append(x.Regions, event.XrayRegion{Image: image, Polygon: r.Polygon[:min(len(r.Polygon), maxThreatCorners)]})
+		}
+	}
+	x.Regions = x.Regions[:min(len(x.Regions), maxThreatParts)]
+	return x
+}
+
+// errDICOSParts is for a scan that has more objects than are kept.
+var errDICOSParts = fmt.Errorf("the scan has more than %d objects", maxDICOSParts)
+
+// add puts an object to the scan. It reports whether that is news: what came before, in
+// this place or another, is none. A file that is written anew stands in place of the one
+// before, and a whole object in place of one that was cut off.
+func (s *dicosScan) add(p *dicosPart) (news bool, err error) {
+	for _, old := range s.parts {
+		if old.identity() == p.identity() && old.File.State == p.File.State && old.Whole == p.Whole || slices.Contains(old.Gone, p.identity()) && p.Path != old.Path {
+			return false, nil
+		}
+	}
+	for i, old := range s.parts {
+		same := p.Path != "" && old.Path == p.Path
+		completed := !old.Whole && p.Whole && old.Head.SOPInstance == p.Head.SOPInstance && p.Head.SOPInstance != "" && old.Head.SOPClass == p.Head.SOPClass
+		if same || completed {
+			p.Gone = append(slices.Clone(old.Gone), old.identity())
+			p.Gone = p.Gone[max(0, len(p.Gone)-dicosList):]
+			s.parts[i] = p
+			return true, nil
+		}
+	}
+	if len(s.parts) >= maxDICOSParts {
+		return false, errDICOSParts
+	}
+	s.parts = append(s.parts, p)
+	return true, nil
+}
+
+// digest says what the scan consists of.
+func (s *dicosScan) digest() string {
+	h := sha256.New()
+	for _, p := range s.parts {
+		fmt.Fprintf(h, "%s %s %t\n", p.identity(), p.File.State, p.Whole)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+func dicosEntry(key string, n int) string { return fmt.Sprintf("part:%s:%d", key, n) }
+
+// loadDICOS gives the scan as the ledger has it.
+func loadDICOS(l drivers.Ledger, key string) *dicosScan {
+	s := &dicosScan{key: key}
+	for n := range maxDICOSParts {
+		var p dicosPart
+		text := l.Get(dicosEntry(key, n))
+		if text == "" || json.Unmarshal([]byte(text), &p) != nil {
+			break
+		}
+		s.parts = append(s.parts, &p)
+	}
+	return s
+}
+
+// save puts the scan into the ledger. That comes before its event, so that nothing that
+// was told is forgotten by a crash.
+func (s *dicosScan) save(l drivers.Ledger) error {
+	for n, p := range s.parts {
+		if text := string(p.encode(len(p.Threats))); l.Get(dicosEntry(s.key, n)) != text {
+			if err := l.Put(dicosEntry(s.key, n), text); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// tell makes the scan's event, unless it was told as it is. list are the contents that go
+// with it.
+func (s *dicosScan) tell(h drivers.Host, rules dicosRules, replayed bool, list []drivers.Attachment) error {
+	var before told
+	if text := h.Ledger().Get("scan:" + s.key); text != "" && json.Unmarshal([]byte(text), &before) != nil {
+		before = told{}
+	}
+	if before.SHA256 == s.digest() {
+		return nil
+	}
+	now := h.Now()
+	e, err := s.event(rules, now)
+	if err != nil {
+		return err
+	}
+	e.Replayed = replayed
+	for _, a := range list {
+		e.Attachments = append(e.Attachments, a.Attachment)
+	}
+	if err := s.save(h.Ledger()); err != nil {
+		return err
+	}
+	next := told{Revision: before.Revision + 1, SHA256: s.digest(), Missing: len(e.Missing), At: now.Unix()}
+	return publish(h, s.key, e, before, next, list)
+}
+
+// forgetDICOS takes the objects of scans out of the ledger of which nothing was heard since
+// then. What was told last is kept.
+func forgetDICOS(l drivers.Ledger, since time.Time) error {
+	var old []string
+	l.Each("scan:", func(key, value string) bool {
+		var t told
+		key = strings.TrimPrefix(key, "scan:")
+		if json.Unmarshal([]byte(value), &t) == nil && t.At < since.Unix() && l.Get(dicosEntry(key, 0)) != "" {
+			old = append(old, key)
+		}
+		return true
+	})
+	for _, key := range old {
+		for n := range maxDICOSParts {
+			if l.Get(dicosEntry(key, n)) == "" {
+				break
+			}
+			if err := l.Put(dicosEntry(key, n), ""); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// event makes the event of what there is of the scan, without attachments.
+func (s *dicosScan) event(rules dicosRules, received time.Time) (event.XrayScan, error) {
+	var random [event.MinSalt]byte
+	if _, err := rand.Read(random[:]); err != nil {
+		return event.XrayScan{}, fmt.Errorf("make a salt: %w", err)
+	}
+	e := event.XrayScan{
+		ScanID: s.key, Completeness: "complete", Missing: []string{}, TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received), Threats: []event.XrayThreat{},
+		Remarks: []string{}, Scanner: event.XrayScanner{Dialect: dialectDICOS}, Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{},
+		Files: []event.XrayFile{}, Attachments: []event.Attachment{}, Private: &event.XrayPrivate{Salt: event.Salt(random), Plates: []event.XrayPlate{}, Raw: event.RawOf(nil)},
+	}
+	remark := func(what string) {
+		if !slices.Contains(e.Remarks, what) {
+			e.Remarks = append(e.Remarks, what)
+		}
+	}
+	here := map[string]bool{}
+	var start time.Time
+	for _, p := range s.parts {
+		h := p.Head
+		here[h.SOPInstance] = true
+		e.Files = append(e.Files, p.File)
+		if !p.Whole {
+			e.Missing = append(e.Missing, p.File.Name)
+		}
+		if h.Dropped > 0 {
+			remark("values_left_out")
+		}
+		if !strings.Contains(h.ScanInstance, ".") {
+			remark("without_scan_uid")
+		}
+		if !h.Start.IsZero() && (start.IsZero() || h.Start.Before(start)) {
+			start = h.Start
+		}
+		e.ScanNumber, e.ObjectType = cmp.Or(e.ScanNumber, h.ScanID), cmp.Or(e.ObjectType, h.Inspected.Type)
+		e.TestArticle = cmp.Or(e.TestArticle, h.TestArticle)
+		// What went wrong is told before what went well.
+		if e.AcquisitionStatus == "" || acquired(e.AcquisitionStatus) {
+			e.AcquisitionStatus = cmp.Or(h.AcquisitionStatus, e.AcquisitionStatus)
+		}
+		e.Scanner.System = cmp.Or(e.Scanner.System, word(strings.TrimSpace(h.Scanner.Manufacturer+" "+h.Scanner.Model)))
+		e.Scanner.Site, e.Scanner.Software = cmp.Or(e.Scanner.Site, h.Scanner.Location), cmp.Or(e.Scanner.Software, h.Scanner.Software)
+		if i := h.Inspected; i.ID != "" {
+			switch {
+			case e.Private.Object == nil:
+				e.Private.Object = &event.XrayObject{ID: i.ID, Authority: i.Authority, IDType: i.IDType, OtherIDs: i.OtherIDs, Descriptor: i.Descriptor}
+			case e.Private.Object.ID != i.ID:
+				remark("objects_differ")
+			}
+		}
+	}
+	if !start.IsZero() {
+		e.StartedTS, e.TimeSource = stamp(inZone(start, rules.zone)), event.TimeFromDeviceZone
+	}
+	reports := s.reports(rules.zone)
+	for _, p := range reports {
+		a, odd := p.analysis(rules.zone)
+		if odd != "" {
+			remark(odd)
+		}
+		e.Analyses = append(e.Analyses, a)
+		for _, r := range p.Head.Report.References {
+			if !here[r.Instance] && !rules.withoutImages {
+				here[r.Instance] = true
+				e.Missing = append(e.Missing, r.Instance)
+			}
+		}
+	}
+	for _, p := range slices.Backward(reports) {
+		n := min(len(p.Threats), maxThreats-len(e.Threats))
+		e.Threats = append(e.Threats, p.Threats[:n]...)
+		e.ThreatsMore += p.More + len(p.Threats) - n
+	}
+	if len(e.Missing) > 0 {
+		e.Completeness = "partial"
+	}
+	if !acquired(e.AcquisitionStatus) {
+		remark("not_acquired")
+	}
+	s.judge(&e, rules, remark)
+	for _, what := range remarks(&e, received) {
+		remark(what)
+	}
+	return e, nil
+}
+
+// acquired reports whether a scan went well, or nothing else is told.
+func acquired(status string) bool { return status == "" || status == "SUCCESSFUL" }
+
+func inZone(t time.Time, zone *time.Location) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
+}
+
+func (p *dicosPart) decided(zone *time.Location) time.Time {
+	r := p.Head.Report
+	if r.Zoned || r.DecisionTime.IsZero() {
+		return r.DecisionTime
+	}
+	return inZone(r.DecisionTime, zone)
+}
+
+// reports are the objects that have a report in them, by the time of the decision if all
+// tell it, or else as they came.
+func (s *dicosScan) reports(zone *time.Location) (list []*dicosPart) {
+	timed := true
+	for _, p := range s.parts {
+		if p.Head.Report != nil {
+			list = append(list, p)
+			timed = timed && !p.Head.Report.DecisionTime.IsZero()
+		}
+	}
+	if timed {
+		slices.SortStableFunc(list, func(a, b *dicosPart) int { return a.decided(zone).Compare(b.decided(zone)) })
+	}
+	return list
+}
+
+// analysis is what one report says, and what is odd about it.
+func (p *dicosPart) analysis(zone *time.Location) (a event.XrayAnalysis, odd string) {
+	r := p.Head.Report
+	a = event.XrayAnalysis{
+		By: reporter(r.Type), Name: cmp.Or(r.Type, p.Head.Modality, "report"), Status: "done", Decision: event.DecisionUnknown, ResultRaw: r.Decision, Reason: r.AbortReason,
+		Algorithm: r.Algorithm, Objects: r.Objects, Alarms: r.Alarms, AdditionalScreening: r.AdditionalScreening == "YES", EndedTS: stamp(p.decided(zone)),
+	}
+	for _, n := range []**int{&a.Objects, &a.Alarms} {
+		if *n != nil && **n < 0 {
+			*n = nil
+		}
+	}
+	failed := r.Abort != "" && r.Abort != "SUCCESS"
+	switch {
+	case r.Decision == "ALARM", r.Decision == "" && p.Marked:
+		// An alarm counts, however the report ended.
+		a.Decision = event.DecisionSuspicious
+	case failed:
+	case !p.Whole, r.Decision == "":
+		a.Status = "unknown"
+	case r.Decision == "CLEAR" && p.Marked:
+		odd = "clear_with_threats"
+	case r.Decision == "CLEAR" && a.By != "unknown":
+		a.Decision = event.DecisionNothingFound
+	}
+	if failed {
+		a.Status = "failed"
+	}
+	return a, odd
+}
+
+// judge says what the scan was made for, and what came of it. Nothing is taken for
+// "nothing found" but the whole word of an operator about a whole scan, or of a machine
+// where the settings say that it stands for an inspection.
+func (s *dicosScan) judge(e *event.XrayScan, rules dicosRules, remark func(string)) {
+	e.Decision = event.DecisionPending
+	operator, truth := false, false
+	say := func(a event.XrayAnalysis) { e.Decision, e.DecisionRaw = a.Decision, a.ResultRaw }
+	for _, a := range e.Analyses {
+		switch {
+		case a.By == "ground_truth":
+			truth = true
+		case a.By == "operator" && a.Decision == event.DecisionSuspicious:
+			operator = true
+			say(a)
+		case a.By == "operator" && a.Status == "done":
+			// One who can't say takes no alarm back.
+			if a.Decision == event.DecisionNothingFound || e.Decision != event.DecisionSuspicious {
+				operator = operator || a.Decision == event.DecisionNothingFound
+				say(a)
+			}
+		case operator:
+			// He has the last word over machines.
+		case a.Decision == event.DecisionSuspicious:
+			say(a)
+		case a.Status == "done" && e.Decision == event.DecisionPending && (a.Decision != event.DecisionNothingFound || rules.machineClears):
+			say(a)
+		}
+	}
+	e.Mode = s.mode(e.Decision, truth, remark)
+	whole := e.Completeness == "complete" && e.Mode == event.ScanOperational && acquired(e.AcquisitionStatus) && !slices.Contains(e.Remarks, "objects_differ")
+	if e.Decision == event.DecisionNothingFound && !whole {
+		e.Decision = event.DecisionUnknown
+	}
+}
+
+// testArticles are the words of the standard for what is scanned for a test.
+var testArticles = []string{"NIST_FAT", "NIST_SAT", "OTK", "CTIQ", "CALIBRATION", "GIQ"}
+
+// mode says what a scan was made for. Where the files contradict each other, it was an
+// inspection: an alarm too many is better than one that is lost.
+func (s *dicosScan) mode(decision string, truth bool, remark func(string)) string {
+	operational, other, article := false, false, false
+	for _, p := range s.parts {
+		operational = operational || p.Head.ScanType == "OPERATIONAL"
+		other = other || p.Head.ScanType != "" && p.Head.ScanType != "OPERATIONAL"
+		article = article || slices.Contains(testArticles, p.Head.TestArticle)
+	}
+	switch {
+	case article, truth && decision != event.DecisionSuspicious:
+		return event.ScanTest
+	case operational && other:
+		remark("scan_type_differs")
+	case other:
+		return event.ScanNonOperational
+	}
+	return event.ScanOperational
+}
