@@ -3,6 +3,7 @@ package simulator
 import (
 	"archive/zip"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"fmt"
@@ -58,7 +59,7 @@ var scannerSwitches = []string{
 }
 
 // scanner drops files for each vehicle, as cargo X-ray scanners do. Its options are
-// "dialect" (cargovision, the default, manifest or opaque), "days" (the folders of a day, as
+// "dialect" (cargovision, the default, manifest, opaque or dicos), "days" (the folders of a day, as
 // Go's package time has them) and "dense" (the share of vehicles with something in the
 // load that an operator finds).
 type scanner struct {
@@ -80,6 +81,7 @@ type openScan struct {
 	dir     string
 	steps   []scanStep
 	started time.Duration
+	truth   ScanTruth
 }
 
 // scanStep is one thing that is to be done at a time.
@@ -89,15 +91,15 @@ type scanStep struct {
 }
 
 func newScanner(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(scannerSwitches, []string{"dialect", "days", "dense"}); err != nil {
+	if err := env.Settings.Only(slices.Concat(scannerSwitches, dicosSwitches), []string{"dialect", "days", "dense"}); err != nil {
 		return nil, err
 	}
 	c := &scanner{env: env, dialect: "cargovision", days: "2006/01/02", dense: 0.3}
 	for name, v := range env.Settings.Options {
 		switch name {
 		case "dialect":
-			if c.dialect = v; v != "cargovision" && v != "manifest" && v != "opaque" {
-				return nil, fmt.Errorf("dialect: %q; take cargovision, manifest or opaque", v)
+			if c.dialect = v; !slices.Contains([]string{"cargovision", "manifest", "opaque", "dicos"}, v) {
+				return nil, fmt.Errorf("dialect: %q; take cargovision, manifest, opaque or dicos", v)
 			}
 		case "days":
 			c.days = v
@@ -126,6 +128,12 @@ func (c *scanner) observe(_ context.Context, s Sighting) error {
 	id := cargovision.TruckID(s.When, "000412", c.count)
 	if c.dialect == "manifest" {
 		id = s.When.Format("20060102") + fmt.Sprintf("%015d", c.count)
+	}
+	truth := ScanTruth{Kind: "scan", Vehicle: s.Vehicle, Suspicious: dense}
+	if c.dialect == "dicos" {
+		id = c.dicosUID(s)
+		told := c.dicosTruth(dense)
+		truth.Mode, truth.Machine, truth.Operator, truth.Incomplete = told.Mode, told.Machine, told.Operator, told.Incomplete
 	}
 	start := s.When
 	if has("clock-ahead") {
@@ -158,20 +166,22 @@ func (c *scanner) observe(_ context.Context, s Sighting) error {
 	if has("failed-analysis") {
 		scan.Analyses = append(scan.Analyses, sidecar.Analysis{Machine: true, Name: "NEC", Failed: true, Result: "None", Text: "no data"})
 	}
-	o := &openScan{s: s, scan: scan, dense: dense, started: s.At, dir: filepath.Join(c.env.Dir, filepath.FromSlash(s.When.Format(c.days)), id)}
-	c.plan(o)
+	truth.ScanID, truth.Training = id, scan.Training
+	o := &openScan{s: s, scan: scan, dense: dense, truth: truth, started: s.At, dir: filepath.Join(c.env.Dir, filepath.FromSlash(s.When.Format(c.days)), id)}
+	if err := c.plan(o); err != nil {
+		return err
+	}
 	if len(c.open) >= scannerQueue {
 		return fmt.Errorf("more than %d scans are not finished", scannerQueue)
 	}
 	c.open = append(c.open, o)
-	c.env.Scanned(ScanTruth{
-		Kind: "scan", AtS: seconds(s.At), ScanID: id, Vehicle: s.Vehicle, What: "made", Plate: scan.Plates[0].Text, Suspicious: dense, Training: scan.Training,
-	})
+	truth.AtS, truth.What, truth.Plate = seconds(s.At), "made", scan.Plates[0].Text
+	c.env.Scanned(truth)
 	return c.work(s.At)
 }
 
 // plan says what happens when to the files of a scan.
-func (c *scanner) plan(o *openScan) {
+func (c *scanner) plan(o *openScan) error {
 	has := c.env.Settings.Has
 	rng := newRand(c.env.Seed, "picture", strconv.Itoa(o.s.Vehicle))
 	img := xrayPicture(o.s.Kind, o.s.Length, o.dense, rng)
@@ -204,6 +214,11 @@ func (c *scanner) plan(o *openScan) {
 		}
 		return os.WriteFile(filepath.Join(dir, name), content, 0o644)
 	}
+	if c.dialect == "dicos" {
+		err := c.planDICOS(o, img, write)
+		slices.SortStableFunc(o.steps, func(a, b scanStep) int { return cmp.Compare(a.at, b.at) })
+		return err
+	}
 	if c.dialect == "opaque" {
 		drop := func(share int) func() error { // of it, in halves
 			return func() error {
@@ -222,7 +237,7 @@ func (c *scanner) plan(o *openScan) {
 		if has("rewrites") {
 			step(at+10*time.Second, drop(2))
 		}
-		return
+		return nil
 	}
 	first := c.document(&o.scan)
 	pictures, document := at, at+time.Second
@@ -277,7 +292,8 @@ func (c *scanner) plan(o *openScan) {
 			return write(again, sidecarName, final)
 		})
 	}
-	slices.SortStableFunc(o.steps, func(a, b scanStep) int { return int(a.at - b.at) })
+	slices.SortStableFunc(o.steps, func(a, b scanStep) int { return cmp.Compare(a.at, b.at) })
+	return nil
 }
 
 func (c *scanner) document(s *sidecar.Scan) []byte {
@@ -315,7 +331,8 @@ func (c *scanner) work(at time.Duration) error {
 				return fmt.Errorf("drop the files of scan %s: %w", o.scan.ID, err)
 			}
 			if o.steps = o.steps[1:]; len(o.steps) == 0 {
-				c.env.Scanned(ScanTruth{Kind: "scan", AtS: seconds(at), ScanID: o.scan.ID, Vehicle: o.s.Vehicle, What: "finished", Suspicious: o.dense, Training: o.scan.Training})
+				o.truth.AtS, o.truth.What = seconds(at), "finished"
+				c.env.Scanned(o.truth)
 			}
 		}
 	}

@@ -241,6 +241,14 @@ type ScanTruth struct {
 	// drill.
 	Suspicious bool `json:"suspicious,omitempty"`
 	Training   bool `json:"training,omitempty"`
+	// Machine and Operator are what they say in their reports: "ALARM", "CLEAR", or "ABORT"
+	// of a machine that gave up; empty if there is no report. Mode is what the scan was
+	// made for if it was no inspection: "non_operational", "test". Incomplete: the picture
+	// does not come to its end, or the scan did not.
+	Machine    string `json:"machine,omitempty"`
+	Operator   string `json:"operator,omitempty"`
+	Mode       string `json:"mode,omitempty"`
+	Incomplete bool   `json:"incomplete,omitempty"`
 }
 
 // EntryKind implements Entry.
