@@ -380,6 +380,9 @@ func (s *dicosScan) event(rules dicosRules, received time.Time) (event.XrayScan,
 				e.Private.Object = &event.XrayObject{ID: i.ID, Authority: i.Authority, IDType: i.IDType, OtherIDs: i.OtherIDs, Descriptor: i.Descriptor}
 			case e.Private.Object.ID != i.ID:
 				remark("objects_differ")
+			default:
+				x := e.Private.Object
+				x.Authority, x.IDType, x.Descriptor = cmp.Or(x.Authority, i.Authority), cmp.Or(x.IDType, i.IDType), cmp.Or(x.Descriptor, i.Descriptor)
 			}
 		}
 	}

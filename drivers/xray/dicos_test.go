@@ -2,7 +2,10 @@ package xray
 
 import (
 	"bytes"
+	"errors"
 	"image/jpeg"
+	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -270,4 +273,50 @@ func TestDICOSBounds(t *testing.T) {
 	e := p.Observations[0].Data.(event.XrayScan)
 	require.Equal(t, "too_large", e.Files[0].State)
 	require.Len(t, e.Attachments, 1)
+}
+
+// Wherever a run is cut off, the next one makes the event that is missing, with the same
+// id; what was told before is known after a restart, also when its files are gone.
+func TestDICOSCrash(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name string, content []byte) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), content, 0o600))
+	}
+	write("1.dcm", dx(t))
+	ledger := &drivers.MemoryLedger{}
+	now := time.Now()
+	crash := errors.New("the power is gone")
+	run := func(want error, change func(*host)) []drivers.Observation {
+		h := &host{ledger: ledger, now: func() time.Time { return now }}
+		if change != nil {
+			change(h)
+		}
+		require.ErrorIs(t, watch(t, dir, h, instrument(t, dicosFolder()), 3), want)
+		now = now.Add(time.Hour)
+		return h.observations
+	}
+	run(crash, func(h *host) { h.refuse = func(drivers.Observation) error { return crash } })
+	lost := run(crash, func(h *host) { h.lose = func(drivers.Observation) error { return crash } })
+	require.Len(t, lost, 1)
+	again := run(errStop, nil)
+	require.Len(t, again, 1)
+	require.Equal(t, lost[0].ID, again[0].ID)
+	require.Empty(t, run(errStop, nil))
+
+	write("2.dcm", tdr(t, "OPERATOR", "ALARM", 40))
+	require.Len(t, run(errStop, nil), 1)
+	require.NoError(t, os.Remove(filepath.Join(dir, "1.dcm")))
+	require.NoError(t, os.Remove(filepath.Join(dir, "2.dcm")))
+	write("3.dcm", tdr(t, "OPERATOR", "CLEAR", 20))
+	late := run(errStop, nil)
+	require.Len(t, late, 1)
+	e := late[0].Data.(event.XrayScan)
+	require.Equal(t, scanUID+" r3 complete operational suspicious", line(late[0]), "an alarm is not forgotten with its files")
+	require.Len(t, e.Files, 3)
+	require.Len(t, e.Attachments, 1)
+
+	now = now.Add(2 * dicosRemembered)
+	require.Empty(t, run(errStop, nil))
+	require.Empty(t, ledger.Get(dicosEntry(scanUID, 0)))
+	require.NotEmpty(t, ledger.Get("scan:"+scanUID))
 }
