@@ -1,6 +1,6 @@
 // Package xray holds the drivers of X-ray scanners. This file is what they are set to;
 // scan.go makes events of scans; folder.go watches the folders into which scanners drop
-// their files.
+// their files; dicos.go puts DICOS objects together.
 package xray
 
 import (
