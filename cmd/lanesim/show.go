@@ -188,6 +188,9 @@ func describeScan(e *event.XrayScan) (string, tone) {
 			fmt.Fprintf(&b, ", container %s %s", c.Code, c.Check)
 		}
 	}
+	if n := len(e.Threats) + e.ThreatsMore; n > 0 {
+		fmt.Fprintf(&b, ", %d threats marked", n)
+	}
 	if len(e.Missing) > 0 {
 		fmt.Fprintf(&b, ", %d files missing", len(e.Missing))
 	}

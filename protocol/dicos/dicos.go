@@ -6,10 +6,11 @@
 // has; what real files do beyond it (a version in (0002,0004), sequences of undefined
 // length, UIDs that break the rules, a threat in a picture) is read too.
 //
-// github.com/suyashkumar/dicom decodes the values. It trusts the lengths that a file
-// announces, follows nesting without end and gives a file up for one element that it does
-// not know, so it never sees a file as it came: read.go walks over the structure within
-// bounds, and hands it an excerpt of the elements that are wanted, in one syntax.
+// walk.go goes over the structure of a file within bounds and keeps an excerpt, the elements
+// that are wanted in one syntax; values.go decodes that with the reader and the character
+// sets of github.com/suyashkumar/dicom. That library's parser never sees a file: it trusts
+// the lengths that are announced, follows nesting without end, gives a file up for one
+// element that it does not know, and brings a dictionary larger than all else here.
 package dicos
 
 import (

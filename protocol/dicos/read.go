@@ -3,7 +3,6 @@ package dicos
 import (
 	"bufio"
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -12,8 +11,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/suyashkumar/dicom"
 )
 
 // Decode reads a file. With ErrTruncated it gives what there was of it.
@@ -49,17 +46,11 @@ func (w *walker) object(h head) (*Object, error) {
 		b, _ := w.r.Peek(6)
 		implicit = len(b) == 6 && (b[4] < 'A' || b[4] > 'Z' || b[5] < 'A' || b[5] > 'Z')
 	}
-	// What the library reads is a file with a head of its own.
-	w.excerpt = append(make([]byte, 128), "DICM"...)
-	syntax := []byte(ExplicitLE + "\x00")
-	w.excerpt = appendHeader(w.excerpt, header{tagGroupLength, "UL", 4}, false)
-	w.excerpt = binary.LittleEndian.AppendUint32(w.excerpt, uint32(8+len(syntax)))
-	w.excerpt = append(appendHeader(w.excerpt, header{tagSyntax, "UI", uint32(len(syntax))}, false), syntax...)
 	ends := w.dataset(0, implicit, -1, true)
 	if ends != nil && !errors.Is(ends, ErrTruncated) {
 		return nil, ends
 	}
-	elements, err := parse(w.excerpt, ends != nil)
+	elements, err := decode(w.excerpt)
 	if err != nil {
 		return nil, err
 	}
@@ -73,62 +64,12 @@ func (w *walker) object(h head) (*Object, error) {
 	return o, ends
 }
 
-// set is one data set: the elements by their tags.
-type set map[Tag]*dicom.Element
-
-func setOf(list []*dicom.Element) set {
-	s := set{}
-	for _, e := range list {
-		t := Tag(e.Tag.Group)<<16 | Tag(e.Tag.Element)
-		if s[t] == nil {
-			s[t] = e
-		}
-	}
-	return s
-}
-
-// parse has the library read the excerpt. cut: the end of it is missing, perhaps within a
-// sequence, which then is given up.
-func parse(excerpt []byte, cut bool) (s set, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s, err = nil, fmt.Errorf("%w: %v", ErrForm, r)
-		}
-	}()
-	p, err := dicom.NewParser(bytes.NewReader(excerpt), int64(len(excerpt)), nil, dicom.SkipPixelData(), dicom.AllowUnknownSpecificCharacterSet())
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrForm, err)
-	}
-	var list []*dicom.Element
-	for {
-		e, err := p.Next()
-		switch {
-		case err == nil:
-			list = append(list, e)
-			continue
-		case errors.Is(err, dicom.ErrorEndOfDICOM), cut:
-			return setOf(list), nil
-		}
-		return nil, fmt.Errorf("%w: %w", ErrForm, err)
-	}
-}
-
 // all are the values of an element as text.
 func (s set) all(t Tag) []string {
-	e := s[t]
-	if e == nil {
-		return nil
-	}
 	var list []string
-	switch v := e.Value.GetValue().(type) {
+	switch v := s[t].(type) {
 	case []string:
-		for _, x := range v {
-			list = append(list, strings.Trim(strings.ToValidUTF8(x, "\ufffd"), " \x00\t\r\n"))
-		}
-	case []int:
-		for _, x := range v {
-			list = append(list, strconv.Itoa(x))
-		}
+		list = v
 	case []float64:
 		for _, x := range v {
 			list = append(list, strconv.FormatFloat(x, 'g', -1, 64))
@@ -154,24 +95,16 @@ func (s set) word(t Tag) string {
 // numbers are the values of an element as numbers, whatever its type. Those that are none
 // are left out.
 func (s set) numbers(t Tag) []float64 {
-	e := s[t]
-	if e == nil {
-		return nil
-	}
 	var list []float64
 	add := func(x float64) {
 		if !math.IsNaN(x) && !math.IsInf(x, 0) {
 			list = append(list, x)
 		}
 	}
-	switch v := e.Value.GetValue().(type) {
+	switch v := s[t].(type) {
 	case []float64:
 		for _, x := range v {
 			add(x)
-		}
-	case []int:
-		for _, x := range v {
-			add(float64(x))
 		}
 	default:
 		for _, text := range s.all(t) {
@@ -212,15 +145,8 @@ func (s set) point(t Tag) (p [3]float64) {
 
 // items are those of a sequence, at most so many, and how many are left out.
 func (s set) items(t Tag, most int) (list []set, dropped int) {
-	e := s[t]
-	if e == nil {
-		return nil, 0
-	}
-	items, _ := e.Value.GetValue().([]*dicom.SequenceItemValue)
-	for _, i := range items[:min(len(items), most)] {
-		elements, _ := i.GetValue().([]*dicom.Element)
-		list = append(list, setOf(elements))
-	}
+	items, _ := s[t].([]set)
+	list = items[:min(len(items), most)]
 	return list, len(items) - len(list)
 }
 
@@ -303,10 +229,8 @@ func (o *Object) threat(s set) (t Threat) {
 		o.Dropped += dropped
 		for _, x := range regions {
 			region := Region{Base: x.point(tagROIBase), Extents: x.point(tagROIExtents)}
-			if e := x[tagROIBitmap]; e != nil {
-				if bits, _ := e.Value.GetValue().([]byte); len(bits) > 0 {
-					region.Bitmap = bits
-				}
+			if bits, _ := x[tagROIBitmap].([]byte); len(bits) > 0 {
+				region.Bitmap = bits
 			}
 			r.Regions = append(r.Regions, region)
 		}

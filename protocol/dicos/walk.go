@@ -259,7 +259,7 @@ func (w *walker) value(h header, vr string, end int64) error {
 		}
 	}
 	if texts[vr] {
-		// The library has a zero as text, and two of its types have another length.
+		// Types of text with a long length are written with a short one.
 		b = bytes.TrimRight(b, "\x00")
 		if vr == "UC" || vr == "UR" || vr == "UT" {
 			vr = "LO"

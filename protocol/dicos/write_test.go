@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/suyashkumar/dicom"
+	"github.com/suyashkumar/dicom/pkg/tag"
 )
 
 // example is a picture with a report in it, with everything that is written.
@@ -170,6 +172,17 @@ print(json.dumps(all))`}
 			require.Equal(t, "THREAT", values["flag"])
 			require.Equal(t, "0180", values["bitmap"])
 			require.Equal(t, "[1.0, 2.0, 0.0]", values["base"])
+		}
+	})
+	t.Run("suyashkumar/dicom", func(t *testing.T) {
+		for name, file := range names {
+			d, err := dicom.ParseFile(file, nil, dicom.SkipPixelData())
+			require.NoError(t, err, name)
+			for keyword, value := range map[tag.Tag]string{tag.AlarmDecision: "ALARM", tag.TDRType: "MACHINE", tag.PatientID: "TSTU1000006", tag.AbortFlag: "ABORT", tag.StudyInstanceUID: "1.2.3"} {
+				e, err := d.FindElementByTag(keyword)
+				require.NoError(t, err)
+				require.Equal(t, []string{value}, dicom.MustGetStrings(e.Value), name)
+			}
 		}
 	})
 	// What dcmtk unpacks has the pixels that were packed.
