@@ -23,7 +23,7 @@ const (
 	// MaxDepth is how deep sequences may be in each other.
 	MaxDepth = 16
 	// MaxElements is how many elements a file may have, pixel data not counted.
-	MaxElements = 1 << 20
+	MaxElements = 1 << 18
 	// MaxExcerpt bounds what is kept of them, in bytes.
 	MaxExcerpt = 4 << 20
 	// MaxText is what is kept of a text, MaxBitmap of a threat's bitmap, in bytes.
