@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers/link"
@@ -78,43 +77,4 @@ func (s Stream) end(reason error) error {
 		return err
 	}
 	return reason
-}
-
-// maxConns is how many connections of one instrument are read at a time.
-const maxConns = 8
-
-// AcceptAll reads each connection that an instrument makes. What read returns matters
-// only if the agent stops: an instrument may make a connection for each message.
-func AcceptAll(ctx context.Context, a *link.Acceptor, h Host, read func(context.Context, link.Conn) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	var running sync.WaitGroup
-	defer running.Wait()
-	defer cancel(nil)
-	places := make(chan struct{}, maxConns)
-	for {
-		conn, err := a.Accept(ctx)
-		if err != nil {
-			return err
-		}
-		select {
-		case places <- struct{}{}:
-		case <-ctx.Done():
-			_ = conn.Close() // nothing was read from it
-			return context.Cause(ctx)
-		}
-		running.Go(func() {
-			defer func() {
-				if p := recover(); p != nil { // the agent contains those of Run only
-					cancel(fmt.Errorf("a connection of the instrument: panic: %v", p))
-				}
-				_ = conn.Close() // it was read to its end
-				<-places
-			}()
-			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read
-			defer stop()
-			if err := read(ctx, conn); ctx.Err() == nil && !errors.Is(err, link.ErrUnplugged) {
-				h.Log().Debug("a connection of the instrument ended", "error", err)
-			}
-		})
-	}
 }

@@ -473,6 +473,10 @@ func refusedHint(r event.RefusedSender) string {
 		return "what was sent is larger than is taken: have the camera send smaller pictures"
 	case r.Reason == "too_many":
 		return "more connections than one instrument makes: look for other programs that connect here"
+	case r.Reason == "wrong_name":
+		return "the names do not fit: set the same application entity titles in the instrument as in ae_title and calling here; the log has those that came"
+	case r.Reason == "wrong_login":
+		return "set the same user name and password in the instrument as here"
 	}
 	return fmt.Sprintf("if %s is this device's own address, add it to allow; otherwise find out what it is", r.Address)
 }

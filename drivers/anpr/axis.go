@@ -58,7 +58,7 @@ func (c *axisLPV) Run(ctx context.Context, conn link.Conn, h drivers.Host) error
 	}
 	read := func(ctx context.Context, conn link.Conn) error { return c.read(ctx, conn, h) }
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return drivers.AcceptAll(ctx, acceptor, h, read)
+		return acceptor.Serve(ctx, h.Log(), read)
 	}
 	return read(ctx, conn)
 }

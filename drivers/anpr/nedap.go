@@ -102,7 +102,7 @@ func (d *nedapTLV) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 		return nedapStream(nedap.Messages(d.order), d.settings.IdleGap, h, func(b []byte) error { return d.message(h, b) }).Run(ctx, conn, h)
 	}
 	if a, ok := link.As[*link.Acceptor](conn); ok {
-		return drivers.AcceptAll(ctx, a, h, read)
+		return a.Serve(ctx, h.Log(), read)
 	}
 	return read(ctx, conn)
 }

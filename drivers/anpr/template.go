@@ -105,7 +105,7 @@ func (t *template) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 		return t.serve(ctx, inbox, h)
 	}
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return drivers.AcceptAll(ctx, acceptor, h, func(ctx context.Context, conn link.Conn) error { return t.read(ctx, conn, h) })
+		return acceptor.Serve(ctx, h.Log(), func(ctx context.Context, conn link.Conn) error { return t.read(ctx, conn, h) })
 	}
 	return t.read(ctx, conn, h)
 }

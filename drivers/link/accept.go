@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"os"
@@ -46,10 +47,7 @@ func (a *Acceptor) Accept(ctx context.Context) (Conn, error) {
 			}
 			return nil, fmt.Errorf("waiting on %s: %w", a.endpoint.address, err)
 		}
-		remote := netip.Addr{}
-		if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
-			remote = at.AddrPort().Addr().Unmap()
-		}
+		remote := remoteOf(c)
 		if !allows(a.endpoint.allow, remote) {
 			a.add(Refusal{At: time.Now(), Remote: remote, Reason: "wrong_source"})
 			_ = c.Close() // nothing was said that could be lost
@@ -61,6 +59,51 @@ func (a *Acceptor) Accept(ctx context.Context) (Conn, error) {
 		a.add(Refusal{At: time.Now(), Remote: remote, Reason: "too_many"})
 		_ = c.Close() // as above
 	}
+}
+
+// Serve calls read for each connection that the instrument makes, in a goroutine of its
+// own, and closes the connection when read returns. It returns when there are no more, and
+// all have ended, with the reason. What read returns is only logged: an instrument may make
+// a connection for each message.
+func (a *Acceptor) Serve(ctx context.Context, log *slog.Logger, read func(context.Context, Conn) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel(nil)
+	for {
+		conn, err := a.Accept(ctx)
+		if err != nil {
+			return err
+		}
+		running.Go(func() {
+			defer func() {
+				if p := recover(); p != nil { // the agent contains those of the driver's own goroutine only
+					cancel(fmt.Errorf("a connection of the instrument: panic: %v", p))
+				}
+				_ = conn.Close() // it was read to its end
+			}()
+			stop := context.AfterFunc(ctx, func() { _ = conn.SetReadDeadline(time.Unix(1, 0)) }) // wakes the read
+			defer stop()
+			if err := read(ctx, conn); ctx.Err() == nil && !errors.Is(err, ErrUnplugged) {
+				log.Debug("a connection of the instrument ended", "error", err)
+			}
+		})
+	}
+}
+
+// Refuse tells that what connected was turned away, by the driver, for a reason that
+// event.RefusedSender has.
+func (a *Acceptor) Refuse(conn Conn, reason string) {
+	if c, ok := conn.(*acceptedConn); ok {
+		a.add(Refusal{At: time.Now(), Remote: remoteOf(c.c), Reason: reason})
+	}
+}
+
+func remoteOf(c net.Conn) netip.Addr {
+	if at, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return at.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
 }
 
 func (a *Acceptor) take(c *net.TCPConn) Conn {

@@ -53,15 +53,19 @@ func (s *settings) credentials(l *login) error {
 
 // password reads the password anew, so that it can be changed under a running
 // agent.
-func (l *login) password() (string, error) {
-	if l.env != "" {
-		v := os.Getenv(l.env)
+func (l *login) password() (string, error) { return Secret(l.file, l.env) }
+
+// Secret reads a password from an environment variable or, if there is none named, from a
+// file with one line.
+func Secret(file, env string) (string, error) {
+	if env != "" {
+		v := os.Getenv(env)
 		if v == "" {
-			return "", fmt.Errorf("password_env: the environment variable %s is not set or empty", l.env)
+			return "", fmt.Errorf("password_env: the environment variable %s is not set or empty", env)
 		}
 		return v, nil
 	}
-	f, err := os.Open(l.file)
+	f, err := os.Open(file)
 	if err != nil {
 		return "", fmt.Errorf("password_file: %w", err)
 	}
@@ -72,9 +76,9 @@ func (l *login) password() (string, error) {
 	case err != nil:
 		return "", fmt.Errorf("password_file: %w", err)
 	case secret == "":
-		return "", fmt.Errorf("password_file: %s is empty", l.file)
+		return "", fmt.Errorf("password_file: %s is empty", file)
 	case len(b) > maxSecretFile, strings.ContainsAny(secret, "\r\n\x00"), !utf8.ValidString(secret):
-		return "", fmt.Errorf("password_file: %s does not hold one line of text", l.file)
+		return "", fmt.Errorf("password_file: %s does not hold one line of text", file)
 	}
 	return secret, nil
 }

@@ -181,7 +181,7 @@ func (m *messenger) Run(ctx context.Context, conn link.Conn, h drivers.Host) err
 		return m.serve(ctx, inbox, h)
 	}
 	if acceptor, ok := link.As[*link.Acceptor](conn); ok {
-		return drivers.AcceptAll(ctx, acceptor, h, func(ctx context.Context, conn link.Conn) error { return m.read(ctx, conn, h) })
+		return acceptor.Serve(ctx, h.Log(), func(ctx context.Context, conn link.Conn) error { return m.read(ctx, conn, h) })
 	}
 	return m.read(ctx, conn, h)
 }

@@ -98,9 +98,11 @@ type RefusedSender struct {
 	// Address is its IP address.
 	Address string `json:"address"`
 	// Reason is "wrong_source" (the address is not on the device's list),
-	// "too_large" (what it sends is larger than is taken) or "too_many" (it makes
-	// more connections than an instrument does).
-	Reason string `json:"reason" jsonschema:"enum=wrong_source,enum=too_large,enum=too_many"`
+	// "too_large" (what it sends is larger than is taken), "too_many" (it makes
+	// more connections than an instrument does), "wrong_name" (it calls itself, or
+	// this side, by another name than is agreed) or "wrong_login" (it has not told
+	// the right user name and password).
+	Reason string `json:"reason" jsonschema:"enum=wrong_source,enum=too_large,enum=too_many,enum=wrong_name,enum=wrong_login"`
 	// BelongsTo is the device on whose list the address is, as "LANE/DEVICE";
 	// absent if it is on none.
 	BelongsTo string `json:"belongs_to,omitempty"`
