@@ -204,6 +204,7 @@ var cameraModels = map[string]cameraKind{
 	"uniview":          {new: newUniviewCamera},
 	"xray-scanner":     {new: newScanner, folder: true, other: true},
 	"xray-messenger":   {new: newMessenger, line: true, other: true},
+	"dicos-scanner":    {new: newDICOSScanner, other: true},
 	"scale":            {new: newScale, line: true, other: true},
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
 	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},

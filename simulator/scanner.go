@@ -71,6 +71,8 @@ type scanner struct {
 	mu    sync.Mutex
 	count int
 	open  []*openScan
+	// drop, if set, takes each file in place of the folder.
+	drop func(content []byte) error
 }
 
 // openScan is a scan whose files are not all there.
@@ -202,6 +204,9 @@ func (c *scanner) plan(o *openScan) error {
 	at := o.started + scanTakes
 	step := func(at time.Duration, do func() error) { o.steps = append(o.steps, scanStep{at, do}) }
 	write := func(dir, name string, content []byte) error {
+		if c.drop != nil {
+			return c.drop(content)
+		}
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}

@@ -30,6 +30,7 @@ func All() []drivers.Driver {
 		anpr.Template(),
 		xray.Folder(),
 		xray.Messages(),
+		xray.Network(),
 		lane.Scale(),
 		lane.LLRP(),
 		lane.StateBus(),

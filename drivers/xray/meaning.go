@@ -44,13 +44,15 @@ func (m *Meaning) check() error {
 	return err
 }
 
-func (m *Meaning) location() (*time.Location, error) {
-	if m.Zone == "" {
+func (m *Meaning) location() (*time.Location, error) { return location(m.Zone) }
+
+func location(zone string) (*time.Location, error) {
+	if zone == "" {
 		return time.UTC, nil
 	}
-	l, err := time.LoadLocation(m.Zone)
+	l, err := time.LoadLocation(zone)
 	if err != nil {
-		return nil, fmt.Errorf("zone: %q is no time zone that is known; take a name like Europe/Kyiv", m.Zone)
+		return nil, fmt.Errorf("zone: %q is no time zone that is known; take a name like Europe/Kyiv", zone)
 	}
 	return l, nil
 }
