@@ -315,7 +315,11 @@ func (r *reader) endpoint(d *rawDevice, p *profiles.Profile, driver drivers.Driv
 // onlyClient refuses a second device on the same link: a portal's controller
 // serves one client, and a serial port one program.
 func (r *reader) onlyClient(d *rawDevice, e link.Endpoint) {
-	place, _, _ := strings.Cut(e.String(), "?")
+	place, options, _ := strings.Cut(e.String(), "?")
+	if e.Scheme() == "modbus-tcp" { // behind a gateway there are several units
+		unit, _, _ := strings.Cut(options, "&")
+		place += "?" + unit
+	}
 	if u, err := url.Parse(place); err == nil && e.Scheme() == "tcp" {
 		host := strings.ToLower(u.Hostname())
 		if ip, err := netip.ParseAddr(host); err == nil {
@@ -324,7 +328,8 @@ func (r *reader) onlyClient(d *rawDevice, e link.Endpoint) {
 		place = "tcp://" + net.JoinHostPort(host, u.Port())
 	}
 	r.unique(r.places, place, d.connectAt, place+", which serves one client,")
-	port, isSerial := strings.CutPrefix(place, "serial:")
+	port, isSerial := strings.CutPrefix(strings.TrimPrefix(place, "modbus-rtu:"), "serial:")
+	isSerial = isSerial || e.Scheme() == "modbus-rtu"
 	if !isSerial {
 		return
 	}
