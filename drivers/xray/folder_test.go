@@ -617,7 +617,7 @@ func TestSettings(t *testing.T) {
 func TestThumbnail(t *testing.T) {
 	large := image.NewGray(image.Rect(0, 0, 3000, 900))
 	for i := range large.Pix {
-		large.Pix[i] = uint8(i * 2654435761 >> 13)
+		large.Pix[i] = uint8(uint32(i) * 2654435761 >> 13)
 	}
 	var b bytes.Buffer
 	require.NoError(t, jpeg.Encode(&b, large, nil))

@@ -7,10 +7,10 @@
 // length, UIDs that break the rules, a threat in a picture) is read too.
 //
 // walk.go goes over the structure of a file within bounds and keeps an excerpt, the elements
-// that are wanted in one syntax; values.go decodes that with the reader and the character
-// sets of github.com/suyashkumar/dicom. That library's parser never sees a file: it trusts
-// the lengths that are announced, follows nesting without end, gives a file up for one
-// element that it does not know, and brings a dictionary larger than all else here.
+// that are wanted in one syntax; values.go decodes that. github.com/suyashkumar/dicom reads
+// the same files in the tests, and never those that come: it trusts the lengths that are
+// announced, follows nesting without end, gives a file up for one element that it does not
+// know, and brings a dictionary larger than all else here.
 package dicos
 
 import (

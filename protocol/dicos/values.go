@@ -1,16 +1,14 @@
 package dicos
 
 import (
-	"bufio"
-	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"math"
 	"strconv"
 	"strings"
 
-	"github.com/suyashkumar/dicom/pkg/charset"
-	"github.com/suyashkumar/dicom/pkg/dicomio"
+	"golang.org/x/text/encoding"
 )
 
 // set is one data set: for each tag a []string, []float64, []byte or []set.
@@ -18,42 +16,50 @@ type set map[Tag]any
 
 // values decodes the excerpt of a file.
 type values struct {
-	r *dicomio.Reader
+	b    []byte // what is left
+	text *encoding.Decoder
 }
 
 // decode gives the values of an excerpt, which walker has made: explicit little endian, and
 // no deeper than it may be.
-func decode(excerpt []byte) (s set, err error) {
-	defer func() {
-		if r := recover(); r != nil {
-			s, err = nil, fmt.Errorf("%w: %v", ErrForm, r)
-		}
-	}()
-	v := values{dicomio.NewReader(bufio.NewReader(bytes.NewReader(excerpt)), binary.LittleEndian, int64(len(excerpt)))}
-	if s, err = v.set(); err != nil {
+func decode(excerpt []byte) (set, error) {
+	v := &values{b: excerpt}
+	s, err := v.set()
+	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrForm, err)
 	}
 	return s, nil
 }
 
+func (v *values) take(n int) ([]byte, error) {
+	if n < 0 || n > len(v.b) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	b := v.b[:n]
+	v.b = v.b[n:]
+	return b, nil
+}
+
 // tag reads a tag, and the length of what is an item or the end of one.
-func (v values) tag() (t Tag, length uint32, err error) {
-	group, err := v.r.ReadUInt16()
+func (v *values) tag() (t Tag, length uint32, err error) {
+	b, err := v.take(4)
 	if err != nil {
 		return 0, 0, err
 	}
-	element, err := v.r.ReadUInt16()
-	if err == nil && group == 0xfffe {
-		length, err = v.r.ReadUInt32()
+	group, element := binary.LittleEndian.Uint16(b), binary.LittleEndian.Uint16(b[2:])
+	if group == 0xfffe {
+		if b, err = v.take(4); err == nil {
+			length = binary.LittleEndian.Uint32(b)
+		}
 	}
 	return Tag(group)<<16 | Tag(element), length, err
 }
 
 // set reads elements until the end of an item or of the whole. Of two with the same tag the
 // first counts.
-func (v values) set() (set, error) {
+func (v *values) set() (set, error) {
 	s := set{}
-	for !v.r.IsLimitExhausted() {
+	for len(v.b) > 0 {
 		t, _, err := v.tag()
 		if err != nil {
 			return nil, err
@@ -72,57 +78,67 @@ func (v values) set() (set, error) {
 	return s, nil
 }
 
-func (v values) value(t Tag) (any, error) {
-	var vr [2]byte
-	if _, err := io.ReadFull(v.r, vr[:]); err != nil {
-		return nil, err
-	}
-	kind := string(vr[:])
-	length := uint32(0)
-	if long[kind] {
-		if err := v.r.Skip(2); err != nil {
-			return nil, err
-		}
-		n, err := v.r.ReadUInt32()
-		if err != nil {
-			return nil, err
-		}
-		length = n
-	} else {
-		n, err := v.r.ReadUInt16()
-		if err != nil {
-			return nil, err
-		}
-		length = uint32(n)
-	}
-	switch {
-	case kind == "SQ":
-		return v.items()
-	case width[kind] > 0:
-		return v.numbers(kind, int(length)/width[kind])
-	case kind == "OB":
-		b := make([]byte, length)
-		_, err := io.ReadFull(v.r, b)
-		return b, err
-	}
-	text, err := v.r.ReadString(length)
+func (v *values) value(t Tag) (any, error) {
+	vr, err := v.take(2)
 	if err != nil {
 		return nil, err
+	}
+	kind, width16 := string(vr), 2
+	if long[kind] {
+		if _, err := v.take(2); err != nil {
+			return nil, err
+		}
+		width16 = 4
+	}
+	b, err := v.take(width16)
+	if err != nil {
+		return nil, err
+	}
+	length := uint64(binary.LittleEndian.Uint16(b))
+	if long[kind] {
+		length = uint64(binary.LittleEndian.Uint32(b))
+	}
+	if kind == "SQ" {
+		return v.items()
+	}
+	if length > uint64(len(v.b)) {
+		return nil, io.ErrUnexpectedEOF
+	}
+	if b, err = v.take(int(length)); err != nil { //nolint:gosec // bounded above
+		return nil, err
+	}
+	switch {
+	case width[kind] > 0:
+		return numbers(kind, b), nil
+	case kind == "OB":
+		return b, nil
+	}
+	text := string(b)
+	if v.text != nil && !ascii(b) {
+		if decoded, err := v.text.Bytes(b); err == nil {
+			text = string(decoded)
+		}
 	}
 	list := strings.Split(text, `\`)
 	for i, x := range list {
 		list[i] = strings.Trim(strings.ToValidUTF8(x, "\ufffd"), " \x00\t\r\n")
 	}
 	if t == tagCharset {
-		// An unknown one is read as UTF-8.
-		if set, err := charset.ParseSpecificCharacterSet(list); err == nil {
-			v.r.SetCodingSystem(set)
-		}
+		v.text = decoderOf(list)
 	}
 	return list, nil
 }
 
-func (v values) items() ([]set, error) {
+func ascii(b []byte) bool {
+	for _, c := range b {
+		if c >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+func (v *values) items() ([]set, error) {
 	list := []set{}
 	for {
 		t, _, err := v.tag()
@@ -137,40 +153,33 @@ func (v values) items() ([]set, error) {
 	}
 }
 
-// numbers reads n numbers of a type.
-func (v values) numbers(kind string, n int) ([]float64, error) {
-	list := make([]float64, 0, n)
-	for range n {
-		x, err := v.number(kind)
-		if err != nil {
-			return nil, err
-		}
-		list = append(list, x)
+// numbers reads the numbers of a type.
+func numbers(kind string, b []byte) []float64 {
+	var list []float64
+	for w := width[kind]; len(b) >= w; b = b[w:] {
+		list = append(list, number(kind, b))
 	}
-	return list, nil
+	return list
 }
 
-func (v values) number(kind string) (float64, error) {
+func number(kind string, b []byte) float64 {
 	switch kind {
 	case "US":
-		x, err := v.r.ReadUInt16()
-		return float64(x), err
+		return float64(binary.LittleEndian.Uint16(b))
 	case "SS":
-		x, err := v.r.ReadInt16()
-		return float64(x), err
+		return float64(int16(binary.LittleEndian.Uint16(b))) //nolint:gosec // its bits
 	case "UL":
-		x, err := v.r.ReadUInt32()
-		return float64(x), err
+		return float64(binary.LittleEndian.Uint32(b))
 	case "SL":
-		x, err := v.r.ReadInt32()
-		return float64(x), err
+		return float64(int32(binary.LittleEndian.Uint32(b))) //nolint:gosec // its bits
 	case "FD":
-		return v.r.ReadFloat64()
-	}
-	x, err := v.r.ReadFloat32()
-	if err != nil {
-		return 0, err
+		return math.Float64frombits(binary.LittleEndian.Uint64(b))
 	}
 	// As it would be written, 0.1 and not 0.10000000149.
-	return strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
+	x := math.Float32frombits(binary.LittleEndian.Uint32(b))
+	v, err := strconv.ParseFloat(strconv.FormatFloat(float64(x), 'g', -1, 32), 64)
+	if err != nil {
+		return float64(x)
+	}
+	return v
 }
