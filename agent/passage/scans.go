@@ -40,6 +40,10 @@ const (
 	// offsets is how many of the last scans say how wrong the scanner's clock is, and
 	// offsetsWanted how many do for it to count.
 	offsets, offsetsWanted = 9, 3
+	// recent is how many of the last scans are compared to find out how wrong a clock is that
+	// is not known, votes how many of them have to agree, and voteTolerance how well.
+	recent, votes = 24, 4
+	voteTolerance = 2 * time.Second
 )
 
 // Half is what is known of one scan by one way: the cycle that the state bus tells, or the
@@ -77,6 +81,10 @@ type lane struct {
 	cycles, files map[string]Half // by id; those of files by source and id
 	offsets       map[string][]float64
 	known         map[string]time.Time // joined files, and when
+
+	// The last ones of either kind, joined or not, since the agent was started.
+	lastCycles []Half
+	lastFiles  map[string][]Half // by source
 }
 
 // Join is a join that is to be told.
@@ -126,7 +134,7 @@ func Open(book drivers.Ledger) (s *Scans, left int) {
 func (s *Scans) lane(name string) *lane {
 	l := s.lanes[name]
 	if l == nil {
-		l = &lane{cycles: map[string]Half{}, files: map[string]Half{}, offsets: map[string][]float64{}, known: map[string]time.Time{}}
+		l = &lane{cycles: map[string]Half{}, files: map[string]Half{}, offsets: map[string][]float64{}, known: map[string]time.Time{}, lastFiles: map[string][]Half{}}
 		s.lanes[name] = l
 	}
 	return l
@@ -134,7 +142,9 @@ func (s *Scans) lane(name string) *lane {
 
 // Cycle takes a scan that the state bus has told.
 func (s *Scans) Cycle(name string, h Half) error {
-	s.lane(name).cycles[h.ID] = h
+	l := s.lane(name)
+	l.cycles[h.ID] = h
+	l.lastCycles = last(l.lastCycles, h)
 	return s.put("cycle/"+name+"/"+h.ID, h)
 }
 
@@ -148,7 +158,16 @@ func (s *Scans) Files(name string, h Half) error {
 		return nil
 	}
 	l.files[id] = h
+	if !h.Started.IsZero() {
+		l.lastFiles[h.Source] = last(l.lastFiles[h.Source], h)
+	}
 	return s.put("files/"+name+"/"+id, h)
+}
+
+// last adds to the last ones.
+func last(list []Half, h Half) []Half {
+	list = append(list, h)
+	return list[max(0, len(list)-recent):]
 }
 
 func (s *Scans) put(key string, v any) error {
@@ -300,7 +319,11 @@ func (l *lane) match(f Half, now time.Time, within time.Duration) (c Half, by st
 			recent = append(recent, c)
 		}
 	}
-	if ahead, ok := l.ahead(f.Source); ok && !f.Started.IsZero() {
+	for _, clock := range []func(string) (time.Duration, bool){l.ahead, l.vote} {
+		ahead, ok := clock(f.Source)
+		if !ok || f.Started.IsZero() {
+			continue
+		}
 		best := clockTolerance + 1
 		for _, x := range all {
 			if d := f.Started.Add(-ahead).Sub(x.Started).Abs(); d < best {
@@ -342,6 +365,51 @@ func (l *lane) ahead(source string) (time.Duration, bool) {
 	}
 	slices.Sort(list)
 	return time.Duration(list[len(list)/2] * float64(time.Second)), true
+}
+
+// vote finds out by how much a clock is ahead of which nothing is known, or that was set: the
+// difference by which most of the last scans agree. Vehicles come at uneven times, so that a
+// wrong one fits only a few.
+func (l *lane) vote(source string) (time.Duration, bool) {
+	files := l.lastFiles[source]
+	if len(files) < votes {
+		return 0, false
+	}
+	agree := func(d time.Duration) (n int) {
+		for _, f := range files {
+			for _, c := range l.lastCycles {
+				if !c.Ended.After(f.Seen.Add(cycleGrace)) && (f.Started.Sub(c.Started)-d).Abs() <= voteTolerance {
+					n++
+					break
+				}
+			}
+		}
+		return n
+	}
+	type candidate struct {
+		ahead time.Duration
+		n     int
+	}
+	var list []candidate
+	for _, f := range files {
+		for _, c := range l.lastCycles {
+			d := f.Started.Sub(c.Started)
+			list = append(list, candidate{d, agree(d)})
+		}
+	}
+	// Of those that fit as well, the smallest: clocks are set now and then.
+	slices.SortFunc(list, func(a, b candidate) int {
+		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.ahead.Abs(), b.ahead.Abs()))
+	})
+	if len(list) == 0 || list[0].n < votes {
+		return 0, false
+	}
+	for _, x := range list[1:] {
+		if (x.ahead-list[0].ahead).Abs() > 2*voteTolerance && x.n > list[0].n-2 {
+			return 0, false // two are as good
+		}
+	}
+	return list[0].ahead, true
 }
 
 func join(c, f Half, by string, certain bool) event.XrayJoin {

@@ -2,6 +2,7 @@ package passage
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -195,6 +196,44 @@ func TestTwoScansWait(t *testing.T) {
 	require.Nil(t, s.last[0].Data.ClockAheadS)
 }
 
+// Traffic without a pause: whenever files come, other scans have been made since. The clock is
+// found out by what fits most of them, although the first pictures were lost.
+func TestClockOfABusyScanner(t *testing.T) {
+	s := newSite(t)
+	gaps := []time.Duration{9, 16, 11, 25, 8, 13, 31, 10, 14, 19, 8, 22}
+	var began []time.Time
+	for _, g := range gaps {
+		s.now = s.now.Add(g * time.Second)
+		began = append(began, s.now)
+	}
+	type step struct {
+		at time.Time
+		do func()
+	}
+	var steps []step
+	for i, b := range began {
+		steps = append(steps, step{b.Add(5 * time.Second), func() { s.cycle(fmt.Sprintf("c%d", i), 5*time.Second) }})
+		if i >= 2 {
+			steps = append(steps, step{b.Add(33 * time.Second), func() {
+				s.files(fmt.Sprintf("f%d", i), b.Add(-7*time.Minute+time.Duration(i%3)*300*time.Millisecond), 33*time.Second)
+			}})
+		}
+	}
+	slices.SortFunc(steps, func(a, b step) int { return a.at.Compare(b.at) })
+	var told []string
+	for _, x := range steps {
+		s.now = x.at
+		x.do()
+		told = append(told, s.due()...)
+	}
+	require.Equal(t, []string{ // at first what is next in the queue, which is wrong and said to be a guess
+		"joined c0 f2 by order?", "joined c1 f3 by order?", "joined c2 f4 by order?",
+		"joined c5 f5 by clock", "joined c6 f6 by clock", "joined c7 f7 by clock", "joined c8 f8 by clock", "joined c9 f9 by clock",
+		"joined c10 f10 by clock", "joined c11 f11 by clock",
+	}, told)
+	require.InDelta(t, -420, *s.last[0].Data.ClockAheadS, 1)
+}
+
 // The scanner's clock is set: that is uncertain until three scans agree again.
 func TestScannersClockIsSet(t *testing.T) {
 	s := newSite(t)
@@ -204,7 +243,7 @@ func TestScannersClockIsSet(t *testing.T) {
 		s.cycle(fmt.Sprintf("c%d", i), 0)
 		s.files(fmt.Sprintf("f%d", i), s.now, 0)
 		want := fmt.Sprintf("joined c%d f%d by only?", i, i)
-		if i >= 4 { // four of the seven
+		if i >= 4 { // four of the seven; scans at even times tell nothing by themselves
 			want = fmt.Sprintf("joined c%d f%d by clock", i, i)
 		}
 		require.Equal(t, []string{want}, s.due())

@@ -243,36 +243,54 @@ func startBroker(wanted string) (*broker.Server, string, error) {
 	return server, ln.Addr().String(), nil
 }
 
-// profiles names the profile that fits each simulated link.
-func profileFor(e simulator.Endpoint) string {
-	if e.Model == "scale" {
-		return "scale-csv"
-	}
-	if e.Model == "plc" {
-		return "state-bus-modbus"
-	}
-	if e.Model == "plc-opcua" {
-		return "state-bus-opcua"
-	}
-	if e.Model == "llrp-reader" {
-		return "llrp"
-	}
-	if e.Model == "xray-scanner" {
-		return "smiths-cargovision"
-	}
-	if e.Model == "xray-messenger" {
-		return "xray-messages"
-	}
-	if e.Model == "mrz-reader" {
-		return "mrz-reader"
-	}
-	if e.Model == "hikvision" {
-		return "hikvision-stream"
+// demoInstrument is how the agent is set to a simulated instrument.
+type demoInstrument struct {
+	profile string
+	// settings are lines of YAML, as they stand below settings:.
+	settings string
+}
+
+// demoInstruments are those of each model; a portal is one for what is not among them. What
+// the simulated ones say is known, so the settings can tell what it means.
+var demoInstruments = map[string]demoInstrument{
+	"hikvision":   {profile: "hikvision-stream"},
+	"scale":       {profile: "scale-csv"},
+	"llrp-reader": {profile: "llrp"},
+	"mrz-reader":  {"mrz-reader", "allow_personal_data: true\nkeep: masked\n"}, // specimens, which nobody has
+	"xray-scanner": {"smiths-cargovision", `verdicts: {"0": nothing_found, "1": suspicious}
+`},
+	"xray-messenger": {"xray-messages", `verdicts: {OK: nothing_found, ALARM: suspicious}
+pictures: [{place: Images/Under, role: image, name: under}, {place: Images/Front, role: snapshot, name: front}]
+`},
+	"plc": {"state-bus-modbus", `signals:
+  life_counter: {at: "holding:0"}
+  scan_counter: {at: "holding:1", type: u32}
+  mode: {at: "holding:4", values: {"1": operational}}
+  scanning: {at: "discrete:0"}
+  interlock_ok: {at: "discrete:3"}
+  estop_ok: {at: "discrete:4"}
+  loop_1: {at: "discrete:11"}
+  barrier_up: {at: "discrete:13"}
+`},
+	"plc-opcua": {"state-bus-opcua", `signals:
+  life_counter: {at: "ns=1;s=life_counter"}
+  scan_counter: {at: "ns=1;s=scan_counter"}
+  scanning: {at: "ns=1;s=scanning"}
+  interlock_ok: {at: "ns=1;s=interlock_ok"}
+  estop_ok: {at: "ns=1;s=estop_ok"}
+  loop_1: {at: "ns=1;s=loop_1"}
+  barrier_up: {at: "ns=1;s=barrier_up"}
+`},
+}
+
+func instrumentFor(e simulator.Endpoint) demoInstrument {
+	if x, ok := demoInstruments[e.Model]; ok {
+		return x
 	}
 	if strings.HasPrefix(e.Connect, "serial:") {
-		return "rapiscan-tsa-serial"
+		return demoInstrument{profile: "rapiscan-tsa-serial"}
 	}
-	return "rapiscan-tsa"
+	return demoInstrument{profile: "rapiscan-tsa"}
 }
 
 // demoConfig is a real configuration file for the simulated lane.
@@ -289,37 +307,14 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 		if strings.HasPrefix(connect, "serial:") {
 			connect += "?baud=19200&parity=odd"
 		}
-		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, profileFor(d), connect)
-		if d.Model == "plc" {
-			// Where the simulated controller has them, unless its options say otherwise.
-			b.WriteString(`        settings:
-          signals:
-            life_counter: {at: "holding:0"}
-            scan_counter: {at: "holding:1", type: u32}
-            mode: {at: "holding:4", values: {"1": operational}}
-            scanning: {at: "discrete:0"}
-            interlock_ok: {at: "discrete:3"}
-            estop_ok: {at: "discrete:4"}
-            loop_1: {at: "discrete:11"}
-            barrier_up: {at: "discrete:13"}
-`)
+		x := instrumentFor(d)
+		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, x.profile, connect)
+		if x.settings == "" {
+			continue
 		}
-		if d.Model == "plc-opcua" {
-			b.WriteString("        settings:\n          signals:\n")
-			for _, name := range []string{"life_counter", "scan_counter", "scanning", "interlock_ok", "estop_ok", "loop_1", "barrier_up"} {
-				fmt.Fprintf(&b, "            %s: {at: \"ns=1;s=%s\"}\n", name, name)
-			}
-		}
-		if d.Model == "xray-scanner" {
-			// The meaning of the simulated scanner's verdicts is known.
-			b.WriteString("        settings:\n          verdicts: {\"0\": nothing_found, \"1\": suspicious}\n")
-		}
-		switch d.Model {
-		case "xray-messenger":
-			b.WriteString("        settings:\n          verdicts: {OK: nothing_found, ALARM: suspicious}\n" +
-				"          pictures: [{place: Images/Under, role: image, name: under}, {place: Images/Front, role: snapshot, name: front}]\n")
-		case "mrz-reader": // its documents are specimens, which nobody has
-			b.WriteString("        settings: {allow_personal_data: true, keep: masked}\n")
+		b.WriteString("        settings:\n")
+		for line := range strings.Lines(x.settings) {
+			b.WriteString("          " + line)
 		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))

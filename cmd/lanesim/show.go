@@ -89,6 +89,8 @@ func describe(d event.Data) (string, tone) {
 		return "plate not read  " + strings.ReplaceAll(e.Reason, "_", " "), warning
 	case *event.XrayScan:
 		return describeScan(e)
+	case *event.XrayJoin:
+		return describeJoin(e)
 	case *event.LaneWeight:
 		if e.WeightKG == nil {
 			return "weighing  " + e.Outcome + "  " + strings.Join(e.Flags, " "), warning
@@ -202,6 +204,25 @@ func describeScan(e *event.XrayScan) (string, tone) {
 		return b.String(), warning
 	}
 	return b.String(), plain
+}
+
+func describeJoin(e *event.XrayJoin) (string, tone) {
+	switch {
+	case e.Outcome == event.JoinNoFiles && e.Class() == event.Urgent:
+		return fmt.Sprintf("SCANNED, AND NO FILES CAME  for %.0f s", e.WaitedS), alarm
+	case e.Outcome == event.JoinNoFiles:
+		return fmt.Sprintf("scanned, and no files came  for %.0f s", e.WaitedS), warning
+	case e.Outcome == event.JoinNoCycle:
+		return fmt.Sprintf("files of a scan that nobody saw  %s", e.ScanID), warning
+	}
+	text := fmt.Sprintf("the files of scan %s are those of the scan %.0f s before, by %s", e.ScanID, e.WaitedS, e.By)
+	if e.ClockAheadS != nil {
+		text += fmt.Sprintf(", the scanner's clock is %.1f s ahead", *e.ClockAheadS)
+	}
+	if !e.Certain {
+		return text + " (uncertain)", warning
+	}
+	return text, plain
 }
 
 // describePlate masks the plate: a terminal is seen by many.
