@@ -145,23 +145,23 @@ func (p *plc) drive(s Sighting) (list []plcChange, stands *plcSpan) {
 		idle["scan_counter"] = plcSignals["scan_counter"] + float64(p.vehicle)
 		at(end, "the scan ends", idle)
 	}
-	at(7000*ms, "the vehicle goes on", map[string]float64{"loop_2": 1, "ready": 1})
+	at(6300*ms, "the vehicle goes on", map[string]float64{"loop_2": 1, "ready": 1})
 	if !has("stuck-loop") || !third {
-		at(7500*ms, "the vehicle goes on", map[string]float64{"loop_1": 0})
+		at(6600*ms, "the vehicle goes on", map[string]float64{"loop_1": 0})
 	}
-	at(8000*ms, "the barrier opens", map[string]float64{"barrier_down": 0, "barrier_moving": 1})
-	at(9000*ms, "the barrier is open", map[string]float64{"barrier_up": 1, "barrier_moving": 0})
-	at(11000*ms, "the vehicle has left", map[string]float64{"loop_2": 0, "barrier_up": 0, "barrier_down": 1, "light_red": 0, "light_green": 1})
+	at(7000*ms, "the barrier opens", map[string]float64{"barrier_down": 0, "barrier_moving": 1})
+	at(7500*ms, "the barrier is open", map[string]float64{"barrier_up": 1, "barrier_moving": 0})
+	at(8500*ms, "the vehicle has left", map[string]float64{"loop_2": 0, "barrier_up": 0, "barrier_down": 1, "light_red": 0, "light_green": 1})
 	if has("interlock-chatter") && third {
 		for i := range chatterEdges {
-			at(12*time.Second+time.Duration(i)*chatterEach, "a loose contact", map[string]float64{"interlock_ok": float64(i % 2)})
+			at(9*time.Second+time.Duration(i)*chatterEach, "a loose contact", map[string]float64{"interlock_ok": float64(i % 2)})
 		}
 	}
 	if has("stuck-loop") && third {
-		at(12*time.Second+stuckFor, loopFree, map[string]float64{"loop_1": 0})
+		at(9*time.Second+stuckFor, loopFree, map[string]float64{"loop_1": 0})
 	}
 	if has("life-stops") && third {
-		stands = &plcSpan{from: 12 * time.Second, to: 12*time.Second + standsFor}
+		stands = &plcSpan{from: 9 * time.Second, to: 9*time.Second + standsFor}
 	}
 	slices.SortStableFunc(list, func(a, b plcChange) int { return cmp.Compare(a.at, b.at) })
 	return list, stands

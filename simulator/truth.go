@@ -521,6 +521,7 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *TagTruth:
 			l, dev = e.Lane, e.Device
 		case *SignalTruth:
+			l, dev = e.Lane, e.Device
 		case *DocumentTruth:
 			l, dev = e.Lane, e.Device
 		}
