@@ -25,11 +25,13 @@ build: ## Build lanepost and lanesim for this machine into bin/
 demo: build ## Run a simulated lane, a broker and the agent (ARGS="--for 30s --speed 5x")
 	@bin/lanesim demo $(ARGS)
 
+# Many tests wait for what they started, so that more than one for each core run side by
+# side.
 .PHONY: test
 test: test-tools ## Run all the tests with the race detector
 	go vet ./...
 	CGO_ENABLED=0 go test ./drivers/link
-	go test $(RACE) -timeout 14m ./...
+	go test $(RACE) -parallel 4 -timeout 14m ./...
 
 # The race detector needs a C compiler. Where there is none and none can be
 # fetched, the tests run without it.

@@ -95,6 +95,17 @@ func TestKilledUnderLoad(t *testing.T) {
 		require.NoError(t, err)
 		rounds = n
 	}
+	// Two boxes side by side: while one waits the other works.
+	const boxes = 2
+	for i := range boxes {
+		t.Run(fmt.Sprintf("box %d", i+1), func(t *testing.T) {
+			t.Parallel()
+			killUnderLoad(t, (rounds+boxes-1)/boxes)
+		})
+	}
+}
+
+func killUnderLoad(t *testing.T, rounds int) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 1))

@@ -114,6 +114,9 @@ func (c *Client) do(ctx context.Context, method, target, contentType string, bod
 }
 
 func (c *Client) once(ctx context.Context, method, target, contentType string, body []byte, authorization string) (*http.Response, error) {
+	if over := context.Cause(c.over); over != nil { // what follows would hear of it a moment later
+		return nil, c.endpoint.failed(over)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(c.over, func() { cancel(context.Cause(c.over)) })
 	end := func() { stop(); cancel(nil) }

@@ -192,7 +192,7 @@ func examples() map[string]Example {
 			ClockAheadS: pointer(0.412), WaitedS: 30.442,
 		}},
 
-		{byScanner("019ceb8d-1e92-7b1e-9d42-6f0c81a5e73b", "08:51:02.000", "08:53:40.114", "08:51:02.000", "1.2.826.0.1.3680043.2.1125.17"), 1192, XrayScan{
+		{byScanner("019ceb8d-1e92-7b1e-9d42-6f0c81a5e73b", "08:51:02.000", "08:53:40.114", "08:51:02.000", "1.2.826.0.1.3680043.2.1125.17"), 1191, XrayScan{
 			ScanID: "1.2.826.0.1.3680043.2.1125.17", ScanNumber: "17", Revision: 2, Supersedes: "019ceb8a-a6e2-7d04-b1f6-30c8e7a5d912", Completeness: "complete",
 			Missing: []string{}, Mode: ScanOperational, Decision: DecisionSuspicious, DecisionRaw: "ALARM", ObjectType: "CARGO", AcquisitionStatus: "SUCCESSFUL",
 			Analyses: []XrayAnalysis{{
