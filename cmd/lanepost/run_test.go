@@ -342,8 +342,7 @@ func TestNoGoroutineIsLeft(t *testing.T) {
 func program(t testing.TB) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "lanepost")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w", "-o", path, ".") // as the Makefile does
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd := exec.Command("make", "-s", "-C", filepath.Join("..", ".."), "program", "OUT="+path)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return path
