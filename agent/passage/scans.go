@@ -11,7 +11,6 @@ import (
 	"cmp"
 	"encoding/json"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -25,7 +24,7 @@ const (
 	// keepFor is how long a scan of which the other half is missing waits for it.
 	keepFor = 8 * 24 * time.Hour
 	// maxWaiting bounds those that wait in one lane, of either kind.
-	maxWaiting = 2000
+	maxWaiting = 5000
 	// maxKnown bounds the files of scans that are known to be joined, in one lane: their
 	// revisions are no news.
 	maxKnown = 5000
@@ -62,6 +61,10 @@ type Half struct {
 	Seen time.Time `json:"seen"`
 	// Inspection is false for a drill and the like.
 	Inspection bool `json:"inspection,omitempty"`
+	// Unobserved is true for a cycle whose end nobody saw, BeganBefore for one that was under
+	// way when the bus was connected: the two may be one scan.
+	Unobserved  bool `json:"unobserved,omitempty"`
+	BeganBefore bool `json:"began_before,omitempty"`
 	// Replayed is true for files that were there before the agent looked.
 	Replayed bool `json:"replayed,omitempty"`
 	// Told is the event which said that the other half is missing; empty if none did.
@@ -75,6 +78,7 @@ type Half struct {
 type Scans struct {
 	book  drivers.Ledger
 	lanes map[string]*lane
+	most  int // that wait in one lane, of either kind
 }
 
 type lane struct {
@@ -85,6 +89,8 @@ type lane struct {
 	// The last ones of either kind, joined or not, since the agent was started.
 	lastCycles []Half
 	lastFiles  map[string][]Half // by source
+	// changed: something came since it was looked for what fits.
+	changed bool
 }
 
 // Join is a join that is to be told.
@@ -96,7 +102,7 @@ type Join struct {
 
 // Open reads what waits. Entries that can't be read are left out, and counted.
 func Open(book drivers.Ledger) (s *Scans, left int) {
-	s = &Scans{book: book, lanes: map[string]*lane{}}
+	s = &Scans{book: book, lanes: map[string]*lane{}, most: maxWaiting}
 	read := func(prefix string, into func(l *lane, id, text string) error) {
 		book.Each(prefix, func(key, text string) bool {
 			name, id, ok := strings.Cut(strings.TrimPrefix(key, prefix), "/")
@@ -128,21 +134,66 @@ func Open(book drivers.Ledger) (s *Scans, left int) {
 		l.known[id], err = time.Parse(time.RFC3339Nano, text)
 		return err
 	})
+	for _, j := range s.Unsaid() {
+		if s.settle(j) != nil {
+			left++
+		}
+	}
 	return s, left
+}
+
+// settle takes up what a join that is still to be told has decided: the agent may have
+// stopped in the middle.
+func (s *Scans) settle(j Join) error {
+	l, d := s.lane(j.Lane), j.Data
+	c, waits := l.cycles[d.CycleID]
+	f, waitsToo := l.files[d.ScanSource+" "+d.ScanID]
+	switch {
+	case d.Outcome == event.JoinJoined && (waits || waitsToo):
+		if !waits {
+			c.ID = d.CycleID
+		}
+		if !waitsToo {
+			f.ID, f.Source = d.ScanID, d.ScanSource
+		}
+		return s.joined(j.Lane, l, c, f, d, time.Now())
+	case d.Outcome == event.JoinNoFiles && waits && c.Told == "":
+		c.Told = j.ID
+		l.cycles[c.ID] = c
+		return s.put("cycle/"+j.Lane+"/"+c.ID, c)
+	case d.Outcome == event.JoinNoCycle && waitsToo && f.Told == "":
+		f.Told = j.ID
+		l.files[f.Source+" "+f.ID] = f
+		return s.put("files/"+j.Lane+"/"+f.Source+" "+f.ID, f)
+	}
+	return nil
 }
 
 func (s *Scans) lane(name string) *lane {
 	l := s.lanes[name]
 	if l == nil {
-		l = &lane{cycles: map[string]Half{}, files: map[string]Half{}, offsets: map[string][]float64{}, known: map[string]time.Time{}, lastFiles: map[string][]Half{}}
+		l = &lane{changed: true, cycles: map[string]Half{}, files: map[string]Half{}, offsets: map[string][]float64{}, known: map[string]time.Time{}, lastFiles: map[string][]Half{}}
 		s.lanes[name] = l
 	}
 	return l
 }
 
-// Cycle takes a scan that the state bus has told.
+// Cycle takes a scan that the state bus has told. One that was under way when the bus was
+// connected is the rest of the one before, if nobody saw the end of that.
 func (s *Scans) Cycle(name string, h Half) error {
 	l := s.lane(name)
+	l.changed = true
+	if i := len(l.lastCycles) - 1; i >= 0 && h.BeganBefore && l.lastCycles[i].Unobserved && l.lastCycles[i].Source == h.Source {
+		whole := &l.lastCycles[i]
+		whole.Ended, whole.Unobserved = h.Ended, h.Unobserved
+		c, waits := l.cycles[whole.ID]
+		if !waits {
+			return nil // its files came already
+		}
+		c.Ended, c.Unobserved = h.Ended, h.Unobserved
+		l.cycles[c.ID] = c
+		return s.put("cycle/"+name+"/"+c.ID, c)
+	}
 	l.cycles[h.ID] = h
 	l.lastCycles = last(l.lastCycles, h)
 	return s.put("cycle/"+name+"/"+h.ID, h)
@@ -157,7 +208,7 @@ func (s *Scans) Files(name string, h Half) error {
 	if _, joined := l.known[id]; joined {
 		return nil
 	}
-	l.files[id] = h
+	l.files[id], l.changed = h, true
 	if !h.Started.IsZero() {
 		l.lastFiles[h.Source] = last(l.lastFiles[h.Source], h)
 	}
@@ -167,7 +218,7 @@ func (s *Scans) Files(name string, h Half) error {
 // last adds to the last ones.
 func last(list []Half, h Half) []Half {
 	list = append(list, h)
-	return list[max(0, len(list)-recent):]
+	return slices.Clone(list[max(0, len(list)-recent):])
 }
 
 func (s *Scans) put(key string, v any) error {
@@ -230,11 +281,22 @@ func (s *Scans) due(name string, l *lane, now time.Time, has Fitted, id func() (
 		list = append(list, j)
 		return nil
 	}
-	for _, f := range sorted(l.files) {
-		c, by, certain := l.match(f, now, has.FilesWithin)
+	// Time alone brings nothing together.
+	waiting := sorted(l.files)
+	cycles, clocks := sorted(l.cycles), map[string][]time.Duration{}
+	if !l.changed {
+		waiting = nil
+	}
+	l.changed = false
+	for _, f := range waiting {
+		if _, known := clocks[f.Source]; !known {
+			clocks[f.Source] = l.clocks(f.Source)
+		}
+		c, by, certain := match(f, cycles, clocks[f.Source], now, has.FilesWithin)
 		if by == "" {
 			continue
 		}
+		cycles = slices.DeleteFunc(cycles, func(x Half) bool { return x.ID == c.ID })
 		data := join(c, f, by, certain)
 		if err := add(f.Source, data); err != nil {
 			return list, err
@@ -242,9 +304,11 @@ func (s *Scans) due(name string, l *lane, now time.Time, has Fitted, id func() (
 		if err := s.joined(name, l, c, f, data, now); err != nil {
 			return list, err
 		}
+		delete(clocks, f.Source) // it is known better now
 	}
-	for _, c := range sorted(l.cycles) {
-		if c.Told != "" || has.FilesWithin == 0 || now.Sub(c.Ended) < has.FilesWithin && len(l.cycles) <= maxWaiting {
+	for i, c := range cycles {
+		tooMany := i < len(cycles)-s.most // it is forgotten below
+		if c.Told != "" || has.FilesWithin == 0 || now.Sub(c.Ended) < has.FilesWithin && !tooMany {
 			continue
 		}
 		if err := add(c.Source, event.XrayJoin{
@@ -306,11 +370,22 @@ func sorted(m map[string]Half) []Half {
 	return list
 }
 
-// match looks for the cycle to the files of a scan; by is empty if there is none, or not
-// yet.
-func (l *lane) match(f Half, now time.Time, within time.Duration) (c Half, by string, certain bool) {
-	var all, recent []Half // oldest first
-	for _, c := range sorted(l.cycles) {
+// clocks are by how much a scanner's clock may be ahead: as in the last joins, and as most
+// of the last scans agree. None if it is not known.
+func (l *lane) clocks(source string) (list []time.Duration) {
+	for _, find := range []func(string) (time.Duration, bool){l.ahead, l.vote} {
+		if d, ok := find(source); ok {
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
+// match looks for the cycle to the files of a scan, among those that wait, oldest first; by is
+// empty if there is none, or not yet.
+func match(f Half, cycles []Half, clocks []time.Duration, now time.Time, within time.Duration) (c Half, by string, certain bool) {
+	var all, recent []Half
+	for _, c := range cycles {
 		if c.Ended.After(f.Seen.Add(cycleGrace)) || f.Replayed && c.Ended.After(f.Seen) {
 			continue // nobody writes the files of what is still to come
 		}
@@ -319,10 +394,9 @@ func (l *lane) match(f Half, now time.Time, within time.Duration) (c Half, by st
 			recent = append(recent, c)
 		}
 	}
-	for _, clock := range []func(string) (time.Duration, bool){l.ahead, l.vote} {
-		ahead, ok := clock(f.Source)
-		if !ok || f.Started.IsZero() {
-			continue
+	for _, ahead := range clocks {
+		if f.Started.IsZero() {
+			break
 		}
 		best := clockTolerance + 1
 		for _, x := range all {
@@ -335,20 +409,14 @@ func (l *lane) match(f Half, now time.Time, within time.Duration) (c Half, by st
 		}
 	}
 	// The clock is not known yet, or was set.
+	lasted := f.Ended.Sub(f.Started)
+	timed := !f.Started.IsZero() && !f.Ended.IsZero() && lasted >= 0
+	alike := func(x Half) bool { return timed && (x.Ended.Sub(x.Started)-lasted).Abs() <= durationTolerance }
 	if len(all) == 1 && len(recent) == 1 && !f.Replayed {
-		_, known := l.ahead(f.Source)
-		return all[0], event.JoinByOnly, !known || f.Started.IsZero()
+		return all[0], event.JoinByOnly, len(clocks) == 0 && alike(all[0])
 	}
-	if d := f.Ended.Sub(f.Started); !f.Started.IsZero() && d > 0 {
-		var alike []Half
-		for _, x := range all {
-			if (x.Ended.Sub(x.Started) - d).Abs() <= durationTolerance {
-				alike = append(alike, x)
-			}
-		}
-		if len(alike) == 1 {
-			return alike[0], event.JoinByDuration, false
-		}
+	if fits := slices.DeleteFunc(slices.Clone(all), func(x Half) bool { return !alike(x) }); len(fits) == 1 && lasted > 0 {
+		return fits[0], event.JoinByDuration, false
 	}
 	// A lane is a queue: the oldest scan without files has these, if they are of now.
 	if len(recent) > 0 && !f.Replayed {
@@ -437,7 +505,7 @@ func waited(c Half, until time.Time) float64 {
 }
 
 func (s *Scans) joined(name string, l *lane, c, f Half, data event.XrayJoin, now time.Time) error {
-	if data.ClockAheadS != nil && (data.By == event.JoinByClock || data.By == event.JoinByOnly) && !math.IsNaN(*data.ClockAheadS) {
+	if data.ClockAheadS != nil && data.Certain { // a guess teaches nothing
 		list := append(slices.Clone(l.offsets[f.Source]), *data.ClockAheadS)
 		l.offsets[f.Source] = list[max(0, len(list)-offsets):]
 		if err := s.put("offsets/"+name+"/"+f.Source, l.offsets[f.Source]); err != nil {
@@ -447,11 +515,12 @@ func (s *Scans) joined(name string, l *lane, c, f Half, data event.XrayJoin, now
 	delete(l.cycles, c.ID)
 	delete(l.files, f.Source+" "+f.ID)
 	l.known[f.Source+" "+f.ID] = now
-	for key, value := range map[string]string{
-		"known/" + name + "/" + f.Source + " " + f.ID: now.Format(time.RFC3339Nano),
-		"cycle/" + name + "/" + c.ID:                  "", "files/" + name + "/" + f.Source + " " + f.ID: "",
+	for _, x := range [][2]string{
+		{"known/" + name + "/" + f.Source + " " + f.ID, now.Format(time.RFC3339Nano)},
+		{"files/" + name + "/" + f.Source + " " + f.ID, ""},
+		{"cycle/" + name + "/" + c.ID, ""},
 	} {
-		if err := s.book.Put(key, value); err != nil {
+		if err := s.book.Put(x[0], x[1]); err != nil {
 			return err
 		}
 	}
@@ -465,7 +534,7 @@ func (s *Scans) forget(name string, l *lane, now time.Time) error {
 	for kind, m := range map[string]map[string]Half{"cycle/": l.cycles, "files/": l.files} {
 		list := sorted(m)
 		for i, h := range list {
-			if now.Sub(h.Seen) < keepFor && len(list)-i <= maxWaiting {
+			if now.Sub(h.Seen) < keepFor && len(list)-i <= s.most {
 				break
 			}
 			id := h.ID
