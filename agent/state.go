@@ -54,6 +54,9 @@ func (a *Agent) problems() []string {
 	}
 	list = append(list, a.refusedConfig...)
 	a.mu.Unlock()
+	if a.joins != nil && a.joins.broken != "" {
+		list = append(list, a.joins.broken)
+	}
 	for _, d := range a.deviceList() {
 		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
 			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
