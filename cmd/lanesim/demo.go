@@ -115,7 +115,11 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	defer func() { err = errors.Join(err, sim.Close()) }()
 
 	configPath := filepath.Join(dir, "lanepost.yaml")
-	if err := os.WriteFile(configPath, demoConfig(sim.Devices(), address, dir), 0o600); err != nil {
+	config, err := demoConfig(sim.Devices(), address, dir)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
 	s.intro(o, sim.Devices(), address, configPath)
@@ -283,18 +287,21 @@ pictures: [{place: Images/Under, role: image, name: under}, {place: Images/Front
 `},
 }
 
-func instrumentFor(e simulator.Endpoint) demoInstrument {
-	if x, ok := demoInstruments[e.Model]; ok {
-		return x
+func instrumentFor(e simulator.Endpoint) (demoInstrument, error) {
+	x, ok := demoInstruments[e.Model]
+	switch {
+	case ok:
+		return x, nil
+	case e.Model != "tsa-portal":
+		return x, fmt.Errorf("the demo does not know how to set the agent to a %s (%s/%s); take another scenario, or run lanesim and lanepost by themselves", e.Model, e.Lane, e.ID)
+	case strings.HasPrefix(e.Connect, "serial:"):
+		return demoInstrument{profile: "rapiscan-tsa-serial"}, nil
 	}
-	if strings.HasPrefix(e.Connect, "serial:") {
-		return demoInstrument{profile: "rapiscan-tsa-serial"}
-	}
-	return demoInstrument{profile: "rapiscan-tsa"}
+	return demoInstrument{profile: "rapiscan-tsa"}, nil
 }
 
 // demoConfig is a real configuration file for the simulated lane.
-func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
+func demoConfig(devices []simulator.Endpoint, address, dir string) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Written by `lanesim demo`.\nsite: demo\nlanes:\n")
 	lane := ""
@@ -307,7 +314,10 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 		if strings.HasPrefix(connect, "serial:") {
 			connect += "?baud=19200&parity=odd"
 		}
-		x := instrumentFor(d)
+		x, err := instrumentFor(d)
+		if err != nil {
+			return nil, err
+		}
 		fmt.Fprintf(&b, "      - id: %s\n        profile: %s\n        connect: %s\n", d.ID, x.profile, connect)
 		if x.settings == "" {
 			continue
@@ -318,7 +328,7 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) []byte {
 		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
-	return b.Bytes()
+	return b.Bytes(), nil
 }
 
 // subscribe feeds the screen with what any subscriber of the broker sees.

@@ -260,7 +260,11 @@ func (r *documentReader) document(h drivers.Host, lines []string) error {
 		Private: &event.DocumentPrivate{Salt: event.Salt(random)},
 	}
 	if d.Valid() {
-		e.DocumentType, e.IssuingState = d.Code, d.Issuer
+		e.DocumentType = d.Code
+		// No check digit covers it: an O that was read as 0 would be another state.
+		if !strings.ContainsFunc(d.Issuer, func(r rune) bool { return r < 'A' || r > 'Z' }) {
+			e.IssuingState = d.Issuer
+		}
 	}
 	if last, ok := d.Expiry(now); ok && d.ExpiryCheck == mrz.Valid {
 		months := monthsUntil(now.UTC(), last)
@@ -274,7 +278,7 @@ func (r *documentReader) document(h drivers.Host, lines []string) error {
 		if r.settings.Keep == keepMasked {
 			e.Private.NumberMasked = plate.Mask(d.Number)
 		} else {
-			e.Private.NumberHash, e.Private.KeyID = r.hash(d.Issuer+" "+d.Number), r.keyID
+			e.Private.NumberHash, e.Private.KeyID = r.hash(d.Number), r.keyID
 		}
 	}
 	return h.Emit(drivers.Observation{Data: e, Time: now, Subject: e.ReadID})

@@ -64,7 +64,7 @@ type DocumentPrivate struct {
 	// Salt is random bytes in base64, at least 16 of them and new for each event.
 	Salt string `json:"salt" jsonschema_extras:"contentEncoding=base64"`
 	// NumberHash is the HMAC-SHA-256, in lower-case hexadecimal, under the site's key of the
-	// issuing state, a blank, and the number: the same document has the same. Absent if the
+	// number alone, which a check digit covers: the same document has the same. Absent if the
 	// number was not read without doubt, or is masked instead.
 	NumberHash string `json:"number_hash,omitempty" jsonschema:"pattern=^[0-9a-f]{64}$"`
 	// KeyID tells one key from another, so that hashes of different keys are not compared.
