@@ -142,7 +142,6 @@ func heads(statement string) string {
 	return strings.Join(list, ", ")
 }
 
-// describeScan tells an X-ray scan without the plate.
 func describeSignal(e *event.LaneSignal) (string, tone) {
 	what := "unknown"
 	switch {
@@ -175,6 +174,7 @@ func describeCycle(e *event.XrayCycle) (string, tone) {
 	return line, plain
 }
 
+// describeScan tells an X-ray scan without the plate.
 func describeScan(e *event.XrayScan) (string, tone) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "X-ray scan %s", e.ScanID)
