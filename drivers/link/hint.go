@@ -62,7 +62,7 @@ var hints = []struct {
 		return "have a user with the right to read made on the server, and set username and password_file beside connect"
 	}},
 	{errClearText, "", func(string) string {
-		return "take mode=sign_and_encrypt; security=none says that the password may be sent readable"
+		return "take mode=sign_and_encrypt; security=none without a pin says that the password may be sent readable"
 	}},
 	{errUntrusted, "", func(string) string {
 		return "compare the fingerprint with the one that the server's own tool shows (SHA-256, not SHA-1), and set pin to it; or name the site's authority by ca_file"

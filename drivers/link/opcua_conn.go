@@ -10,6 +10,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -390,9 +391,15 @@ func (e *opcuaEndpoint) logIn(c *opcuaConn, offer *opcua.Endpoint, id opcuaIdent
 
 // identify says who the user is, in a way that the server offers.
 func (e *opcuaEndpoint) identify(m *opcua.ActivateSessionRequest, offer *opcua.Endpoint, created *opcua.CreateSessionResponse, peer *x509.Certificate) error {
-	kind := opcua.TokenAnonymous
-	if e.login.user != "" {
-		kind = opcua.TokenUserName
+	kind := opcua.TokenUserName
+	if e.login.user == "" {
+		kind = opcua.TokenAnonymous
+		i := slices.IndexFunc(offer.Tokens, func(t opcua.UserToken) bool { return t.Kind == kind })
+		if i < 0 {
+			return fmt.Errorf("%w: it wants a user name or a certificate; set username and password_file beside connect", errNoToken)
+		}
+		m.TokenID = offer.Tokens[i].ID // nothing of it is encrypted, so its policy is of no matter
+		return nil
 	}
 	var policies []string
 	var token *opcua.UserToken
@@ -411,24 +418,14 @@ func (e *opcuaEndpoint) identify(m *opcua.ActivateSessionRequest, offer *opcua.E
 			token = &opcua.UserToken{ID: t.ID, Kind: kind, Policy: policy}
 		}
 	}
-	if kind == opcua.TokenAnonymous {
-		switch {
-		case token != nil:
-			m.TokenID = token.ID
-		case len(policies) > 0:
-			m.TokenID = offer.Tokens[0].ID
-		default:
-			return fmt.Errorf("%w: it wants a user name or a certificate; set username and password_file beside connect", errNoToken)
-		}
-		return nil
-	}
 	switch {
 	case token == nil && len(policies) == 0:
 		return fmt.Errorf("%w: it takes no user name and password on this channel", errNoToken)
 	case token == nil:
 		return fmt.Errorf("%w: it wants the password encrypted by %s, and there is Basic256Sha256", errNoToken, echo(strings.Join(policies, ", ")))
-	case token.Policy == opcua.None.URI && e.mode == opcua.ModeSign:
-		// On a channel that only signs; security=none says itself that all is readable.
+	case token.Policy == opcua.None.URI && (e.mode == opcua.ModeSign || peer == nil && e.trust.pin != ""):
+		// On a channel that only signs, or for the pinned server alone: whoever answers can
+		// offer to take it readable. security=none without a pin says itself that all is.
 		return errClearText
 	}
 	password, err := e.login.password()

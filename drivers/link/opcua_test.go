@@ -372,6 +372,55 @@ func TestOPCUASecured(t *testing.T) {
 	}
 }
 
+// Whoever answers in place of a pinned server and offers to take the password readable does
+// not get it.
+func TestOPCUAPinIsNotPassedBy(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("not so secret\n"), 0o600))
+	pair := newOPCUAPair(t, "the real one")
+	for name, pinned := range map[string]bool{"pinned": true, "anybody, by word": false} {
+		t.Run(name, func(t *testing.T) {
+			var heard atomic.Bool
+			s := newPLC(t, func(r *opcua.Responder) { // it has no certificate, so that it offers no encryption
+				r.Login = func(string, string) bool { return true }
+				r.Heard = func(m opcua.Message) {
+					if a, ok := m.(*opcua.ActivateSessionRequest); ok && len(a.Password) > 0 {
+						heard.Store(true)
+					}
+				}
+			})
+			connect := "opcua://" + s.address + "?security=none&username=lane&password_file=" + secret
+			if pinned {
+				connect += "&pin=" + pair.pin
+			}
+			e, err := Parse(connect, nil)
+			require.NoError(t, err)
+			c, err := e.Open(t.Context())
+			require.Equal(t, !pinned, heard.Load())
+			if pinned {
+				require.ErrorIs(t, err, errClearText)
+				require.NotEmpty(t, Hint(err))
+				return
+			}
+			require.NoError(t, err)
+			require.NoError(t, c.Close())
+		})
+	}
+}
+
+// Nobody's token is named by its own id, wherever it stands and whatever it would be
+// encrypted by.
+func TestOPCUAAnonymousToken(t *testing.T) {
+	e, err := Parse("opcua://plc", nil)
+	require.NoError(t, err)
+	m := &opcua.ActivateSessionRequest{}
+	require.NoError(t, e.(*opcuaEndpoint).identify(m, &opcua.Endpoint{Tokens: []opcua.UserToken{
+		{ID: "username", Kind: opcua.TokenUserName, Policy: opcua.Basic256Sha256.URI},
+		{ID: "anonymous", Kind: opcua.TokenAnonymous, Policy: "http://opcfoundation.org/UA/SecurityPolicy#Aes256_Sha256_RsaPss"},
+	}}, &opcua.CreateSessionResponse{}, nil))
+	require.Equal(t, "anonymous", m.TokenID)
+}
+
 // A value that the server doubts, or has not, or that is no number, is none.
 func TestOPCUAWhatIsNoValue(t *testing.T) {
 	at := time.Date(2026, 1, 5, 6, 0, 0, 100, time.UTC)
