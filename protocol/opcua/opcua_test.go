@@ -153,6 +153,29 @@ func TestDecodeIsBounded(t *testing.T) {
 	}
 }
 
+// Nothing takes no bytes: an array of it would be gone through as often as there are bytes
+// left, and each of thousands of arrays again.
+func TestArrayOfNothing(t *testing.T) {
+	head := "01 00 7a02 0000000000000000 00000000 00000000 00 ffffffff 00 00 00 01000000 "
+	for name, text := range map[string]string{
+		"one":             head + "01 80 01000000 00000000",
+		"with dimensions": head + "01 c0 01000000 01000000 01000000 00000000",
+		"in an array":     head + "01 98 02000000 80 01000000 80 00000000 00000000",
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := Decode(raw(t, text))
+			require.ErrorIs(t, err, ErrFormat)
+		})
+	}
+	for name, text := range map[string]string{"none": "01 80 00000000 00000000", "null": "01 80 ffffffff 00000000"} {
+		t.Run(name, func(t *testing.T) {
+			m, err := Decode(raw(t, head+text))
+			require.NoError(t, err)
+			require.Equal(t, []DataValue{{Value: Variant{Array: true}}}, m.(*ReadResponse).Results)
+		})
+	}
+}
+
 // P_SHA256, by a vector that is widely used for TLS 1.2.
 func TestPSHA256(t *testing.T) {
 	got := pSHA256(raw(t, "9bbe436ba940f017b17652849a71db35"), append([]byte("test label"), raw(t, "a0ba9f936cda311827a6f796ffd5198c")...), 100)

@@ -137,6 +137,11 @@ func (c *coder) variant(v *Variant) {
 	if n == math.MaxUint32 {
 		n = 0
 	}
+	// Elements without a type take no room, so that a message could ask for any number of them.
+	if v.Type == Null && n > 0 {
+		c.fail(fmt.Errorf("%w: an array of %d elements that have no type", ErrFormat, n))
+		return
+	}
 	if int64(n) > int64(len(c.b)) {
 		c.fail(ErrShort)
 		return
