@@ -193,6 +193,7 @@ type modbusBus struct {
 	inner    net.Conn // the library's other end
 	client   *modbus.ModbusClient
 	side     sync.WaitGroup
+	open     openAnswer // of RTU
 
 	points []Point
 	plan   plan
@@ -214,6 +215,7 @@ func (b *modbusBus) up() {
 			b.end(fmt.Errorf("%s: %w, and function %d is none", b.endpoint.place(), errNotARead, f))
 			return
 		}
+		b.open.expect()
 		if _, err := b.carrier.Write(request); err != nil {
 			b.end(err)
 			return
@@ -227,8 +229,12 @@ func (b *modbusBus) down() {
 	for {
 		n, err := b.carrier.Read(answer)
 		b.count(n)
-		if err == nil {
-			_, err = b.inner.Write(answer[:n])
+		came := answer[:n]
+		if b.endpoint.rtu {
+			came = b.open.take(came)
+		}
+		if err == nil && len(came) > 0 {
+			_, err = b.inner.Write(came)
 		}
 		if err != nil {
 			b.end(err)
@@ -278,6 +284,7 @@ func (b *modbusBus) ask(g group) (words []uint16, err error) {
 			return nil, context.Cause(b.over)
 		}
 		words, err = b.request(g)
+		b.open.forget()
 		switch {
 		case err == nil:
 			return words, nil
@@ -292,7 +299,13 @@ func (b *modbusBus) ask(g group) (words []uint16, err error) {
 		if refused := exceptionOf(err); refused != nil {
 			return nil, refused
 		}
-		if try == damagedTries || !b.endpoint.rtu {
+		// What is damaged is flushed before it is asked for again. Behind a whole frame of
+		// somebody else's the true answer still comes, and would be taken for the next one's.
+		again := b.endpoint.rtu && (errors.Is(err, modbus.ErrBadCRC) || errors.Is(err, modbus.ErrShortFrame))
+		if errors.Is(err, modbus.ErrBadUnitId) {
+			err = fmt.Errorf("%w: another unit's answer came; is there a second master on the line, or does the port server give every client all bytes?", err)
+		}
+		if try == damagedTries || !again {
 			b.end(fmt.Errorf("%s: %w: %w", b.endpoint.place(), errDamaged, err))
 			return nil, context.Cause(b.over)
 		}

@@ -519,6 +519,74 @@ func TestSampleRTUOverTCP(t *testing.T) {
 	await(t, done)
 }
 
+// TestForeignFrame: on a line that is shared, a frame of somebody else's is never taken for
+// an answer, nor does it shift the answers that follow.
+func TestForeignFrame(t *testing.T) {
+	foreign := append([]byte{8, 4, 2, 0, 99}, crc([]byte{8, 4, 2, 0, 99})...)
+	mine := append([]byte{9, 4, 2, 0, 99}, crc([]byte{9, 4, 2, 0, 99})...)
+	for name, c := range map[string]struct {
+		before, after []byte // of the answer to the first request
+		ends          bool
+	}{
+		"before the answer":        {before: foreign, ends: true},
+		"behind it":                {after: foreign},
+		"of the same unit":         {after: mine},
+		"a noise behind it":        {after: []byte{0}},
+		"an exception of another":  {before: append([]byte{8, 0x84, 2}, crc([]byte{8, 0x84, 2})...), ends: true},
+		"an answer to a write":     {before: append([]byte{9, 6, 0, 1, 0, 1}, crc([]byte{9, 6, 0, 1, 0, 1})...), ends: true},
+		"an answer to more":        {before: append([]byte{9, 4, 4, 0, 1, 0, 1}, crc([]byte{9, 4, 4, 0, 1, 0, 1})...), ends: true},
+		"an answer of other table": {before: append([]byte{9, 3, 2, 0, 1}, crc([]byte{9, 3, 2, 0, 1})...), ends: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for first := true; ; {
+					conn, err := l.Accept()
+					if err != nil {
+						return
+					}
+					for {
+						q := make([]byte, 8)
+						if _, err := io.ReadFull(conn, q); err != nil {
+							break
+						}
+						answer := []byte{9, 4, 2, q[2], q[3]} // a register holds its address
+						answer = append(answer, crc(answer)...)
+						if first {
+							first = false
+							answer = slices.Concat(c.before, answer, c.after)
+						}
+						if _, err := conn.Write(answer); err != nil {
+							break
+						}
+					}
+					conn.Close()
+				}
+			}()
+			t.Cleanup(func() {
+				require.NoError(t, l.Close())
+				<-done
+			})
+			points := []Point{{At: "input:1"}, {At: "input:100"}}
+			b := openBus(t, "modbus-rtu-tcp://"+l.Addr().String()+"?unit=9&timeout=10s")
+			if c.ends {
+				_, err := b.Sample(t.Context(), points)
+				require.ErrorIs(t, err, errDamaged)
+				require.NoError(t, b.Close())
+				b = openBus(t, "modbus-rtu-tcp://"+l.Addr().String()+"?unit=9&timeout=10s")
+			}
+			for range 3 {
+				got, err := b.Sample(t.Context(), points)
+				require.NoError(t, err)
+				require.Equal(t, []Sample{{Value: 1}, {Value: 100}}, got)
+			}
+		})
+	}
+}
+
 // FuzzPlan: however points lie, each is in one request, and no request is
 // larger than the standard allows.
 func FuzzPlan(f *testing.F) {
