@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -20,6 +21,11 @@ const (
 	// maxScansAtOnce is how far the scan counter goes up between two looks at the most; more
 	// is a counter that was set.
 	maxScansAtOnce = 1000
+	// settled is how long a state lasts that is told of a signal that chatters.
+	settled = time.Second
+	// maxUnread is how long nothing may be read before that is told; a life signal that is read and
+	// stands still has its own time.
+	maxUnread = time.Second
 )
 
 // signalEngine makes events of samples. It does no I/O and has no clock but the times that
@@ -30,7 +36,9 @@ type signalEngine struct {
 	newID    func() (string, error)
 
 	connectedAt time.Time // of this connection
-	sampledAt   time.Time // the last sample that was of use
+	lookedAt    time.Time // the last sample, of use or not
+	readAt      time.Time // the last one in which anything was read
+	sampledAt   time.Time // the last one that was of use
 	alive       bool      // the device lives: what it tells is so
 	aliveAt     time.Time // when it showed that last
 	lifeTold    bool      // that it does not live
@@ -57,7 +65,8 @@ func (e *signalEngine) hasLife() bool { return slices.ContainsFunc(e.signals, e.
 
 // connected begins anew: what was known of the signals is old.
 func (e *signalEngine) connected(at time.Time) {
-	e.connectedAt, e.aliveAt, e.sampledAt, e.alive, e.told = at, at, time.Time{}, false, false
+	e.connectedAt, e.aliveAt, e.readAt, e.alive, e.told = at, at, at, false, false
+	e.lookedAt, e.sampledAt = time.Time{}, time.Time{}
 	for _, s := range e.signals {
 		s.rawSince, s.edges, s.window, s.chattering, s.stuckTold = time.Time{}, 0, nil, false, false
 	}
@@ -119,6 +128,7 @@ func (e *signalEngine) tell(s *signal, reason string, observed, now time.Time) {
 // sample takes what was read at a moment, in the order of the signals. It reports whether
 // anything was read of a device that lives.
 func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) {
+	gap := e.notLooked(at)
 	changed := make([]bool, len(e.signals))
 	read, beats := false, false
 	for i, s := range e.signals {
@@ -133,7 +143,11 @@ func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) 
 			beats = true
 		}
 	}
-	if !read {
+	if read {
+		e.readAt = at
+	}
+	// One look after a long time shows nothing of the rhythm yet.
+	if !read || gap {
 		beats = false
 	} else if !e.hasLife() {
 		beats = true
@@ -142,6 +156,9 @@ func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) 
 		e.alive, e.aliveAt = true, at
 	}
 	if e.alive && at.Sub(e.aliveAt) >= e.settings.LifeTimeout {
+		e.alive = false
+	}
+	if e.alive && !read && at.Sub(e.readAt) >= min(maxUnread, e.settings.LifeTimeout) {
 		e.alive = false
 	}
 	switch {
@@ -163,12 +180,35 @@ func (e *signalEngine) sample(at time.Time, samples []link.Sample) (valid bool) 
 			e.watch(s, at)
 		}
 	case e.told:
-		e.endCycle(e.aliveAt, "life_lost")
+		end := "life_lost"
+		if !read {
+			end = "unreadable"
+		}
+		e.endCycle(e.aliveAt, end)
 		e.lifeLost(at)
 	case !e.lifeTold && at.Sub(e.connectedAt) >= e.settings.LifeTimeout:
 		e.lifeLost(at)
 	}
 	return read && e.alive
+}
+
+// notLooked reports whether nobody looked for so long that anything may have happened: the
+// disk took no events, or the bus was slow. What is read now does not tell what was between, so
+// the scan ends unobserved and all signals are lost.
+func (e *signalEngine) notLooked(at time.Time) bool {
+	last := e.lookedAt
+	e.lookedAt = at
+	if last.IsZero() || at.Sub(last) <= e.settings.LifeTimeout {
+		return false
+	}
+	if !e.lifeTold {
+		e.endCycle(last, "not_observed")
+		e.lose(linkSignal, last, fmt.Sprintf("nobody looked for %s: the events before could not be stored, or the bus was slow", at.Sub(last).Round(time.Millisecond)))
+	}
+	since := e.connectedAt
+	e.connected(at)
+	e.connectedAt, e.lookedAt, e.lifeTold = since, at, true
+	return true
 }
 
 // lifeLost tells once that the device stands still.
@@ -205,7 +245,7 @@ func (e *signalEngine) begin(at time.Time) {
 		e.counted(s, at) // scans that nobody saw
 	}
 	if s := e.find(scanning); s != nil && s.on() {
-		e.startCycle(at, "began_before")
+		e.startCycle(at, e.counter(), 1, "began_before")
 	}
 }
 
@@ -229,8 +269,15 @@ func (e *signalEngine) change(s *signal, at time.Time) {
 
 // tellEdge tells a change, unless it is one of too many.
 func (e *signalEngine) tellEdge(s *signal, at time.Time) {
+	if !s.chattering {
+		e.tellState(s, at)
+	}
+}
+
+// tellState tells what a signal is now, if the receiver does not know.
+func (e *signalEngine) tellState(s *signal, at time.Time) {
 	switch {
-	case s.chattering, s.now.same(s.told):
+	case s.now.same(s.told):
 	case !s.now.known:
 		e.tell(s, "lost", s.since, at)
 	case !s.told.known:
@@ -258,7 +305,6 @@ func (e *signalEngine) watch(s *signal, at time.Time) {
 		if s.now.known && s.told.known && moved != 0 && max(moved, -moved) >= s.Deadband && at.Sub(s.toldAt) >= e.settings.ReportEvery {
 			e.tell(s, "changed", s.since, at)
 		}
-		return
 	case event.SignalLife:
 		return
 	}
@@ -274,6 +320,13 @@ func (e *signalEngine) watch(s *signal, at time.Time) {
 	}
 	for len(s.window) > 0 && at.Sub(s.window[0]) >= chatterSpan {
 		s.window = s.window[1:]
+	}
+	lasts := settled
+	if s.kind.kind == event.SignalNumeric || s.kind.kind == event.SignalCounter {
+		lasts = max(settled, e.settings.ReportEvery)
+	}
+	if s.chattering && s.raw.same(s.now) && at.Sub(s.rawSince) >= lasts {
+		e.tellState(s, at) // chatter hides what comes and goes, and not what stays
 	}
 	many := len(s.window) > e.settings.Chatter
 	if extra := len(s.window) - e.settings.Chatter - 1; extra > 0 {

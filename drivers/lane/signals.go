@@ -212,15 +212,20 @@ func (s *signal) sample(at time.Time, r reading, device time.Time) (changed bool
 		return false
 	}
 	if !r.same(s.raw) {
-		s.raw, s.rawSince, s.device = r, at, device
-		if s.binary() || s.kind.kind == event.SignalMode {
+		// A number that changes is none of this, and one that comes and goes is.
+		if s.binary() || s.kind.kind == event.SignalMode || r.known != s.raw.known {
 			s.edges++
 			if s.window = append(s.window, at); len(s.window) > maxWindow {
 				s.window = s.window[1:]
 			}
 		}
+		s.raw, s.rawSince, s.device = r, at, device
 	}
-	if s.raw.same(s.now) || at.Sub(s.rawSince) < s.debounce {
+	wait := s.debounce
+	if s.kind.kind == event.SignalSafety && (!r.known || s.bad(r)) {
+		wait = 0 // a trip that was seen was one; only its end may be a bounce
+	}
+	if s.raw.same(s.now) || at.Sub(s.rawSince) < wait {
 		return false
 	}
 	s.was, s.now, s.since = s.now, s.raw, s.rawSince

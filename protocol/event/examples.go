@@ -242,7 +242,7 @@ func examples() map[string]Example {
 		{cycleHeader(), 1194, XrayCycle{
 			CycleID: "019ceb9c-1178-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("09:09:59.800"), EndedTS: pointer(clockOf("09:10:06.700")),
 			DurationS: pointer(6.9), End: "estop_ok", CutShort: true, CounterBefore: pointer(4711.0), CounterAfter: pointer(4711.0),
-			Mode: "operational", Flags: []string{},
+			Scans: 1, Mode: "operational", Flags: []string{},
 		}},
 
 		{byDocumentReader("019ceb8d-7f70-7c59-8b3d-4e7a9f1c62d8", "08:54:04.912", "019ceb8d-7f70-7c59-8b3d-4e7a9f1c62d7"), 58234, LaneDocument{

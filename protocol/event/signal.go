@@ -68,9 +68,10 @@ type LaneSignal struct {
 // Type implements Data.
 func (LaneSignal) Type() string { return "lanepost.lane.signal.v1" }
 
-// Class implements Data: what concerns safety is urgent, and what is lost.
+// Class implements Data: what concerns safety is urgent, and what is lost, but for a mere
+// number.
 func (s LaneSignal) Class() Class {
-	if s.Severity == SeveritySafety || s.Reason == "lost" || s.Kind == SignalLife && s.Reason == "recovered" {
+	if s.Severity == SeveritySafety || s.Reason == "lost" && s.Kind != SignalNumeric || s.Kind == SignalLife && s.Reason == "recovered" {
 		return Urgent
 	}
 	return Routine
@@ -92,7 +93,7 @@ type XrayCycle struct {
 	DurationS *float64 `json:"duration_s"`
 	// End is what ended it: "scanning" (the signal went off), "scan_counter" (it went up),
 	// the name of the safety signal that cut it short, "life_lost" (the device stands still),
-	// "link_lost" or "unreadable"; empty at the start.
+	// "link_lost", "not_observed" (nobody looked for a while) or "unreadable"; empty at the start.
 	End string `json:"end"`
 	// CutShort is true if it was ended by a safety signal, and Unobserved if nobody knows how
 	// it went on.
@@ -102,11 +103,14 @@ type XrayCycle struct {
 	// it is not known.
 	CounterBefore *float64 `json:"counter_before"`
 	CounterAfter  *float64 `json:"counter_after"`
+	// Scans is how many scans this is: 1, or as many as the counter counted, of which the signal
+	// showed one at the most.
+	Scans int `json:"scans"`
 	// Mode is that of the scanner at the time of the event: "operational", "training" or what
 	// the configuration calls it; empty if it is not known.
 	Mode string `json:"mode"`
 	// Flags are what a person should look at: "began_before" (it was under way when the bus was
-	// connected), "start_not_seen" (only the counter told of it), "counter_jump" (more than one
+	// connected or could be read again), "start_not_seen" (only the counter told of it), "counter_jump" (more than one
 	// scan was counted), "counter_unchanged" (the end was seen and not counted).
 	Flags []string `json:"flags"`
 }
