@@ -165,6 +165,9 @@ func describeCycle(e *event.XrayCycle) (string, tone) {
 	if e.DurationS != nil {
 		line += fmt.Sprintf("  %.1f s, by %s", *e.DurationS, e.End)
 	}
+	if e.Scans > 1 {
+		line += fmt.Sprintf(", %d of them", e.Scans)
+	}
 	switch {
 	case e.CutShort:
 		return line + ", CUT SHORT", alarm

@@ -17,6 +17,10 @@ import (
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
+// slowLooks is how many looks one after the other take longer than they should before that is
+// logged, once for each link.
+const slowLooks = 10
+
 // Bounds of the settings of a state bus.
 const (
 	minPoll        = 20 * time.Millisecond
@@ -230,11 +234,20 @@ func (b *stateBus) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 	}
 	b.engine.connected(h.Now())
 	next := h.Now()
+	slow := 0
 	for {
+		began := h.Now()
 		samples, err := bus.Sample(ctx, b.points)
 		if err != nil {
 			err = cmp.Or(ctx.Err(), fmt.Errorf("read the state bus: %w", err))
 			return errors.Join(b.emit(h, func() ([]drivers.Observation, error) { return b.engine.disconnected(h.Now(), err.Error()) }), err)
+		}
+		if took := h.Now().Sub(began); took <= b.settings.Every {
+			if slow < slowLooks {
+				slow = 0
+			}
+		} else if slow++; slow == slowLooks {
+			h.Log().Warn("a look at the state bus takes longer than every: shorter changes are missed; set a longer every, or read fewer signals", "took", took, "every", b.settings.Every)
 		}
 		if b.engine.sample(h.Now(), samples) {
 			h.Valid()

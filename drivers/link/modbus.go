@@ -197,6 +197,8 @@ type modbusBus struct {
 
 	points []Point
 	plan   plan
+	// rejoinAt is when a plan that was taken apart is made anew; zero if it was not.
+	rejoinAt time.Time
 }
 
 // up carries requests. Every request that reads is of the same length.
@@ -258,6 +260,9 @@ func (b *modbusBus) Sample(ctx context.Context, points []Point) ([]Sample, error
 		var refused *exception
 		if errors.As(err, &refused) {
 			if parts := b.plan.split(g); refused.ofAddress() && len(parts) > 1 {
+				if b.rejoinAt.IsZero() {
+					b.rejoinAt = time.Now().Add(rejoinAfter)
+				}
 				b.plan.groups = append(b.plan.groups[:i:i], append(parts, b.plan.groups[i+1:]...)...)
 				continue
 			}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/simonvetter/modbus"
 )
@@ -33,12 +34,17 @@ type group struct {
 	strict   bool  // no addresses in between that nobody asked for
 }
 
-// prepare makes a plan, unless the one of before is for the same points: what was learned
-// about addresses that can't be read stays then, as long as the link is open.
+// rejoinAfter is how long what was learned about addresses that can't be read stays: what was
+// wrong with a device may have passed, and many requests make a slow look.
+const rejoinAfter = time.Minute
+
+// prepare makes a plan, unless the one of before is for the same points and has not been
+// taken apart for long.
 func (b *modbusBus) prepare(points []Point) {
-	if b.points != nil && slices.Equal(b.points, points) {
+	if b.points != nil && slices.Equal(b.points, points) && (b.rejoinAt.IsZero() || time.Now().Before(b.rejoinAt)) {
 		return
 	}
+	b.rejoinAt = time.Time{}
 	b.points = slices.Clone(points)
 	b.plan = plan{registers: make([]register, len(points)), wrong: map[int]error{}}
 	var all []int
@@ -80,22 +86,32 @@ func (p *plan) join(points []int, strict bool) (groups []group) {
 }
 
 // split takes a request apart that the device refused: first without the addresses that
-// nobody asked for, then each address alone.
+// nobody asked for, then by halves. One that can't be taken apart is given back alone.
 func (p *plan) split(g group) (parts []group) {
 	if !g.strict {
 		if runs := p.join(g.members, true); len(runs) > 1 {
 			return runs
 		}
 	}
-	for _, m := range g.members {
-		r := p.registers[m]
-		if k := len(parts) - 1; k >= 0 && parts[k].from == r.address && parts[k].to == r.address+r.width {
-			parts[k].members = append(parts[k].members, m)
-			continue
-		}
-		parts = append(parts, group{function: r.function, from: r.address, to: r.address + r.width, members: []int{m}, strict: true})
+	same := func(i int) bool {
+		a, b := p.registers[g.members[i-1]], p.registers[g.members[i]]
+		return a.address == b.address && a.width == b.width
 	}
-	return parts
+	// What is read by the same request anyway stays together.
+	half := len(g.members) / 2
+	for half > 0 && same(half) {
+		half--
+	}
+	if half == 0 {
+		for half = max(1, len(g.members)/2); half < len(g.members) && same(half); {
+			half++
+		}
+	}
+	if half >= len(g.members) {
+		g.strict = true
+		return []group{g}
+	}
+	return append(p.join(g.members[:half], true), p.join(g.members[half:], true)...)
 }
 
 // exception is an answer of Modbus that holds no values.
@@ -125,8 +141,9 @@ func (e *exception) Error() string {
 	return fmt.Sprintf("the device answers with exception %d (%s): %s", e.code, x.name, x.say)
 }
 
-// ofAddress says whether other addresses of the same request may be readable.
-func (e *exception) ofAddress() bool { return e.code >= 2 && e.code <= 4 }
+// ofAddress says whether other addresses of the same request may be readable. A device that
+// has failed (4) or is busy (6) gives none of them, and gives all again afterwards.
+func (e *exception) ofAddress() bool { return e.code == 2 || e.code == 3 }
 
 // exceptionOf finds the exception in an error of the library; nil if it is another.
 func exceptionOf(err error) *exception {
