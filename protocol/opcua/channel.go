@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 )
 
 // ErrSecurity: a signature does not fit, or what was encrypted cannot be opened.
@@ -35,6 +36,8 @@ type Channel struct {
 	// ID and Token name the channel and its keys.
 	ID, Token uint32
 	sequence  uint32
+	heard     uint32 // the number of the chunk that came last
+	began     bool   // one came
 	out, in   keys
 
 	// Of the message that is being put together.
@@ -155,7 +158,23 @@ func (c *Channel) Take(chunk []byte) (*Received, error) {
 	if rest.u32(&request); rest.err != nil {
 		return nil, rest.err
 	}
+	if err := c.next(sequence); err != nil {
+		return nil, err
+	}
 	return c.put(kind, final, request, rest.b)
+}
+
+// next checks that no chunk was left out, repeated or moved on the way, which a signature
+// alone does not show. Numbers go up by one, and begin anew below 1024 once they are within the
+// last 1024 (IEC 62541-6 6.7.2.4).
+func (c *Channel) next(sequence uint32) error {
+	const anew = 1024
+	again := c.heard > math.MaxUint32-anew && sequence < anew
+	if c.began && sequence != c.heard+1 && !again {
+		return fmt.Errorf("%w: the chunk %d came after the chunk %d", ErrSecurity, sequence, c.heard)
+	}
+	c.heard, c.began = sequence, true
+	return nil
 }
 
 // put puts a message together.

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math/big"
 	"strings"
 	"testing"
@@ -219,7 +220,8 @@ func TestChannel(t *testing.T) {
 						for range 1 + i { // one byte that is another
 							bad := bytes.Clone(sealed)
 							bad[len(bad)-1-n%min(len(bad), 60)] ^= 1
-							got, err := way[1].Take(bad)
+							other := *way[1] // whose numbers go on, where nothing is signed
+							got, err := other.Take(bad)
 							require.True(t, mode == ModeNone || err != nil && got == nil)
 						}
 						got, err := way[1].Take(sealed)
@@ -250,6 +252,61 @@ func TestChannel(t *testing.T) {
 			require.ErrorIs(t, err, ErrBound)
 		})
 	}
+}
+
+// Chunks of one signed message that were exchanged, left out or sent again are refused.
+func TestChannelSequence(t *testing.T) {
+	key, certificate := pair(t, 2048)
+	nonce := bytes.Repeat([]byte{1}, NonceLength)
+	for name, test := range map[string]struct {
+		order []int
+		ok    bool
+	}{
+		"in order":  {[]int{0, 1, 2, 3}, true},
+		"exchanged": {[]int{1, 0, 2, 3}, false},
+		"left out":  {[]int{0, 2, 3}, false},
+		"repeated":  {[]int{0, 1, 1, 2, 3}, false},
+		"replayed":  {[]int{0, 1, 2, 3, 3}, false},
+	} {
+		for mode, policy := range map[uint32]Policy{ModeNone: None, ModeSign: Basic256Sha256} {
+			t.Run(fmt.Sprint(name, mode), func(t *testing.T) {
+				a := &Channel{Policy: policy, Mode: mode, Key: key, Certificate: certificate.Raw, Peer: certificate, Rand: rand.Reader, Send: MinFrame}
+				b := &Channel{Policy: policy, Mode: mode, Key: key, Certificate: certificate.Raw, Peer: certificate, Rand: rand.Reader, Server: true}
+				a.Rekey(1, nonce, nonce)
+				b.Rekey(1, nonce, nonce)
+				sealed, err := a.Seal(Service, 9, make([]byte, 3*MinFrame+100))
+				require.NoError(t, err)
+				var chunks [][]byte
+				for len(sealed) > 0 {
+					n, err := FrameLength(sealed)
+					require.NoError(t, err)
+					chunks, sealed = append(chunks, sealed[:n]), sealed[n:]
+				}
+				require.Len(t, chunks, 4)
+				for _, i := range test.order {
+					if _, err = b.Take(chunks[i]); err != nil {
+						break
+					}
+				}
+				if test.ok {
+					require.NoError(t, err)
+				} else {
+					require.ErrorIs(t, err, ErrSecurity)
+				}
+			})
+		}
+	}
+	for _, n := range []struct {
+		before, after uint32
+		ok            bool
+	}{
+		{1, 2, true}, {1, 1, false}, {1, 3, false}, {2, 1, false}, {0xfffffbff, 0xfffffc00, true}, {0xfffffbff, 1, false}, {0xfffffc00, 1, true},
+		{0xfffffc00, 1023, true}, {0xfffffc00, 1024, false}, {0xffffffff, 0, true}, {0xfffffc00, 0xfffffc01, true},
+	} {
+		c := &Channel{heard: n.before, began: true}
+		require.Equal(t, n.ok, c.next(n.after) == nil, n)
+	}
+	require.NoError(t, (&Channel{}).next(77), "where they begin is the other side's")
 }
 
 func FuzzDecode(f *testing.F) {
