@@ -142,15 +142,18 @@ var nodeTroubles = map[opcua.Status]string{
 	opcua.BadUserAccessDenied:   "the server does not let this user read the node: have it released for the user",
 }
 
-// sampleOf is the value of one node. What the server doubts is no value.
+// sampleOf is the value of one node. What the server doubts is no value, nor is what somebody
+// has put in the place of the input.
 func sampleOf(p Point, d opcua.DataValue) Sample {
-	if !d.Status.IsGood() {
+	if !d.Status.IsLive() {
 		err := error(d.Status)
 		switch hint := nodeTroubles[d.Status.Code()]; {
 		case d.Status.Code() == opcua.BadNodeIDUnknown:
 			err = fmt.Errorf("%s: %w (%w): %s", echo(p.At), errNoNode, err, hint)
 		case hint != "":
 			err = fmt.Errorf("%s: %w: %s", echo(p.At), err, hint)
+		case d.Status.IsGood():
+			err = fmt.Errorf("%s: the value is not what the input shows now: %w: take the override off at the controller", echo(p.At), err)
 		case d.Status.IsUncertain():
 			err = fmt.Errorf("%s: the server doubts the value: %w", echo(p.At), err)
 		default:

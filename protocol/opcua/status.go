@@ -1,6 +1,9 @@
 package opcua
 
-import "fmt"
+import (
+	"cmp"
+	"fmt"
+)
 
 // Status is a StatusCode: how good a value is, or how a service ended.
 type Status uint32
@@ -9,6 +12,7 @@ type Status uint32
 // StatusCode.csv).
 const (
 	Good                            Status = 0
+	GoodLocalOverride               Status = 0x00960000
 	BadUnexpectedError              Status = 0x80010000
 	BadCommunicationError           Status = 0x80050000
 	BadServiceUnsupported           Status = 0x800B0000
@@ -68,8 +72,21 @@ var statusNames = map[Status]string{
 	0x80BE0000: "BadProtocolVersionUnsupported",
 }
 
-// IsGood reports whether a value with this status is to be taken: the two highest
-// bits are its severity (IEC 62541-4 7.39).
+// notLive are the codes whose severity is good and whose value is not what its source shows
+// now (IEC 62541-8 6.3.2 for the first, and the Foundation's StatusCode.csv): put in by hand,
+// changed and not applied to the device, the replacement of a source in its fault state, or none.
+// All others are of live values: clamped, sampled less often, of a cascade.
+var notLive = map[Status]string{
+	GoodLocalOverride: "GoodLocalOverride", 0x00DC0000: "GoodEdited", 0x00E00000: "GoodDependentValueChanged",
+	0x01160000: "GoodEdited_DependentValueChanged", 0x01170000: "GoodEdited_DominantValueChanged",
+	0x01180000: "GoodEdited_DominantValueChanged_DependentValueChanged",
+	0x04070000: "GoodFaultStateActive", 0x00A50000: "GoodNoData", 0x002E0000: "GoodCompletesAsynchronously",
+}
+
+// IsLive reports whether a value with this status is what its source shows.
+func (s Status) IsLive() bool { return s.IsGood() && notLive[s.Code()] == "" }
+
+// IsGood reports whether the severity is good: it is in the two highest bits (IEC 62541-4 7.39).
 func (s Status) IsGood() bool { return s&severityMask == 0 }
 
 // IsUncertain reports whether the server doubts the value.
@@ -80,7 +97,7 @@ func (s Status) Code() Status { return s & statusCodeMask }
 
 // Error makes a status that is not good an error.
 func (s Status) Error() string {
-	if name := statusNames[s.Code()]; name != "" {
+	if name := cmp.Or(statusNames[s.Code()], notLive[s.Code()]); name != "" {
 		return name
 	}
 	return fmt.Sprintf("status 0x%08X", uint32(s))
