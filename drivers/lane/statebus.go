@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -24,7 +25,7 @@ const slowLooks = 10
 // Bounds of the settings of a state bus.
 const (
 	minPoll        = 20 * time.Millisecond
-	maxPoll        = time.Minute
+	maxPoll        = 10 * time.Second // well below the driver's silence
 	maxSignals     = 256
 	maxDebounce    = 10 * time.Second
 	minLifeTimeout = 100 * time.Millisecond
@@ -182,7 +183,8 @@ func newSignal(name string, s SignalSettings) (*signal, error) {
 	} else if name == scanCounter {
 		one.jump = 1
 	}
-	if one.Wrap == 0 && kind.kind == event.SignalCounter && one.scale == 1 && s.Offset == 0 && s.Bit == nil {
+	// A register is as wide as its type; of an OPC UA node, whose id has a =, nobody knows.
+	if one.Wrap == 0 && kind.kind == event.SignalCounter && one.scale == 1 && s.Offset == 0 && s.Bit == nil && !strings.Contains(s.At, "=") {
 		one.Wrap = map[string]float64{"": 1 << 16, "u16": 1 << 16, "u32": 1 << 32}[s.Type]
 	}
 	if s.At == "" {

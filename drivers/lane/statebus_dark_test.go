@@ -243,3 +243,19 @@ func TestWhatEndsAScan(t *testing.T) {
 	b.set("scanning", 1)
 	require.Contains(t, b.run(time.Second), "cycle-2 started began_before")
 }
+
+// TestCounterOfUnknownWidth: the counter of an OPC UA node, whose width nobody knows, that goes
+// back was set and has not gone round, unless the configuration says where it does.
+func TestCounterOfUnknownWidth(t *testing.T) {
+	for _, test := range []struct {
+		s    SignalSettings
+		want float64
+	}{
+		{SignalSettings{At: "ns=1;s=count"}, 0}, {SignalSettings{At: "ns=1;s=count", Wrap: 256}, 256},
+		{SignalSettings{At: "holding:1"}, 65536}, {SignalSettings{At: "holding:1", Type: "u32"}, 1 << 32}, {SignalSettings{At: "holding:1", Type: "u64"}, 0},
+	} {
+		one, err := newSignal("scan_counter", test.s)
+		require.NoError(t, err)
+		require.Equal(t, test.want, one.Wrap, test.s)
+	}
+}

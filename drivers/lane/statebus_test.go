@@ -461,7 +461,7 @@ func TestStateBusRefuses(t *testing.T) {
 	no, ms := 0.0, time.Millisecond
 	for want, s := range map[string]StateBusSettings{
 		"signals: there are none":                                      {},
-		"every: 10ms; take 20ms to 1m0s":                               {Every: 10 * time.Millisecond},
+		"every: 10ms; take 20ms to 10s":                                {Every: 10 * time.Millisecond},
 		"life_timeout: 150ms; take 100ms to 10m0s, and at least twice": {LifeTimeout: 150 * time.Millisecond},
 		"did you mean estop_ok?":                                       one("estopok", SignalSettings{At: "coil:1"}),
 		"declare one of your own as custom_NAME with a kind":           one("temperature_of_water", SignalSettings{At: "coil:1"}),

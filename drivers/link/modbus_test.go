@@ -224,6 +224,15 @@ func TestRegisterValues(t *testing.T) {
 			require.Equal(t, c.want, got)
 		})
 	}
+	for kind, words := range map[string][]uint16{"u64": {0x20, 0, 0, 1}, "i64": {0xffdf, 0xffff, 0xffff, 0xffff}} {
+		_, err := register{kind: kind, bit: -1}.value(words)
+		require.ErrorIs(t, err, errNotExact, "2^53 and one")
+	}
+	for kind, want := range map[string]float64{"u64": 1 << 53, "i64": 1 << 53} {
+		got, err := register{kind: kind, bit: -1}.value([]uint16{0x20, 0, 0, 0})
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
 	for _, words := range [][]uint16{{0x7fc0, 0}, {0x7f80, 0}, {0xff80, 0}} {
 		_, err := register{kind: "f32", bit: -1}.value(words)
 		require.ErrorIs(t, err, errNotANumber)

@@ -359,6 +359,9 @@ func (e *opcuaEndpoint) logIn(c *opcuaConn, offer *opcua.Endpoint, id opcuaIdent
 	activate := &opcua.ActivateSessionRequest{User: e.login.user}
 	peer := c.channel.Peer
 	if peer != nil {
+		if err := freshNonce(created.Nonce); err != nil {
+			return fmt.Errorf("open a session: %w", err)
+		}
 		if !bytes.HasPrefix(created.Certificate, peer.Raw) {
 			return fmt.Errorf("open a session: %w: it shows another one than before", errUntrusted)
 		}
@@ -433,6 +436,9 @@ func (e *opcuaEndpoint) identify(m *opcua.ActivateSessionRequest, offer *opcua.E
 		return err
 	}
 	if peer == nil && token.Policy != opcua.None.URI {
+		if err = freshNonce(created.Nonce); err != nil {
+			return err
+		}
 		if peer, err = e.passwordPeer(created.Certificate); err != nil {
 			return err
 		}
@@ -440,6 +446,15 @@ func (e *opcuaEndpoint) identify(m *opcua.ActivateSessionRequest, offer *opcua.E
 	m.TokenID = token.ID
 	m.Password, m.Algorithm, err = opcua.EncryptPassword(rand.Reader, token.Policy, peer, password, created.Nonce)
 	return err
+}
+
+// freshNonce checks that what is signed or encrypted with a server's nonce can't be used again
+// (IEC 62541-4 5.6.2: at least 32 bytes).
+func freshNonce(nonce []byte) error {
+	if len(nonce) < opcua.NonceLength {
+		return fmt.Errorf("%w: the nonce of the session has %d bytes, and at least %d are needed", errNotOPCUA, len(nonce), opcua.NonceLength)
+	}
+	return nil
 }
 
 // passwordPeer is the certificate that a password is encrypted for on a channel that

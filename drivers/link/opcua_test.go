@@ -421,6 +421,25 @@ func TestOPCUAAnonymousToken(t *testing.T) {
 	require.Equal(t, "anonymous", m.TokenID)
 }
 
+// A nonce that is too short to be new each time is refused before anything is signed or
+// encrypted with it.
+func TestOPCUAShortNonce(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "secret")
+	require.NoError(t, os.WriteFile(secret, []byte("not so secret\n"), 0o600))
+	pair := newOPCUAPair(t, "plc")
+	e, err := Parse("opcua://plc?security=none&username=lane&password_file="+secret, nil)
+	require.NoError(t, err)
+	for n, ok := range map[int]bool{0: false, 31: false, 32: true, 64: true} {
+		m := &opcua.ActivateSessionRequest{}
+		err = e.(*opcuaEndpoint).identify(m, &opcua.Endpoint{Tokens: []opcua.UserToken{{ID: "u", Kind: opcua.TokenUserName, Policy: opcua.Basic256Sha256.URI}}},
+			&opcua.CreateSessionResponse{Certificate: pair.der, Nonce: make([]byte, n)}, nil)
+		require.Equal(t, ok, len(m.Password) > 0, n)
+		if !ok {
+			require.ErrorContains(t, err, "the nonce of the session")
+		}
+	}
+}
+
 // A value that the server doubts, or has not, or that is no number, is none.
 func TestOPCUAWhatIsNoValue(t *testing.T) {
 	at := time.Date(2026, 1, 5, 6, 0, 0, 100, time.UTC)

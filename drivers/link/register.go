@@ -34,7 +34,10 @@ var registerTypes = map[string]int{"bool": 1, "u16": 1, "i16": 1, "u32": 2, "i32
 
 var wordOrders = []string{"high_first", "low_first", "high_first" + swappedSuffix, "low_first" + swappedSuffix}
 
-var errNotANumber = errors.New("the registers hold no number (NaN or infinity); check type and words")
+var (
+	errNotANumber = errors.New("the registers hold no number (NaN or infinity); check type and words")
+	errNotExact   = errors.New("is too large to be taken exactly; check type and words")
+)
 
 // register is a Point of Modbus, taken apart.
 type register struct {
@@ -104,8 +107,11 @@ func parseRegister(p Point) (register, error) {
 // bits says whether the register is in a table of bits.
 func (r register) bits() bool { return r.function == readCoils || r.function == readDiscrete }
 
-// value makes a number of registers, the one of the lowest address first. Integers beyond
-// 2^53 are rounded.
+// maxExact is the largest integer that a float64 has exactly, as those below it.
+const maxExact = 1 << 53
+
+// value makes a number of registers, the one of the lowest address first. An integer that
+// would be rounded is an error, as it is of OPC UA.
 func (r register) value(words []uint16) (float64, error) {
 	var all uint64
 	for i := range words {
@@ -132,12 +138,19 @@ func (r register) value(words []uint16) (float64, error) {
 	case "i32":
 		v = float64(int32(all)) //nolint:gosec // as above
 	case "i64":
-		v = float64(int64(all)) //nolint:gosec // as above
+		n := int64(all) //nolint:gosec // as above
+		if n > maxExact || n < -maxExact {
+			return 0, fmt.Errorf("the value %d %w", n, errNotExact)
+		}
+		v = float64(n)
 	case "f32":
 		v = float64(math.Float32frombits(uint32(all))) //nolint:gosec // two registers
 	case "f64":
 		v = math.Float64frombits(all)
 	default:
+		if all > maxExact {
+			return 0, fmt.Errorf("the value %d %w", all, errNotExact)
+		}
 		v = float64(all)
 	}
 	if math.IsNaN(v) || math.IsInf(v, 0) {
