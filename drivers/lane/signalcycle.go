@@ -170,7 +170,7 @@ func (e *signalEngine) endCycle(at time.Time, end string) {
 	ended, duration := event.At(at), at.Sub(c.started).Round(time.Millisecond).Seconds()
 	x := event.XrayCycle{
 		CycleID: c.id, Phase: "ended", StartedTS: event.At(c.started), EndedTS: &ended, DurationS: &duration, End: end,
-		Unobserved:    slices.Contains([]string{"life_lost", "link_lost", "not_observed", "unreadable"}, end),
+		Unobserved:    slices.Contains([]string{"agent_stopped", "life_lost", "link_lost", "not_observed", "unreadable"}, end),
 		CounterBefore: c.before, CounterAfter: e.counter(), Scans: c.scans, Mode: e.mode(), Flags: c.flags,
 	}
 	x.CutShort = !x.Unobserved && end != scanning && end != scanCounter

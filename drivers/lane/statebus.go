@@ -107,6 +107,7 @@ type stateBus struct {
 	settings StateBusSettings
 	points   []link.Point
 	engine   *signalEngine
+	kept     string // what the ledger has
 }
 
 func newStateBus(s StateBusSettings) (*stateBus, error) {
@@ -234,6 +235,10 @@ func (b *stateBus) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 	if !ok {
 		return errNotABus
 	}
+	b.recall(h)
+	if err := b.emit(h, b.engine.take); err != nil {
+		return err
+	}
 	b.engine.connected(h.Now())
 	next := h.Now()
 	slow := 0
@@ -275,6 +280,9 @@ func (b *stateBus) emit(h drivers.Host, take func() ([]drivers.Observation, erro
 		if err := h.Emit(o); err != nil {
 			return err
 		}
+	}
+	if len(list) > 0 && err == nil {
+		err = b.keep(h)
 	}
 	return err
 }

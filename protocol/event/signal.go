@@ -93,7 +93,9 @@ type XrayCycle struct {
 	DurationS *float64 `json:"duration_s"`
 	// End is what ended it: "scanning" (the signal went off), "scan_counter" (it went up),
 	// the name of the safety signal that cut it short, "life_lost" (the device stands still),
-	// "link_lost", "not_observed" (nobody looked for a while) or "unreadable"; empty at the start.
+	// "link_lost", "not_observed" (nobody looked for a while), "unreadable" or "agent_stopped"
+	// (the agent ended meanwhile, and EndedTS is the start, the last moment that is known);
+	// empty at the start.
 	End string `json:"end"`
 	// CutShort is true if it was ended by a safety signal, and Unobserved if nobody knows how
 	// it went on.
