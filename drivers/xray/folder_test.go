@@ -536,6 +536,7 @@ func TestContent(t *testing.T) {
 func TestConfiguredContent(t *testing.T) {
 	configured := func(s *FolderSettings) {
 		s.Dialect, s.Days, s.Zone = "configured", nil, "Europe/Kyiv"
+		s.Verdicts = map[string]string{"OK": event.DecisionNothingFound, "ALARM": event.DecisionSuspicious}
 		s.Sidecar = &sidecar.Dialect{Fields: map[string][]string{
 			"id": {"ID"}, "start": {"T"}, "suspicious": {"S"}, "inspected": {"I"}, "training": {"D"}, "result": {"S"},
 		}}
@@ -566,9 +567,22 @@ func TestConfiguredContent(t *testing.T) {
 			require.Equal(t, event.DecisionSuspicious, e.Decision)
 			require.Equal(t, event.ScanOperational, e.Mode)
 		}},
-		"0 is no": {"<S><ID>1</ID><S>0</S><I>-1</I><D>-1</D></S>", func(t *testing.T, e event.XrayScan) {
-			require.Equal(t, event.DecisionNothingFound, e.Decision)
+		"0 is no, and a drill": {"<S><ID>1</ID><S>0</S><I>-1</I><D>-1</D></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionUnknown, e.Decision)
 			require.Equal(t, event.ScanTraining, e.Mode)
+		}},
+		"a word that verdicts do not have": {"<S><ID>1</ID><S>0</S><I>-1</I></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionUnknown, e.Decision)
+			require.Equal(t, "0", e.DecisionRaw)
+		}},
+		"a word that verdicts call clear": {"<S><ID>1</ID><S>OK</S><I>-1</I></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionNothingFound, e.Decision)
+		}},
+		"and nobody has looked": {"<S><ID>1</ID><S>OK</S><I>0</I></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionPending, e.Decision)
+		}},
+		"a word that verdicts call an alarm": {"<S><ID>1</ID><S>ALARM</S></S>", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionSuspicious, e.Decision)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {

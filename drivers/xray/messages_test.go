@@ -86,6 +86,9 @@ func TestScanMessages(t *testing.T) {
 		"an operator looked later":           {script: sent(a, message("A", "FOUND")), want: []string{"A" + pending, "A r2 complete operational suspicious"}},
 		"an operator changed his mind twice": {script: sent(b, message("B", "FOUND"), b), want: []string{"B" + clear, "B r2 complete operational suspicious", "B r3 complete operational nothing_found"}},
 		"a verdict that is not known":        {script: sent(message("A", "MAYBE")), want: []string{"A r1 complete operational unknown"}},
+		"the whole's word":                   {script: sent(message("A", "", "<Done>1</Done><Result>OK</Result>")), change: wholeWord, want: []string{"A" + clear}},
+		"the whole's word is an alarm":       {script: sent(message("A", "OK", "<Done>1</Done><Result>FOUND</Result>")), change: wholeWord, want: []string{"A" + found}},
+		"the whole's word is not known":      {script: sent(message("A", "", "<Done>1</Done><Result>FAILED</Result>")), change: wholeWord, want: []string{"A r1 complete operational unknown"}},
 		"a drill":                            {script: sent(message("A", "FOUND", "<Training>1</Training>")), want: []string{"A r1 complete training suspicious"}},
 		"garbage between":                    {script: sent(a, "\x06\x15?", b), want: []string{"A" + pending, "B" + clear}, unparsed: 1},
 		"half a message, then another":       {script: sent(a[:40], b), want: []string{"B" + clear}, unparsed: 1},
@@ -153,6 +156,10 @@ func TestScanMessages(t *testing.T) {
 			}
 		})
 	}
+}
+
+func wholeWord(s *MessageSettings) {
+	s.Sidecar.Fields["inspected"], s.Sidecar.Fields["result"] = []string{"Done"}, []string{"Result"}
 }
 
 func textColumns(s *MessageSettings) {

@@ -71,7 +71,7 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 		}
 		e.Analyses = append(e.Analyses, x)
 	}
-	e.Decision, e.DecisionRaw = decide(scan, e.Analyses)
+	e.Decision, e.DecisionRaw = decide(scan, m.Verdicts, e.Analyses)
 	if code := m.alert(scan); code != "" {
 		e.Decision, e.DecisionRaw = event.DecisionSuspicious, word(code)
 	}
@@ -110,13 +110,14 @@ func mode(s *sidecar.Scan) string {
 }
 
 // decide says what came of a scan. Nothing is taken for "nothing found" but the word of
-// somebody who has looked; what a machine failed to do is none.
-func decide(scan *sidecar.Scan, analyses []event.XrayAnalysis) (decision, raw string) {
+// somebody who has looked, where the dialect or verdicts say that it means so; what a
+// machine failed to do is none.
+func decide(scan *sidecar.Scan, verdicts map[string]string, analyses []event.XrayAnalysis) (decision, raw string) {
 	raw = word(scan.Raw)
 	decision = event.DecisionPending
 	if scan.Inspected {
 		decision = event.DecisionUnknown
-		if scan.Raw != "" { // the whole says that somebody has looked, and whether he found something
+		if scan.Clear || verdicts[scan.Raw] == event.DecisionNothingFound {
 			decision = event.DecisionNothingFound
 		}
 	}
@@ -136,7 +137,7 @@ func decide(scan *sidecar.Scan, analyses []event.XrayAnalysis) (decision, raw st
 			}
 		}
 	}
-	if scan.Suspicious {
+	if scan.Suspicious || verdicts[scan.Raw] == event.DecisionSuspicious {
 		decision = event.DecisionSuspicious
 	}
 	return decision, raw

@@ -21,12 +21,14 @@ func Parse(b []byte, codePage string) (*sidecar.Scan, error) {
 		return nil, err
 	}
 	yes := func(name string) bool { v := n.Get(name); return v != "" && v != "0" && !strings.EqualFold(v, "false") }
+	no := func(name string) bool { v := n.Get(name); return v != "" && !yes(name) } // what is not told is no answer
 	s := &sidecar.Scan{
 		ID: n.Get("accession"), System: n.Get("system"),
 		Suspicious: yes("inspectionsuspicious") || yes("searchfound"), Inspected: yes("inspectdone"),
 		Raw: fmt.Sprintf("inspectdone=%s inspectionsuspicious=%s searchdone=%s searchfound=%s",
 			n.Get("inspectdone"), n.Get("inspectionsuspicious"), n.Get("searchdone"), n.Get("searchfound")),
 	}
+	s.Clear = s.Inspected && no("inspectionsuspicious") && !s.Suspicious && !(yes("searchdone") && !no("searchfound"))
 	if s.ID == "" {
 		return nil, errors.New("a manifest without an accession")
 	}

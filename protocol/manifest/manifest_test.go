@@ -19,7 +19,7 @@ func TestParse(t *testing.T) {
 	s, err := Parse([]byte(document), "")
 	require.NoError(t, err)
 	require.Equal(t, &sidecar.Scan{
-		ID: "20260314000000000000123", System: "P60_NOVO", Start: time.Date(2026, 3, 14, 8, 22, 41, 0, time.UTC), Zoned: true, Inspected: true,
+		ID: "20260314000000000000123", System: "P60_NOVO", Start: time.Date(2026, 3, 14, 8, 22, 41, 0, time.UTC), Zoned: true, Inspected: true, Clear: true,
 		Raw:        "inspectdone=-1 inspectionsuspicious=0 searchdone=0 searchfound=0",
 		Plates:     []sidecar.Plate{{Text: "AA1234BB"}},
 		Containers: []sidecar.Container{{Position: 1, Text: "CSQU3054383"}},
@@ -33,6 +33,19 @@ func TestParse(t *testing.T) {
 		require.NoError(t, err)
 		require.True(t, s.Suspicious)
 		require.False(t, s.Inspected, "nobody has said that")
+	}
+	for body, clear := range map[string]bool{
+		"<inspectdone>-1</inspectdone><inspectionsuspicious>0</inspectionsuspicious>":                                                            true,
+		"<inspectdone>-1</inspectdone><inspectionsuspicious>False</inspectionsuspicious><searchdone>-1</searchdone><searchfound>0</searchfound>": true,
+		"<inspectdone>-1</inspectdone>":                                                                            false, // he does not say what he saw
+		"<inspectdone>0</inspectdone><inspectionsuspicious>0</inspectionsuspicious>":                               false,
+		"<inspectdone>-1</inspectdone><inspectionsuspicious>-1</inspectionsuspicious>":                             false,
+		"<inspectdone>-1</inspectdone><inspectionsuspicious>0</inspectionsuspicious><searchfound>-1</searchfound>": false,
+		"<inspectdone>-1</inspectdone><inspectionsuspicious>0</inspectionsuspicious><searchdone>-1</searchdone>":   false,
+	} {
+		s, err := Parse([]byte(`<manifest><accession>1</accession>`+body+`</manifest>`), "")
+		require.NoError(t, err)
+		require.Equal(t, clear, s.Clear, body)
 	}
 	for _, bad := range []string{"", "<manifest/>", "<a/>", "<manifest><accession>1"} {
 		_, err := Parse([]byte(bad), "")

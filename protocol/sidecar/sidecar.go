@@ -44,8 +44,10 @@ type Scan struct {
 	Start, End time.Time
 	Zoned      bool
 	// Suspicious, Inspected and Raw are what the scanner says of the outcome as a whole.
-	Suspicious, Inspected bool
-	Raw                   string
+	// Clear: the dialect itself defines that this means that somebody has looked and found
+	// nothing. Raw alone never does: it may be any word.
+	Suspicious, Inspected, Clear bool
+	Raw                          string
 	// Codes are those that each site gives a meaning of its own, by the scanner's name for
 	// them; nil if it has none.
 	Codes      map[string]string
