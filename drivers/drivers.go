@@ -83,6 +83,12 @@ type Attachment struct {
 	Open func() (io.ReadCloser, error)
 }
 
+// Bounds of a ledger: how many keys it holds, and the length of a key or a value in bytes.
+const (
+	MaxLedgerKeys = 500_000
+	MaxLedgerText = 16 << 10
+)
+
 // Ledger is what a driver must still know after the agent was started anew: which files
 // it has read, for instance. It is small and lasts as long as the device is configured.
 // It is safe for concurrent use.
@@ -90,7 +96,7 @@ type Ledger interface {
 	// Get gives the value of a key, empty for none.
 	Get(key string) string
 	// Put is durable when it returns nil. An empty value takes the key out. It fails
-	// when the disk refuses, or the ledger is full.
+	// when the disk refuses, the ledger is full, or a text is too long.
 	Put(key, value string) error
 	// Each calls f for every key with a prefix, in no order, until f returns false.
 	Each(prefix string, f func(key, value string) bool)

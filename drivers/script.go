@@ -2,6 +2,7 @@ package drivers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -40,8 +41,11 @@ type Played struct {
 }
 
 // MemoryLedger is a Ledger that lasts as long as it is referred to, for tests and
-// scripts.
+// scripts. It has the bounds of the agent's.
 type MemoryLedger struct {
+	// Most is how many keys it holds; MaxLedgerKeys if it is 0.
+	Most int
+
 	mu     sync.Mutex
 	values map[string]string
 }
@@ -59,6 +63,13 @@ func (l *MemoryLedger) Put(key, value string) error {
 	defer l.mu.Unlock()
 	if l.values == nil {
 		l.values = map[string]string{}
+	}
+	_, known := l.values[key]
+	switch {
+	case key == "" || len(key) > MaxLedgerText || len(value) > MaxLedgerText:
+		return fmt.Errorf("the ledger takes keys and values of at most %d bytes", MaxLedgerText)
+	case !known && value != "" && len(l.values) >= cmp.Or(l.Most, MaxLedgerKeys):
+		return errors.New("the ledger is full")
 	}
 	if l.values[key] = value; value == "" {
 		delete(l.values, key)

@@ -17,14 +17,16 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+
+	"github.com/lanepost/lanepost/drivers"
 )
 
 // Bounds of a ledger.
 const (
 	// MaxKeys is how many keys it holds, MaxText the length of a key or a value in
 	// bytes.
-	MaxKeys = 500_000
-	MaxText = 16 << 10
+	MaxKeys = drivers.MaxLedgerKeys
+	MaxText = drivers.MaxLedgerText
 	// maxLine bounds a line: everything in it may be escaped.
 	maxLine = 2*6*MaxText + 64
 	// spare is how many lines may be out of date beyond as many as there are keys.

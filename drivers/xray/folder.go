@@ -34,8 +34,6 @@ const (
 	watchPartial = 7 * 24 * time.Hour
 	// replayedAfter is how old a scan is that was there before the agent looked.
 	replayedAfter = 10 * time.Minute
-	// maxEarlier bounds how many earlier forms of a sidecar are known.
-	maxEarlier = 32
 	// previewSize bounds the picture that the small one is made of, in bytes.
 	previewSize = 32 << 20
 )
@@ -70,6 +68,7 @@ func Folder() drivers.Driver {
 type watcher struct {
 	settings   FolderSettings
 	candidates map[string]*candidate
+	unkept     unkept
 	began      time.Time
 	forgot     time.Time // when old DICOS objects were forgotten last
 }
@@ -102,6 +101,7 @@ func (w *watcher) Run(ctx context.Context, conn link.Conn, h drivers.Host) error
 	if w.began.IsZero() {
 		w.began = h.Now()
 	}
+	h = w.unkept.over(h)
 	for {
 		began := time.Now()
 		more, err := w.look(ctx, f, h)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -99,6 +100,7 @@ type messenger struct {
 
 	// mu: a scanner may have several connections, and a scan is told by one at a time.
 	mu       sync.Mutex
+	unkept   unkept
 	forgotAt time.Time
 }
 
@@ -254,6 +256,7 @@ type messageScan struct {
 func (m *messenger) take(h drivers.Host, data []byte) (scans int, good bool, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	h = m.unkept.over(h)
 	if len(bytes.TrimSpace(data)) == 0 {
 		return 0, true, nil // it says nothing, not even that somebody is there
 	}
@@ -311,7 +314,7 @@ func (m *messenger) parse(data []byte) (list []messageScan, raw []byte, err erro
 // errNoScan is of what can be read and is no scan.
 var errNoScan = errors.New("no scan")
 
-// tell makes the event of a scan, unless the very same message was told last.
+// tell makes the event of a scan, unless the very same message was told before.
 func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index int) error {
 	now := h.Now()
 	sum := sha256.New()
@@ -351,6 +354,14 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 	if err != nil {
 		return err
 	}
+	// Scanners send again what was not answered, and connections are read side by side, so an old
+	// message may come behind a newer one. It takes nothing back. Only an alarm that was
+	// told, taken back and is told once more counts: it may be meant.
+	alarm := e.Decision == event.DecisionSuspicious && before.Decision != event.DecisionSuspicious
+	if known && slices.Contains(before.Earlier, hash) && !alarm {
+		h.Valid()
+		return nil
+	}
 	list := m.attach(&e, x.node)
 	if len(raw) > event.MaxRaw { // the event has the head of it only
 		a := event.NewAttachment(raw, "application/octet-stream", "message")
@@ -361,15 +372,9 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 		e.Revision = 1
 		err = h.Emit(observation(e, list))
 	} else {
-		next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix()}
+		next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix(), Earlier: before.earlier(hash)}
 		err = publish(h, x.scan.ID, e, before, next, list)
-		if errors.Is(err, errNotIntended) {
-			// A message does not come again as a file stays where it is: one told twice is better
-			// than one that is lost.
-			h.Log().Warn("a scan is told without the ledger, and may be told again", "error", err)
-			e.Revision, e.Supersedes = next.Revision, before.Event
-			err = h.Emit(observation(e, list))
-		} else if err == nil {
+		if err == nil {
 			err = m.forget(h, now)
 		}
 	}

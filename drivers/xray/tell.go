@@ -9,7 +9,6 @@ import (
 	"io"
 	"net/http"
 	"path"
-	"slices"
 	"strings"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -43,11 +42,7 @@ func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		e.Attachments = append(e.Attachments, a)
 		attachments = append(attachments, drivers.Attachment{Attachment: a, Content: raw})
 	}
-	next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix(), Path: c.path(), Earlier: before.Earlier}
-	if before.SHA256 != "" && before.SHA256 != hash && !slices.Contains(next.Earlier, before.SHA256) {
-		next.Earlier = append(slices.Clone(before.Earlier), before.SHA256)
-		next.Earlier = next.Earlier[max(0, len(next.Earlier)-maxEarlier):]
-	}
+	next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix(), Path: c.path(), Earlier: before.earlier(hash)}
 	if err := publish(h, scan.ID, e, before, next, attachments); err != nil {
 		return err
 	}

@@ -37,7 +37,8 @@ type XrayScan struct {
 	ScanID string `json:"scan_id"`
 	// Revision counts from 1. A later one stands in place of an earlier one.
 	Revision int `json:"revision" jsonschema:"minimum=1"`
-	// Supersedes is the id of the event of the revision before; absent for the first.
+	// Supersedes is the id of the event of the revision before; absent for the first. If the
+	// agent's power failed while it told a revision, that may be one that never came.
 	Supersedes string `json:"supersedes,omitempty"`
 	// Completeness is "complete", or "partial" if files that the scanner names have not
 	// come in time. They make a later revision if they come.
@@ -83,7 +84,8 @@ type XrayScan struct {
 	// Remarks are what does not fit together: "ends_before_start",
 	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead"; of a time that is
 	// told without a zone, "time_ambiguous" (where clocks are changed, the hour comes twice)
-	// and "time_impossible" (it does not come at all); and of DICOS
+	// and "time_impossible" (it does not come at all); "alarm_of_earlier_revision" (this
+	// one says nothing of the decision, and takes no alarm back); and of DICOS
 	// files: "objects_differ" (they share a scan and name different objects),
 	// "scan_type_differs" (some say that it was no operational scan, and some that it
 	// was), "clear_with_threats" (a report says CLEAR and marks a threat),
