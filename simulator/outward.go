@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"context"
+	"io"
 	"net"
 	"strings"
 	"time"
@@ -54,9 +55,19 @@ func (o *outward) write(ctx context.Context, pieces [][]byte, last bool) error {
 		}
 	}
 	if last {
-		o.hangUp()
+		o.end()
 	}
 	return nil
+}
+
+// end ends the connection in order: what comes over the next one comes after what was sent
+// over this one.
+func (o *outward) end() {
+	if c, ok := o.conn.(*net.TCPConn); ok && c.CloseWrite() == nil {
+		_ = c.SetReadDeadline(time.Now().Add(pushTimeout)) // a client may keep its side open
+		_, _ = io.Copy(io.Discard, c)                      // until it has taken everything
+	}
+	o.hangUp()
 }
 
 // hangUp ends the connection; what was written is delivered.

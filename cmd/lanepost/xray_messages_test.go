@@ -38,8 +38,8 @@ func TestXrayMessenger(t *testing.T) {
 			var opts simulator.Options
 			address := ""
 			if camera.Push != "" {
-				// With a clock: connections are read side by side, so that messages in the same
-				// moment have no order. Between the two of a scan it leaves 175 ms.
+				// With a clock. Connections are read side by side, but the scanner waits at the end of
+				// each until it is taken, so that a scan's verdict never comes before its first message.
 				opts.Speed = 40
 				port := freePort(t)
 				camera.Push, address = fmt.Sprintf("tcp://127.0.0.1:%d", port), fmt.Sprintf("tcp-listen://127.0.0.1:%d", port)
