@@ -13,6 +13,7 @@ package drivers
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"time"
@@ -102,6 +103,10 @@ type Ledger interface {
 	Each(prefix string, f func(key, value string) bool)
 }
 
+// ErrUnrecordable marks an error of Host.Emit that lies in the observation itself: it is
+// lost, and waiting would not help.
+var ErrUnrecordable = errors.New("the observation can't be recorded and is lost")
+
 // Host is what the agent lends a running driver. It is safe for use by the
 // goroutine that called Run and those that Run started.
 type Host interface {
@@ -110,7 +115,9 @@ type Host interface {
 	Now() time.Time
 	// Emit makes an observation durable: it returns nil only when the event is
 	// on disk. It waits as long as the disk is full, and fails only when the
-	// agent stops; the driver then returns the error.
+	// agent stops, or with ErrUnrecordable; the driver then returns the error.
+	// One that has more to tell may tell of an ErrUnrecordable by Unparsed
+	// instead, and go on.
 	Emit(o Observation) error
 	// Valid reports one well-formed record. Health rests on it: a device is
 	// online while valid records come, not while a socket is open.

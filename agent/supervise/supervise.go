@@ -64,7 +64,7 @@ type Device struct {
 
 // ErrUnrecordable marks an error of Hooks.Emit that lies in the observation
 // itself: it is lost, and waiting would not help.
-var ErrUnrecordable = errors.New("the observation can't be recorded and is lost")
+var ErrUnrecordable = drivers.ErrUnrecordable
 
 // Hooks are what the agent lends a supervisor.
 type Hooks struct {

@@ -161,6 +161,14 @@ func (w *watcher) look(ctx context.Context, f *link.Folder, h drivers.Host) (mor
 			return true, nil
 		}
 		worked, err := w.take(ctx, f, h, c)
+		if errors.Is(err, drivers.ErrUnrecordable) {
+			c.later(now)
+			if !c.unread {
+				c.unread = true
+				h.Unparsed(fmt.Sprintf("the scan %s can't be told, and is tried again: %v", c.path(), err), nil)
+			}
+			err = nil // the others go on
+		}
 		if err != nil {
 			return false, err
 		}
@@ -286,6 +294,9 @@ func (w *watcher) take(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 			return false, nil
 		}
 		return false, w.reject(h, c, err, raw)
+	}
+	if len(scan.ID) > maxWord {
+		return false, w.reject(h, c, fmt.Errorf("the scan's id has %d bytes, and at most %d are taken", len(scan.ID), maxWord), raw)
 	}
 	before, known := toldBefore(h, scan.ID)
 	if known && before.SHA256 == hash && before.Missing == 0 {

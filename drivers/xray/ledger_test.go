@@ -1,9 +1,12 @@
 package xray
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -124,4 +127,31 @@ func TestUnkept(t *testing.T) {
 	require.Equal(t, "2", full.Get("scan:2"))
 	require.Equal(t, "2", l.Get("scan:2"))
 	require.Equal(t, maxUnkept-1, count())
+}
+
+// One file that can't be told, whatever is wrong with it, stops no other.
+func TestOneBadFile(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	for i, b := range [][]byte{
+		scan("1", "1", func(s *sidecar.Scan) { s.Files = nil }),
+		scan(strings.Repeat("9", maxWord+1), "1", func(s *sidecar.Scan) { s.Files = nil }),
+		scan(strings.Repeat("9", drivers.MaxLedgerText), "1", func(s *sidecar.Scan) { s.Files = nil }),
+		scan("big", "1", func(s *sidecar.Scan) { s.Files = nil }),
+		bytes.ReplaceAll(scan("never", "1", func(s *sidecar.Scan) { s.Files = nil }), []byte("2026-01-05T"), []byte("9999-12-31T")),
+	} {
+		name := filepath.Join(dir, fmt.Sprint(i, ".xml"))
+		require.NoError(t, os.WriteFile(name, b, 0o600))
+		require.NoError(t, os.Chtimes(name, now, now.Add(time.Duration(i-9)*time.Minute))) // the good one is the last
+	}
+	h := &host{ledger: &drivers.MemoryLedger{}, now: time.Now, refuse: func(o drivers.Observation) error {
+		if o.Subject == "big" {
+			return fmt.Errorf("%w: too large", drivers.ErrUnrecordable)
+		}
+		_, err := json.Marshal(o.Data)
+		return err
+	}}
+	require.ErrorIs(t, watch(t, dir, h, instrument(t, func(s *FolderSettings) { s.Days = nil }), 9), errStop)
+	require.ElementsMatch(t, []string{"1 r1 complete operational suspicious", "never r1 complete operational suspicious"}, lines(drivers.Played{Observations: h.observations}))
+	require.Len(t, h.unparsed, 3, "each is told once")
 }

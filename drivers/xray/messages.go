@@ -83,10 +83,11 @@ type MessageSettings struct {
 	// default; take a "hash" of the message, so that the same bytes are the same scan; or
 	// take each for a scan of its own by its "arrival".
 	WithoutID string `yaml:"without_id"`
-	// Heartbeat matches messages that say only that the scanner is alive.
+	// Heartbeat matches messages that say only that the scanner is alive, from their
+	// beginning to their end but for blanks around.
 	Heartbeat string `yaml:"heartbeat"`
-	// Reply is what the scanner gets when its message is on disk, with escapes like \x06;
-	// nothing if it is empty.
+	// Reply is what the scanner gets when its message is on disk, all of it, with escapes
+	// like \x06; nothing if it is empty.
 	Reply string `yaml:"reply"`
 }
 
@@ -130,7 +131,11 @@ func newMessenger(decode func(any) error) (drivers.Instrument, error) {
 		}
 	}
 	if s.Heartbeat != "" {
-		if m.heartbeat, err = regexp.Compile(s.Heartbeat); err != nil {
+		if _, err = regexp.Compile(s.Heartbeat); err != nil {
+			return nil, fmt.Errorf("heartbeat: %w", err)
+		}
+		// A scan in which the word stands somewhere is none.
+		if m.heartbeat, err = regexp.Compile(`^\s*(?:` + s.Heartbeat + `)\s*$`); err != nil {
 			return nil, fmt.Errorf("heartbeat: %w", err)
 		}
 	}
@@ -193,23 +198,27 @@ func (m *messenger) Run(ctx context.Context, conn link.Conn, h drivers.Host) err
 func (m *messenger) read(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	splitter := m.format.Splitter()
 	drain := func() error {
+		var failed error
 		for p, ok := splitter.Next(); ok; p, ok = splitter.Next() {
 			if p.Problem != "" {
 				h.Unparsed(p.Problem, sample(p.Bytes))
 				continue
 			}
-			scans, _, err := m.take(h, p.Data)
+			scans, good, err := m.take(h, p.Data)
 			if err != nil {
-				return err
+				// What came with it may be recorded all the same; nothing more is answered, or the
+				// scanner would take the answer for one to this message.
+				failed = errors.Join(failed, err)
+				h.Unparsed("a message was not recorded: "+err.Error(), sample(p.Data))
 			}
-			if scans == 0 || len(m.reply) == 0 {
+			if scans == 0 || !good || len(m.reply) == 0 || failed != nil {
 				continue
 			}
 			if _, err := conn.Write(m.reply); err != nil {
-				return fmt.Errorf("answer the scanner: %w", err)
+				failed = fmt.Errorf("answer the scanner: %w", err)
 			}
 		}
-		return nil
+		return failed
 	}
 	return drivers.Stream{
 		Of: "the scanner",
@@ -265,19 +274,21 @@ func (m *messenger) take(h drivers.Host, data []byte) (scans int, good bool, err
 		return 0, true, nil
 	}
 	list, raw, problem := m.parse(data)
+	var failed error
 	for i, x := range list {
-		if err := m.tell(h, x, data, raw, i); errors.Is(err, errNoScan) {
-			problem = errors.Join(problem, err)
-		} else if err != nil {
-			return scans, false, err
-		} else {
+		switch bad := m.tell(h, x, data, raw, i); {
+		case errors.Is(bad, errNoScan), errors.Is(bad, drivers.ErrUnrecordable):
+			problem = errors.Join(problem, bad)
+		case bad != nil: // the others may be recorded
+			failed = errors.Join(failed, bad)
+		default:
 			scans++
 		}
 	}
 	if problem != nil {
 		h.Unparsed(problem.Error(), sample(raw))
 	}
-	return scans, problem == nil, nil
+	return scans, problem == nil && failed == nil, failed
 }
 
 // parse reads a message. raw is what is kept of it: the pictures in it are attachments, or

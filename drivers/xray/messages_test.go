@@ -86,6 +86,8 @@ func TestScanMessages(t *testing.T) {
 		"an operator looked later":           {script: sent(a, message("A", "FOUND")), want: []string{"A" + pending, "A r2 complete operational suspicious"}},
 		"an operator changed his mind twice": {script: sent(b, message("B", "FOUND"), message("B", "OK", "<Look>3</Look>")), want: []string{"B" + clear, "B r2 complete operational suspicious", "B r3 complete operational nothing_found"}},
 		"the first one again":                {script: sent(a, message("A", "FOUND"), a), want: []string{"A" + pending, "A r2 complete operational suspicious"}},
+		"an alarm that looks alive":          {script: sent("17;ALIVE1;FOUND\r\n", " ALIVE \r\n"), change: func(s *MessageSettings) { textColumns(s); s.Heartbeat = "ALIVE" }, want: []string{"17" + found}},
+		"a time that can't be written":       {script: sent(strings.Replace(message("A", "FOUND"), "2026-01-05T05:59:41Z", "9999-12-31T23:59:59-05:00", 1)), want: []string{"A" + found}},
 		"an old clear again":                 {script: sent(b, message("B", "FOUND"), b), want: []string{"B" + clear, "B r2 complete operational suspicious"}},
 		"an old alarm again":                 {script: sent(message("B", "FOUND"), b, message("B", "FOUND"), b), want: []string{"B" + found, "B r2 complete operational nothing_found", "B r3 complete operational suspicious"}},
 		"a word without a verdict, late":     {script: sent(message("A", "FOUND"), a), want: []string{"A" + found, "A r2 complete operational suspicious"}},
@@ -253,7 +255,7 @@ func TestReplyWhenDurable(t *testing.T) {
 	require.Error(t, <-ended)
 	require.NoError(t, conn.Close())
 	_, bad := counts()
-	require.Equal(t, 1, bad, "the half one is told")
+	require.Equal(t, 2, bad, "the half one is told, and the one that was not recorded")
 }
 
 // A crash between the event and the ledger makes the same event again, not another one; and
@@ -289,6 +291,62 @@ func TestMessagesAfterARestart(t *testing.T) {
 	require.Len(t, play(&host{ledger: ledger}, message("B", "")), 1)
 	require.Empty(t, ledger.Get("scan:A"))
 	require.NotEmpty(t, ledger.Get("scan:B"))
+}
+
+// What is kept only in part is not answered; by HTTP it is refused.
+func TestNoReplyForAPart(t *testing.T) {
+	documents := func(s *MessageSettings) { s.Reply = `\x06`; s.Framing.Kind = framing.Lines }
+	both := message("A", "OK") + message("", "FOUND")
+	p, err := drivers.Play(t.Context(), messengerOf(t, documents), sent(both+"\r\n"))
+	require.NoError(t, err)
+	require.Equal(t, []string{"A r1 complete operational nothing_found"}, lines(p))
+	require.Len(t, p.Unparsed, 1)
+	require.Zero(t, p.Written)
+	p, err = drivers.Play(t.Context(), messengerOf(t, documents), sent(message("A", "OK")+message("B", "FOUND")+"\r\n"))
+	require.NoError(t, err)
+	require.Len(t, p.Observations, 2)
+	require.Equal(t, 1, p.Written)
+}
+
+// One message that is not recorded takes nothing with it that came in the same read, and
+// none of that is answered: the scanner could not tell to which the answer belongs.
+func TestWhatStandsBehindAnError(t *testing.T) {
+	h := &host{ledger: &drivers.MemoryLedger{}, now: time.Now, refuse: func(o drivers.Observation) error {
+		if o.Subject == "A" {
+			return errStop
+		}
+		return nil
+	}}
+	near, far := net.Pipe()
+	answered := make(chan []byte)
+	go func() {
+		_, _ = io.WriteString(far, message("A", "OK")+message("B", "FOUND")+message("C", "FOUND"))
+		_ = far.SetReadDeadline(time.Now().Add(30 * time.Second))
+		b, _ := io.ReadAll(far)
+		answered <- b
+	}()
+	require.ErrorIs(t, messengerOf(t, func(s *MessageSettings) { s.Reply = `\x06` }).Run(t.Context(), pipe{near}, h), errStop)
+	require.NoError(t, near.Close())
+	require.Empty(t, <-answered)
+	require.Equal(t, []string{"B r1 complete operational suspicious", "C r1 complete operational suspicious"}, lines(drivers.Played{Observations: h.observations}))
+	require.Len(t, h.unparsed, 1)
+	require.Contains(t, h.unparsed[0], "was not recorded")
+}
+
+// A scan that can't be recorded is told as such, and the one beside it is recorded.
+func TestUnrecordableMessage(t *testing.T) {
+	h := &host{ledger: &drivers.MemoryLedger{}, now: time.Now, refuse: func(o drivers.Observation) error {
+		if o.Subject == "A" {
+			return fmt.Errorf("%w: too large", drivers.ErrUnrecordable)
+		}
+		return nil
+	}}
+	scans, good, err := messengerOf(t).(*messenger).take(h, []byte(message("A", "OK")+message("B", "FOUND")))
+	require.NoError(t, err)
+	require.False(t, good)
+	require.Equal(t, 1, scans)
+	require.Equal(t, []string{"B r1 complete operational suspicious"}, lines(drivers.Played{Observations: h.observations}))
+	require.Len(t, h.unparsed, 1)
 }
 
 // A ledger that takes nothing loses no scan.

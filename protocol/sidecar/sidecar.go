@@ -111,13 +111,17 @@ func Decode(b []byte, codePage string) ([]byte, error) {
 // CodePages lists the code pages that Decode knows.
 func CodePages() []string { return []string{"windows-1252", "windows-1251", "gbk"} }
 
+// firstYear and lastYear bound what is taken for a time: others are of a clock that was
+// never set, or mean "never".
+const firstYear, lastYear = 2000, 2199
+
 // ParseTime reads a time of a layout in which the zone may be missing: then it is as if in
 // UTC and zoned is false.
 func ParseTime(text string, layouts ...string) (at time.Time, zoned, ok bool) {
 	text = strings.TrimSpace(text)
 	for _, layout := range layouts {
 		t, err := time.Parse(layout, text)
-		if err != nil || t.Year() < 2000 {
+		if err != nil || t.Year() < firstYear || t.Year() > lastYear {
 			continue
 		}
 		zoned := strings.ContainsAny(layout, "Z") || strings.Contains(layout, "-07") || strings.Contains(layout, "MST")

@@ -83,3 +83,14 @@ func FuzzDialect(f *testing.F) {
 		}
 	})
 }
+
+// A time that nobody can mean is none: what is told as one can be written.
+func TestParseTimeYears(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"2026-03-14T08:22:41Z": true, "2000-01-01T00:00:00+14:00": true, "2199-12-31T23:59:59-12:00": true, "1999-12-31T23:59:59Z": false,
+		"0001-01-01T00:00:00Z": false, "2200-01-01T00:00:00Z": false, "9999-12-31T23:59:59-05:00": false,
+	} {
+		_, _, got := ParseTime(text, XMLTimes()...)
+		require.Equal(t, ok, got, text)
+	}
+}
