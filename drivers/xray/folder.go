@@ -71,6 +71,7 @@ type watcher struct {
 	unkept     unkept
 	began      time.Time
 	forgot     time.Time // when old DICOS objects were forgotten last
+	swept      time.Time // and when old files and scans were
 }
 
 // candidate is a sidecar that is being followed.
@@ -146,6 +147,13 @@ func (w *watcher) look(ctx context.Context, f *link.Folder, h drivers.Host) (mor
 		case c.done || now.Before(c.again) || now.Sub(c.since) < w.settings.Quiet:
 		default:
 			ready = append(ready, c)
+		}
+	}
+	if now.Sub(w.swept) > forgetEvery && len(w.candidates) < maxCandidates {
+		w.swept = now
+		here := func(path string) bool { return w.candidates[path] != nil }
+		if err := forgetOld(h.Ledger(), now.Add(-rememberFiles), maxRemembered, here); err != nil {
+			return false, err
 		}
 	}
 	// What is new comes first: it may be the vehicle that still stands there.

@@ -155,3 +155,62 @@ func TestOneBadFile(t *testing.T) {
 	require.ElementsMatch(t, []string{"1 r1 complete operational suspicious", "never r1 complete operational suspicious"}, lines(drivers.Played{Observations: h.observations}))
 	require.Len(t, h.unparsed, 3, "each is told once")
 }
+
+// What is old and not in the folder any more is forgotten; what is there is not, however old
+// it is, and is not told again.
+func TestFolderForgets(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Now()
+	for _, name := range []string{"here", "gone"} {
+		file := filepath.Join(dir, name+".xml")
+		require.NoError(t, os.WriteFile(file, scan(name, "1", func(s *sidecar.Scan) { s.Files = nil }), 0o600))
+		require.NoError(t, os.Chtimes(file, now, now))
+	}
+	h := &host{ledger: &drivers.MemoryLedger{}, now: func() time.Time { return now }}
+	look := func() {
+		require.ErrorIs(t, watch(t, dir, h, instrument(t, func(s *FolderSettings) { s.Days = nil }), 4), errStop)
+	}
+	look()
+	require.Len(t, h.observations, 2)
+	require.NoError(t, os.Remove(filepath.Join(dir, "gone.xml")))
+	now = now.Add(rememberFiles - 24*time.Hour)
+	h.now = func() time.Time { return now }
+	look()
+	require.NotEmpty(t, h.ledger.Get("path:gone.xml"))
+	require.NotEmpty(t, h.ledger.Get("scan:gone"))
+	now = now.Add(48 * time.Hour)
+	h.now = func() time.Time { return now }
+	look()
+	for _, key := range []string{"path:gone.xml", "scan:gone"} {
+		require.Empty(t, h.ledger.Get(key))
+	}
+	for _, key := range []string{"path:here.xml", "scan:here"} {
+		require.NotEmpty(t, h.ledger.Get(key))
+	}
+	require.Len(t, h.observations, 2)
+}
+
+// Beyond a number the oldest go, a few at a time.
+func TestForgetOld(t *testing.T) {
+	var l drivers.MemoryLedger
+	now := time.Now()
+	for i := range forgetOnce + 100 {
+		require.NoError(t, l.Put(fmt.Sprintf("path:%04d", i), seal(1, now.Add(time.Duration(i)*time.Second))))
+	}
+	require.NoError(t, l.Put("scan:x", "?"))
+	require.NoError(t, l.Put("part:x", "?"))
+	here := func(path string) bool { return path == "0000" }
+	count := func() (n int) {
+		l.Each("path:", func(string, string) bool { n++; return true })
+		return n
+	}
+	require.NoError(t, forgetOld(&l, now.Add(-time.Hour), 20, here))
+	require.Equal(t, 101, count())
+	require.Empty(t, l.Get("scan:x"))
+	require.NoError(t, forgetOld(&l, now.Add(-time.Hour), 20, here))
+	require.Equal(t, 20, count())
+	require.NotEmpty(t, l.Get("path:0000"), "it is still in the folder")
+	require.Empty(t, l.Get("path:0001"))
+	require.NotEmpty(t, l.Get("path:0599"))
+	require.NotEmpty(t, l.Get("part:x"))
+}

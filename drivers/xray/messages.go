@@ -30,10 +30,6 @@ import (
 const (
 	// messagePause ends a message that was begun, where the settings say nothing.
 	messagePause = 5 * time.Second
-	// rememberScans is for how long a scan is known, so that what is told of it again makes
-	// a revision, and forgetEvery how often older ones are forgotten.
-	rememberScans = 90 * 24 * time.Hour
-	forgetEvery   = 24 * time.Hour
 	// messageSample is how much of a message that can't be read is kept, in bytes.
 	messageSample = 4 << 10
 	// maxHeartbeat bounds a message that may say only that the scanner is alive, in bytes.
@@ -402,19 +398,7 @@ func (m *messenger) forget(h drivers.Host, now time.Time) error {
 		return nil
 	}
 	m.forgotAt = now
-	var old []string
-	h.Ledger().Each("scan:", func(key, _ string) bool {
-		if t, known := toldBefore(h, strings.TrimPrefix(key, "scan:")); !known || now.Sub(time.Unix(t.At, 0)) > rememberScans {
-			old = append(old, key)
-		}
-		return true
-	})
-	for _, key := range old {
-		if err := h.Ledger().Put(key, ""); err != nil {
-			return err
-		}
-	}
-	return nil
+	return forgetOld(h.Ledger(), now.Add(-rememberScans), maxRemembered, func(string) bool { return false })
 }
 
 // sample is what is kept of bytes that can't be read, without pictures.
