@@ -401,9 +401,17 @@ func (x *xmlScanner) end(b []byte) (int, verdict) {
 		case x.quote != 0:
 			if c == x.quote {
 				x.quote = 0
-			} else if i := bytes.IndexByte(b[x.at:], x.quote); i > 1 && bytes.IndexByte(b[x.at:x.at+i], '<') < 0 {
-				x.at += i - 1 // a value may be a picture
+				continue
 			}
+			// A value may be a picture: it is looked at once, also if its end has not come yet.
+			value := b[x.at:]
+			if i := bytes.IndexByte(value, x.quote); i >= 0 {
+				value = value[:i]
+			}
+			if i := bytes.IndexByte(value, '<'); i >= 0 {
+				value = value[:i]
+			}
+			x.at += len(value) - 1
 		case x.in == inStart && (c == '"' || c == '\''):
 			x.quote = c
 		case c == '>':

@@ -103,6 +103,7 @@ func TestMessages(t *testing.T) {
 		},
 		"half in a tag, no pause":         {documents, a[:16] + b, []string{b}, `<Scanid="1"><Pl`},
 		"half in a value, no pause":       {documents, `<Scan id="1` + b, []string{b}, `<Scanid="1`},
+		"half in a long value, no pause":  {documents, `<Scan id="1` + strings.Repeat("x", 20) + b, []string{b}, `<Scanid="1` + strings.Repeat("x", 20)},
 		"half, no pause, told at a pause": {documents, a[:21] + b + "~", []string{b}, `<Scanid="1"><Plate>A`},
 		"half in CDATA, a pause":          {documents, `<Scan><![CDATA[x` + b + "~", []string{b}, `<Scan><![CDATA[x`},
 		"a part is no document":           {documents, `<R><A></B><Scan>x</Scan></R>` + "\n<R/>", []string{"<R/>"}, `<R><A></B><Scan>x</Scan></R>`},
@@ -132,6 +133,19 @@ func TestBrokenWithoutEnd(t *testing.T) {
 	messages, _, junk := split(compile(t, Framing{}), stream+`~{"a":1}`, 16<<10)
 	require.Equal(t, []string{`{"a":1}`}, messages)
 	require.Len(t, junk, len(stream))
+}
+
+// Nor a value of which the end has not come.
+func TestValueWithoutEnd(t *testing.T) {
+	value := strings.Repeat("x", 8<<20)
+	s := compile(t, Framing{}).Splitter()
+	_, _ = s.Write([]byte(`<a b="` + value))
+	_, ok := s.Next()
+	require.False(t, ok)
+	_, _ = s.Write([]byte(`>'"/>`))
+	p, ok := s.Next()
+	require.True(t, ok)
+	require.Equal(t, `<a b="`+value+`>'"/>`, string(p.Data))
 }
 
 func TestAppend(t *testing.T) {
