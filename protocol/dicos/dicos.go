@@ -29,6 +29,11 @@ const (
 	// MaxText is what is kept of a text, MaxBitmap of a threat's bitmap, in bytes.
 	MaxText   = 4 << 10
 	MaxBitmap = 1 << 20
+	// forOthers is what bitmaps leave of MaxExcerpt to the elements that follow them.
+	forOthers = 1 << 20
+	// minYear and maxYear bound the times that are believed: a clock that was not set
+	// tells another, and so does one who means "never".
+	minYear, maxYear = 2000, 2200
 	// MaxThreats, MaxParts and MaxPoints bound the threats of a file, the representations
 	// and the assessments of a threat, and the points of a polygon.
 	MaxThreats = 1000
@@ -101,9 +106,15 @@ type Object struct {
 	Report *Report
 	// Threats are those of the threat sequence, and one for what stands outside of it.
 	Threats []Threat
+	// Projected: the scanner has put a picture of a threat into that of the object, to see
+	// whether the operator finds it. A Threat may say it of itself, too.
+	Projected bool
 	// Dropped counts elements that were wanted and whose length does not fit their type,
-	// and threats, parts and points beyond the bounds.
+	// and threats, parts and points beyond the bounds or that are no numbers.
 	Dropped int
+	// WrongTimes counts times that are told and are none, or in a year in which no scan was
+	// made.
+	WrongTimes int
 	// WrongGroupLength: the length of the file's head that it announces is not its length.
 	WrongGroupLength bool
 }
@@ -133,7 +144,8 @@ type Image struct {
 	Rows, Columns, Frames              int
 	Samples, BitsAllocated, BitsStored int
 	Photometric                        string
-	// Pixels: there are pixel data. Encapsulated: in fragments. PixelBytes is how many.
+	// Pixels: there are pixel data. Encapsulated: in fragments. PixelBytes is how many, with
+	// what is around the fragments.
 	Pixels, Encapsulated bool
 	PixelBytes           int64
 }
@@ -170,7 +182,9 @@ type Reference struct{ Class, Instance string }
 // Threat is one potential threat object.
 type Threat struct {
 	// ID is the object's number in the file; nil for what stands outside of the sequence.
-	ID              *int
+	ID *int
+	// Projected: it is none, but was put into the picture as a drill.
+	Projected       bool
 	Representations []Representation
 	Assessments     []Assessment
 }
@@ -192,7 +206,8 @@ type Representation struct {
 type Region struct {
 	Base, Extents [3]float64
 	// Bitmap may be empty: then the box is meant as a whole. One that is longer than
-	// MaxBitmap is not kept, and counted in Object.Dropped.
+	// MaxBitmap, or for which the others leave no room, is not kept, and counted in
+	// Object.Dropped.
 	Bitmap []byte
 }
 
@@ -231,7 +246,17 @@ func (o *Object) Whole() bool {
 	case ClassTDR:
 		return o.Report != nil && (o.Report.Decision != "" || o.Report.Abort != "")
 	case ClassCT, ClassDX, ClassDXProcessing, ClassAIT2D, ClassAIT3D:
-		return o.Image.Pixels
+		return o.Image.whole()
 	}
 	return true
+}
+
+// whole reports whether there are as many pixels as the picture is said to have. How many
+// bytes those of a compressed picture, or of one in colours, must have can't be told.
+func (i Image) whole() bool {
+	if i.Encapsulated || i.Samples > 1 || i.Rows < 1 || i.Columns < 1 || i.BitsAllocated < 1 {
+		return i.PixelBytes > 0
+	}
+	bits := float64(i.Rows) * float64(i.Columns) * float64(i.Frames) * float64(i.BitsAllocated)
+	return i.PixelBytes > 0 && float64(i.PixelBytes)*8 >= bits
 }

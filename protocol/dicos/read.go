@@ -138,9 +138,32 @@ func (s set) count(t Tag) int {
 	return 0
 }
 
-func (s set) point(t Tag) (p [3]float64) {
-	copy(p[:], s.numbers(t))
-	return p
+// told is how many values an element has.
+func (s set) told(t Tag) int {
+	if v, ok := s[t].([]float64); ok {
+		return len(v)
+	}
+	return len(s.all(t))
+}
+
+// point is a place or an extent; ok is false if one of its numbers is none.
+func (s set) point(t Tag) (p [3]float64, ok bool) {
+	list := s.numbers(t)
+	copy(p[:], list)
+	return p, len(list) == s.told(t)
+}
+
+// projected reports whether a set says that a threat was projected into the picture.
+func (s set) projected() bool {
+	return slices.ContainsFunc([]Tag{tagTIPType, tagTIP1, tagTIP2, tagTIP3}, func(t Tag) bool {
+		switch v := s[t].(type) {
+		case []set:
+			return len(v) > 0
+		case []float64:
+			return slices.ContainsFunc(v, func(x float64) bool { return x != 0 })
+		}
+		return !slices.Contains([]string{"", "NONE", "NO", "N", "FALSE", "0"}, s.word(t))
+	})
 }
 
 // items are those of a sequence, at most so many, and how many are left out.
@@ -175,6 +198,10 @@ func objectOf(s set) *Object {
 			o.Inspected.OtherIDs = append(o.Inspected.OtherIDs, id)
 		}
 	}
+	if o.Start.IsZero() && s.text(tagScanDate) != "" {
+		o.WrongTimes++
+	}
+	o.Projected = s.projected()
 	o.report(s)
 	o.threats(s)
 	return o
@@ -188,7 +215,20 @@ func (o *Object) report(s set) {
 		AdditionalScreening: s.word(tagScreening),
 	}
 	r.DecisionTime, r.Zoned = moment(s.word(tagDecisionTime))
-	told := slices.ContainsFunc([]Tag{tagReportType, tagDecision, tagAbort, tagAbortReason, tagObjects, tagAlarms, tagThreats}, func(t Tag) bool { return s[t] != nil })
+	if s[tagDecisionTime] != nil && r.DecisionTime.IsZero() && s.text(tagDecisionTime) != "" {
+		o.WrongTimes++
+	}
+	told := !r.DecisionTime.IsZero() || slices.ContainsFunc([]Tag{tagReportType, tagDecision, tagAbort, tagAbortReason, tagObjects, tagAlarms, tagThreats, tagRepresent, tagAssess}, func(t Tag) bool {
+		// Empty sequences and elements are normal, and say nothing.
+		switch v := s[t].(type) {
+		case []set:
+			return len(v) > 0
+		case []string:
+			return s.text(t) != ""
+		default:
+			return v != nil
+		}
+	})
 	if !told && o.SOPClass != ClassTDR {
 		return
 	}
@@ -207,7 +247,7 @@ func (o *Object) threats(s set) {
 	o.Dropped += dropped
 	for _, i := range items {
 		t := o.threat(i)
-		t.ID = i.whole(tagThreatID)
+		t.ID, t.Projected = i.whole(tagThreatID), i.projected()
 		o.Threats = append(o.Threats, t)
 	}
 	if t := o.threat(s); len(t.Representations)+len(t.Assessments) > 0 {
@@ -228,13 +268,24 @@ func (o *Object) threat(s set) (t Threat) {
 		regions, dropped := i.items(tagROI, MaxParts)
 		o.Dropped += dropped
 		for _, x := range regions {
-			region := Region{Base: x.point(tagROIBase), Extents: x.point(tagROIExtents)}
+			base, first := x.point(tagROIBase)
+			extents, second := x.point(tagROIExtents)
+			if !first || !second { // a wrong place would be worse than none
+				o.Dropped++
+				continue
+			}
+			region := Region{Base: base, Extents: extents}
 			if bits, _ := x[tagROIBitmap].([]byte); len(bits) > 0 {
 				region.Bitmap = bits
 			}
 			r.Regions = append(r.Regions, region)
 		}
-		for corner := range slices.Chunk(i.numbers(tagPolygon), 3) {
+		corners := i.numbers(tagPolygon)
+		if len(corners) != i.told(tagPolygon) {
+			o.Dropped++
+			corners = nil
+		}
+		for corner := range slices.Chunk(corners, 3) {
 			if len(corner) < 3 || len(r.Polygon) == MaxPoints {
 				o.Dropped++
 				break
@@ -264,7 +315,7 @@ func references(s set, t Tag) (list []Reference, dropped int) {
 }
 
 // clock reads a date and a time. Old files have separators in them, and a time may be
-// told to the hour only. It is zero if it is none.
+// told to the hour only. It is zero if it is none, or in a year in which no scan was made.
 func clock(date, at string) time.Time {
 	date, at = strings.ReplaceAll(date, ".", ""), strings.ReplaceAll(at, ":", "")
 	at, fraction, _ := strings.Cut(at, ".")
@@ -273,6 +324,9 @@ func clock(date, at string) time.Time {
 	}
 	t, err := time.Parse("20060102150405", date+at+"000000"[len(at):])
 	if err != nil {
+		return time.Time{}
+	}
+	if t.Year() < minYear || t.Year() > maxYear {
 		return time.Time{}
 	}
 	fraction = strings.TrimRight(fraction, " \x00")

@@ -86,6 +86,7 @@ const (
 	tagAlarms        Tag = 0x40101034
 	tagRepresent     Tag = 0x40101037
 	tagAssess        Tag = 0x40101038
+	tagTIPType       Tag = 0x40101039
 	tagVersion       Tag = 0x4010103a
 	tagOOIType       Tag = 0x40101042
 	tagAcquisition   Tag = 0x40101044
@@ -95,6 +96,9 @@ const (
 	tagMilliseconds  Tag = 0x40101069
 	tagScreening     Tag = 0x4010106d
 	tagLocationText  Tag = 0x40101078
+	tagTIP1          Tag = 0x40102041 // of threat image projection, as the next two; not in the dictionary
+	tagTIP2          Tag = 0x40102043
+	tagTIP3          Tag = 0x40102045
 )
 
 // wanted are the elements that are read, with the type that they have where a file does
@@ -109,7 +113,7 @@ var wanted = map[Tag]string{
 	tagThreats: "SQ", tagCategory: "CS", tagCategoryText: "LT", tagAbility: "CS", tagFlag: "CS", tagProbability: "FL", tagMass: "FL",
 	tagDensity: "FL", tagZEffective: "FL", tagPolygon: "FL", tagAbortReason: "CS", tagVolume: "FL", tagAbort: "CS", tagReportType: "CS",
 	tagAlgorithm: "LO", tagDecisionTime: "DT", tagDecision: "CS", tagObjects: "US", tagAlarms: "US", tagRepresent: "SQ", tagAssess: "SQ",
-	tagVersion: "CS", tagOOIType: "CS", tagAcquisition: "CS", tagTestArticle: "CS", tagScanType: "CS", tagDescriptor: "LO",
+	tagTIPType: "CS", tagTIP1: "CS", tagTIP2: "CS", tagTIP3: "CS", tagVersion: "CS", tagOOIType: "CS", tagAcquisition: "CS", tagTestArticle: "CS", tagScanType: "CS", tagDescriptor: "LO",
 	tagMilliseconds: "FL", tagScreening: "CS", tagLocationText: "ST",
 }
 

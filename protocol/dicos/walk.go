@@ -243,7 +243,7 @@ func (w *walker) value(h header, vr string, end int64) error {
 	if end >= 0 && w.at+int64(h.length) > end {
 		return fmt.Errorf("%w: an element leads out of what it is in, at byte %d", ErrForm, w.at)
 	}
-	if vr == "OB" && h.length > most {
+	if vr == "OB" && (h.length > most || len(w.excerpt)+int(h.length) > MaxExcerpt-forOthers) {
 		// How long it is says how much of the threat's region there is.
 		w.dropped++
 		return w.skip(int64(h.length), end)
