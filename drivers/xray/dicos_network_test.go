@@ -110,6 +110,8 @@ func TestNetworkFaults(t *testing.T) {
 		}(), unparsed: "in the middle of", err: "hangs"},
 		"an abort in an object": {script: []drivers.Chunk{chunk(0, proposal(), whole[:1124], dimse.Abort{}.Append(nil))},
 			unparsed: "in the middle of the object 1.2.3, of which 994 bytes have come: the peer broke the association off"},
+		"a release in an object": {script: []drivers.Chunk{chunk(0, proposal(), whole[:1124], release())},
+			unparsed: "in the middle of the object 1.2.3, of which 994 bytes have come: the peer ended the association in the middle of a message"},
 		"silence": {script: []drivers.Chunk{chunk(0, proposal(), whole), {At: time.Hour}}, stored: 1,
 			err: `the scanner "SCANNER" has said nothing for 10m0s`},
 		"an object that is too large": {script: []drivers.Chunk{chunk(0, proposal(), storing("1.2.9", 5001), whole, release())},

@@ -264,6 +264,7 @@ func TestReceiverBreaksOff(t *testing.T) {
 		"a data set without":        {proposal + "04 00 00000006 00000002 03 02", "07 00 00000004 0000 02 02"},
 		"a fragment that is longer": {proposal + "04 00 00000006 00000003 03 02", "07 00 00000004 0000 02 06"},
 		"a message in a message":    {proposal + storeRequest + echoRequest, "07 00 00000004 0000 02 02"},
+		"a release in a message":    {proposal + storeRequest + releaseRequest, "07 00 00000004 0000 02 02"},
 		"an answer":                 {proposal + echoAnswer, "07 00 00000004 0000 02 02"},
 		"no command":                {proposal + "04 00 00000008 00000004 03 03 0000", "07 00 00000004 0000 02 06"},
 	} {

@@ -194,9 +194,12 @@ func (r *Receiver) unit(p PDU) (Action, bool) {
 		}
 		r.queue = list
 		return Action{}, false
-	case p.Type == ReleaseRQ && r.state == open:
+	case p.Type == ReleaseRQ && r.state == open && !r.coming:
 		r.end()
 		return Action{Kind: Released, Send: PDU{ReleaseRP, make([]byte, 4)}.Append(nil)}, true
+	}
+	if p.Type == ReleaseRQ && r.coming {
+		return r.abort(reasonUnexpected, errors.New("the peer ended the association in the middle of a message")), true
 	}
 	return r.abort(reasonUnexpected, fmt.Errorf("the peer sent a data unit of type %d, which does not belong there", p.Type)), true
 }
