@@ -7,8 +7,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -24,17 +26,18 @@ const dicosRemembered = 30 * 24 * time.Hour
 
 // Bounds of what is kept of the DICOS objects of a scan.
 const (
-	// maxDICOSParts is how many objects a scan may have.
-	maxDICOSParts = 256
+	// maxDICOSParts is how many pictures a scan may have, and maxDICOSReports how many
+	// reports beside them: however many pictures there are, what was found in them counts.
+	maxDICOSParts, maxDICOSReports = 256, 64
 	// maxDICOSEntry is how long one may be in the ledger, in bytes; threats beyond that are
-	// counted only.
-	maxDICOSEntry = 14 << 10
+	// counted only. wholeDICOSEntry is that with what is known of its file.
+	maxDICOSEntry, wholeDICOSEntry = 14 << 10, 16<<10 - 128
 	// dicosWord bounds a text, dicosList a list of texts.
 	dicosWord, dicosList = 128, 8
 	// Bounds of what a threat has, and of how many an event tells.
 	maxThreatParts, maxThreatCorners, maxThreats = 8, 64, 200
-	// dicosReferences bounds the pictures that a report names.
-	dicosReferences = 32
+	// dicosReferences bounds the UIDs of the pictures that a report names, in bytes.
+	dicosReferences = 6 << 10
 )
 
 // dicosRules are the settings that say what DICOS objects mean.
@@ -61,24 +64,42 @@ type dicosPart struct {
 	Head    dicos.Object
 	Threats []event.XrayThreat
 	More    int // threats that are not kept
+	// Unnamed is how many of the pictures that it names are not kept.
+	Unnamed int
 	File    event.XrayFile
 	Size    int64
 	// Whole: it was read to its end.
 	Whole bool
-	// Marked: somebody marked a threat in it as one.
-	Marked bool
+	// Marked: somebody marked a threat in it as one. Projected: it is a drill, in which
+	// threats were projected into the picture; such a threat is not Marked.
+	Marked, Projected bool
+	// Left stands in the scan's first object: what is left out of the scan, since it has too
+	// many.
+	Left left
 	// Path and Seal are those of the file; empty for an object that came over a network.
 	Path, Seal string
 	// Gone are the hashes of what was there in its place before.
 	Gone []string
 }
 
+// left is what is left out of a scan.
+type left int
+
+const (
+	leftObjects left = iota + 1
+	leftAlarm        // one of them was an alarm
+)
+
 // dicosKey gives the id of the scan that an object belongs to; empty if it names none. Its
-// UID is believed whether it is valid or not, but for those that can be no id at all.
+// UID is believed whether it is valid or not, but for those that can be no id at all. A
+// scanner's own number begins anew some day, so it is one only with the day and the machine.
 func dicosKey(o *dicos.Object) string {
 	key := o.ScanInstance
-	if !strings.Contains(key, ".") {
-		key = o.ScanID
+	if !isScanUID(key) {
+		if o.ScanID == "" || o.Start.IsZero() {
+			return ""
+		}
+		key = strings.Join([]string{o.ScanID, o.Start.Format("20060102"), o.Scanner.Machine}, "@")
 	}
 	if len(key) > dicosWord {
 		sum := sha256.Sum256([]byte(key))
@@ -87,14 +108,57 @@ func dicosKey(o *dicos.Object) string {
 	return dicosText(key)
 }
 
+// isScanUID reports whether a text may be the UID of a scan.
+func isScanUID(s string) bool { return strings.Contains(s, ".") }
+
 // identity is what tells its content from others: the hash, if it was taken.
-func (p *dicosPart) identity() string { return cmp.Or(p.File.SHA256, p.Path+" "+p.Seal) }
+func (p *dicosPart) identity() string {
+	if p.File.SHA256 != "" {
+		return p.File.SHA256
+	}
+	sum := sha256.Sum256([]byte(p.Path + " " + p.Seal))
+	return hex.EncodeToString(sum[:])
+}
+
+// alarms reports whether a report says that something was found, or would if it was no drill.
+func (p *dicosPart) alarms() bool {
+	r := p.Head.Report
+	return r != nil && (r.Decision == "ALARM" || r.Decision != "CLEAR" && p.threatens())
+}
+
+// threatens reports whether a threat is marked as one, or said to be there.
+func (p *dicosPart) threatens() bool {
+	r := p.Head.Report
+	return p.Marked || r != nil && r.Alarms != nil && *r.Alarms > 0
+}
+
+// shorten makes it fit into the ledger, and says whether it does.
+func (p *dicosPart) shorten() bool {
+	fits := func() bool {
+		b := p.encode(len(p.Threats))
+		return b != nil && len(b) <= wholeDICOSEntry
+	}
+	if fits() {
+		return true
+	}
+	h := &p.Head
+	h.Dropped++
+	h.Inspected.OtherIDs, h.Inspected.Authority, h.Inspected.Descriptor, h.ScanDescription = nil, "", "", ""
+	h.Scanner = dicos.Scanner{}
+	if r := h.Report; r != nil {
+		p.Unnamed += len(r.References)
+		r.Algorithm, r.References = nil, nil
+	}
+	p.More, p.Threats = p.More+len(p.Threats), nil
+	return fits()
+}
 
 // newDICOSPart takes from an object what the event needs.
 func newDICOSPart(o *dicos.Object, file event.XrayFile, size int64, whole bool) *dicosPart {
 	p := &dicosPart{Key: dicosKey(o), Head: *o, File: file, Size: size, Whole: whole}
 	h := &p.Head
 	h.Threats = nil
+	p.Projected = o.Projected
 	for _, s := range []*string{
 		&h.TransferSyntax, &h.Version, &h.SOPClass, &h.SOPInstance, &h.Modality, &h.Inspected.ID, &h.Inspected.Authority, &h.Inspected.IDType, &h.Inspected.Type,
 		&h.Inspected.Descriptor, &h.ScanInstance, &h.ScanID, &h.ScanType, &h.ScanDescription, &h.AcquisitionStatus, &h.TestArticle,
@@ -111,17 +175,28 @@ func newDICOSPart(o *dicos.Object, file event.XrayFile, size int64, whole bool) 
 			*s = dicosText(*s)
 		}
 		r.Algorithm, r.References = dicosTexts(r.Algorithm), nil
-		for _, x := range o.Report.References[:min(len(o.Report.References), dicosReferences)] {
-			r.References = append(r.References, dicos.Reference{Instance: dicosText(x.Instance)})
+		room := dicosReferences
+		for i, x := range o.Report.References {
+			name := dicosText(x.Instance)
+			if room -= len(strconv.Quote(name)) + len(`{"Class":"","Instance":},`); room < 0 {
+				p.Unnamed = len(o.Report.References) - i
+				break
+			}
+			r.References = append(r.References, dicos.Reference{Instance: name})
 		}
 		h.Report, by = &r, reporter(r.Type)
 	}
+	projected := 0
 	for _, t := range o.Threats {
+		if t.Projected {
+			projected++
+		}
 		for _, a := range t.Assessments {
-			p.Marked = p.Marked || a.Flag == "THREAT" || a.Flag == "HIGH_THREAT"
+			p.Marked = p.Marked || !t.Projected && (a.Flag == "THREAT" || a.Flag == "HIGH_THREAT" || a.Flag == "HIGH THREAT")
 		}
 		p.Threats = append(p.Threats, threat(t, by))
 	}
+	p.Projected = p.Projected || projected > 0 && projected == len(o.Threats)
 	most := min(len(p.Threats), maxThreats)
 	for most > 0 && len(p.encode(most)) > maxDICOSEntry {
 		most = most * 3 / 4
@@ -214,12 +289,18 @@ func threat(t dicos.Threat, by string) event.XrayThreat {
 	return x
 }
 
-// errDICOSParts is for a scan that has more objects than are kept.
-var errDICOSParts = fmt.Errorf("the scan has more than %d objects", maxDICOSParts)
+// errDICOSParts is for a scan that has more objects than are kept, errDICOSEntry for an object
+// that does not fit into the ledger.
+var (
+	errDICOSParts = fmt.Errorf("the scan has more than %d pictures or %d reports", maxDICOSParts, maxDICOSReports)
+	errDICOSEntry = errors.New("what it says takes more room than there is for one object")
+)
 
 // add puts an object to the scan. It reports whether that is news: what came before, in
-// this place or another, is none. A file that is written anew stands in place of the one
-// before, and a whole object in place of one that was cut off.
+// this place or another, is none. An object that is written anew in its place stands for the
+// one before, and a whole one for one that was cut off; but nothing without an alarm stands
+// for one. With errDICOSParts it is not kept, and the first of them is news all the same: the
+// scan's event tells that something is left out.
 func (s *dicosScan) add(p *dicosPart) (news bool, err error) {
 	for _, old := range s.parts {
 		if old.identity() == p.identity() && old.File.State == p.File.State && old.Whole == p.Whole || slices.Contains(old.Gone, p.identity()) && p.Path != old.Path {
@@ -227,17 +308,43 @@ func (s *dicosScan) add(p *dicosPart) (news bool, err error) {
 		}
 	}
 	for i, old := range s.parts {
-		same := p.Path != "" && old.Path == p.Path
+		same := p.Path != "" && old.Path == p.Path && (old.Head.SOPInstance == p.Head.SOPInstance || !old.Whole && old.Head.SOPInstance == "")
 		completed := !old.Whole && p.Whole && old.Head.SOPInstance == p.Head.SOPInstance && p.Head.SOPInstance != "" && old.Head.SOPClass == p.Head.SOPClass
-		if same || completed {
+		if (same || completed) && (p.alarms() || !old.alarms()) {
+			p.Left, p.Gone = old.Left, nil
+			if !p.shorten() {
+				return false, errDICOSEntry
+			}
 			p.Gone = append(slices.Clone(old.Gone), old.identity())
 			p.Gone = p.Gone[max(0, len(p.Gone)-dicosList):]
+			if !p.shorten() {
+				p.Gone = nil
+			}
 			s.parts[i] = p
 			return true, nil
 		}
 	}
-	if len(s.parts) >= maxDICOSParts {
-		return false, errDICOSParts
+	reports := 0
+	for _, old := range s.parts {
+		if old.Head.Report != nil {
+			reports++
+		}
+	}
+	full := len(s.parts)-reports >= maxDICOSParts
+	if p.Head.Report != nil {
+		full = reports >= maxDICOSReports
+	}
+	if full {
+		first, what := s.parts[0], leftObjects
+		if p.alarms() {
+			what = leftAlarm
+		}
+		news = what > first.Left
+		first.Left = max(first.Left, what)
+		return news, errDICOSParts
+	}
+	if !p.shorten() {
+		return false, errDICOSEntry
 	}
 	s.parts = append(s.parts, p)
 	return true, nil
@@ -248,6 +355,9 @@ func (s *dicosScan) digest() string {
 	h := sha256.New()
 	for _, p := range s.parts {
 		fmt.Fprintf(h, "%s %s %t\n", p.identity(), p.File.State, p.Whole)
+		if p.Left > 0 {
+			fmt.Fprintf(h, "left %d\n", p.Left)
+		}
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }
@@ -257,7 +367,7 @@ func dicosEntry(key string, n int) string { return fmt.Sprintf("part:%s:%d", key
 // loadDICOS gives the scan as the ledger has it.
 func loadDICOS(l drivers.Ledger, key string) *dicosScan {
 	s := &dicosScan{key: key}
-	for n := range maxDICOSParts {
+	for n := range maxDICOSParts + maxDICOSReports {
 		var p dicosPart
 		text := l.Get(dicosEntry(key, n))
 		if text == "" || json.Unmarshal([]byte(text), &p) != nil {
@@ -284,6 +394,9 @@ func (s *dicosScan) save(l drivers.Ledger) error {
 // tell makes the scan's event, unless it was told as it is. list are the contents that go
 // with it.
 func (s *dicosScan) tell(h drivers.Host, rules dicosRules, replayed bool, list []drivers.Attachment) error {
+	if len(s.parts) == 0 {
+		return nil
+	}
 	var before told
 	if text := h.Ledger().Get("scan:" + s.key); text != "" && json.Unmarshal([]byte(text), &before) != nil {
 		before = told{}
@@ -320,7 +433,7 @@ func forgetDICOS(l drivers.Ledger, since time.Time) error {
 		return true
 	})
 	for _, key := range old {
-		for n := range maxDICOSParts {
+		for n := range maxDICOSParts + maxDICOSReports {
 			if l.Get(dicosEntry(key, n)) == "" {
 				break
 			}
@@ -350,6 +463,7 @@ func (s *dicosScan) event(rules dicosRules, received time.Time) (event.XrayScan,
 	}
 	here := map[string]bool{}
 	var start time.Time
+	pictures, short := 0, false
 	for _, p := range s.parts {
 		h := p.Head
 		here[h.SOPInstance] = true
@@ -360,8 +474,22 @@ func (s *dicosScan) event(rules dicosRules, received time.Time) (event.XrayScan,
 		if h.Dropped > 0 {
 			remark("values_left_out")
 		}
-		if !strings.Contains(h.ScanInstance, ".") {
+		if h.WrongTimes > 0 {
+			remark("time_out_of_range")
+		}
+		if !isScanUID(h.ScanInstance) {
 			remark("without_scan_uid")
+		}
+		if p.Left > 0 {
+			short = true
+			remark("objects_left_out")
+		}
+		if p.Unnamed > 0 {
+			short = true
+			remark("values_left_out")
+		}
+		if h.Image.Pixels {
+			pictures++
 		}
 		if !h.Start.IsZero() && (start.IsZero() || h.Start.Before(start)) {
 			start = h.Start
@@ -408,13 +536,17 @@ func (s *dicosScan) event(rules dicosRules, received time.Time) (event.XrayScan,
 		e.Threats = append(e.Threats, p.Threats[:n]...)
 		e.ThreatsMore += p.More + len(p.Threats) - n
 	}
-	if len(e.Missing) > 0 {
+	if pictures == 0 && !rules.withoutImages {
+		short = true
+		remark("without_picture")
+	}
+	if short || len(e.Missing) > 0 {
 		e.Completeness = "partial"
 	}
 	if !acquired(e.AcquisitionStatus) {
 		remark("not_acquired")
 	}
-	s.judge(&e, rules, remark)
+	s.judge(&e, reports, rules, remark)
 	for _, what := range remarks(&e, received) {
 		remark(what)
 	}
@@ -436,18 +568,23 @@ func (p *dicosPart) decided(zone *time.Location) time.Time {
 	return inZone(r.DecisionTime, zone)
 }
 
-// reports are the objects that have a report in them, by the time of the decision if all
-// tell it, or else as they came.
+// reports are the objects that have a report in them, as they came; those that tell the time
+// of their decision are among each other in the order of that.
 func (s *dicosScan) reports(zone *time.Location) (list []*dicosPart) {
-	timed := true
+	var timed []*dicosPart
 	for _, p := range s.parts {
 		if p.Head.Report != nil {
 			list = append(list, p)
-			timed = timed && !p.Head.Report.DecisionTime.IsZero()
+			if !p.Head.Report.DecisionTime.IsZero() {
+				timed = append(timed, p)
+			}
 		}
 	}
-	if timed {
-		slices.SortStableFunc(list, func(a, b *dicosPart) int { return a.decided(zone).Compare(b.decided(zone)) })
+	slices.SortStableFunc(timed, func(a, b *dicosPart) int { return a.decided(zone).Compare(b.decided(zone)) })
+	for i, p := range list {
+		if !p.Head.Report.DecisionTime.IsZero() {
+			list[i], timed = timed[0], timed[1:]
+		}
 	}
 	return list
 }
@@ -466,13 +603,13 @@ func (p *dicosPart) analysis(zone *time.Location) (a event.XrayAnalysis, odd str
 	}
 	failed := r.Abort != "" && r.Abort != "SUCCESS"
 	switch {
-	case r.Decision == "ALARM", r.Decision == "" && p.Marked:
+	case p.alarms():
 		// An alarm counts, however the report ended.
 		a.Decision = event.DecisionSuspicious
 	case failed:
 	case !p.Whole, r.Decision == "":
 		a.Status = "unknown"
-	case r.Decision == "CLEAR" && p.Marked:
+	case r.Decision == "CLEAR" && p.threatens():
 		odd = "clear_with_threats"
 	case r.Decision == "CLEAR" && a.By != "unknown":
 		a.Decision = event.DecisionNothingFound
@@ -484,13 +621,20 @@ func (p *dicosPart) analysis(zone *time.Location) (a event.XrayAnalysis, odd str
 }
 
 // judge says what the scan was made for, and what came of it. Nothing is taken for
-// "nothing found" but the whole word of an operator about a whole scan, or of a machine
-// where the settings say that it stands for an inspection.
-func (s *dicosScan) judge(e *event.XrayScan, rules dicosRules, remark func(string)) {
+// "nothing found" but the whole word of an operator about a whole scan, or of all machines
+// where the settings say that they stand for an inspection. A word that is not taken for it
+// takes no alarm back.
+func (s *dicosScan) judge(e *event.XrayScan, reports []*dicosPart, rules dicosRules, remark func(string)) {
 	e.Decision = event.DecisionPending
-	operator, truth := false, false
+	operator, truth, doubt := false, false, false
 	say := func(a event.XrayAnalysis) { e.Decision, e.DecisionRaw = a.Decision, a.ResultRaw }
-	for _, a := range e.Analyses {
+	var alarm *event.XrayAnalysis
+	for i, a := range e.Analyses {
+		if a.Decision == event.DecisionSuspicious && a.By != "ground_truth" {
+			alarm = &e.Analyses[i]
+			// Whether it came before or after the others, and from whom, nobody knows.
+			doubt = doubt || a.By == "unknown" && a.EndedTS == nil
+		}
 		switch {
 		case a.By == "ground_truth":
 			truth = true
@@ -503,7 +647,10 @@ func (s *dicosScan) judge(e *event.XrayScan, rules dicosRules, remark func(strin
 				operator = operator || a.Decision == event.DecisionNothingFound
 				say(a)
 			}
-		case operator:
+		case a.By == "operator" && e.Decision == event.DecisionNothingFound:
+			// He looked once more, and did not come to an end.
+			e.Decision = event.DecisionUnknown
+		case operator && a.By != "unknown":
 			// He has the last word over machines.
 		case a.Decision == event.DecisionSuspicious:
 			say(a)
@@ -511,27 +658,74 @@ func (s *dicosScan) judge(e *event.XrayScan, rules dicosRules, remark func(strin
 			say(a)
 		}
 	}
-	e.Mode = s.mode(e.Decision, truth, remark)
-	whole := e.Completeness == "complete" && e.Mode == event.ScanOperational && acquired(e.AcquisitionStatus) && !slices.Contains(e.Remarks, "objects_differ")
+	e.Mode = s.mode(e, reports, truth, remark)
+	whole := e.Completeness == "complete" && e.Mode == event.ScanOperational && acquired(e.AcquisitionStatus) && !doubt &&
+		!slices.ContainsFunc([]string{"objects_differ", "without_scan_uid", "threat_projected"}, func(what string) bool { return slices.Contains(e.Remarks, what) }) &&
+		!slices.ContainsFunc(s.parts, func(p *dicosPart) bool { return p.Head.Dropped > 0 })
+	if e.Decision == event.DecisionNothingFound {
+		// What one machine can't say, another's word does not stand for.
+		whole = whole && (operator || !slices.ContainsFunc(e.Analyses, func(a event.XrayAnalysis) bool {
+			return a.By != "ground_truth" && (a.Status != "done" || a.Decision != event.DecisionNothingFound)
+		}))
+		if !s.seen(e.Analyses, reports, operator) {
+			whole = false
+			remark("pictures_not_named")
+		}
+	}
 	if e.Decision == event.DecisionNothingFound && !whole {
 		e.Decision = event.DecisionUnknown
+		if alarm != nil {
+			say(*alarm)
+		}
 	}
+	if len(s.parts) > 0 && s.parts[0].Left == leftAlarm {
+		e.Decision = event.DecisionSuspicious
+	}
+}
+
+// seen reports whether those who found nothing have looked at each picture that is here. A
+// report that names no pictures is about all; in a picture, it is about that one.
+func (s *dicosScan) seen(analyses []event.XrayAnalysis, reports []*dicosPart, operator bool) bool {
+	seen := map[string]bool{}
+	for i, a := range analyses {
+		if a.Decision != event.DecisionNothingFound || a.By == "ground_truth" || operator && a.By != "operator" {
+			continue
+		}
+		h := reports[i].Head
+		if len(h.Report.References) == 0 && !h.Image.Pixels {
+			return true
+		}
+		seen[h.SOPInstance] = true
+		for _, r := range h.Report.References {
+			seen[r.Instance] = true
+		}
+	}
+	return !slices.ContainsFunc(s.parts, func(p *dicosPart) bool { return p.Head.Image.Pixels && !seen[p.Head.SOPInstance] })
 }
 
 // testArticles are the words of the standard for what is scanned for a test.
 var testArticles = []string{"NIST_FAT", "NIST_SAT", "OTK", "CTIQ", "CALIBRATION", "GIQ"}
 
 // mode says what a scan was made for. Where the files contradict each other, it was an
-// inspection: an alarm too many is better than one that is lost.
-func (s *dicosScan) mode(decision string, truth bool, remark func(string)) string {
-	operational, other, article := false, false, false
+// inspection: an alarm too many is better than one that is lost. A scan with a projected
+// threat is a drill, unless a machine found something in it and does not say that it was
+// that.
+func (s *dicosScan) mode(e *event.XrayScan, reports []*dicosPart, truth bool, remark func(string)) string {
+	operational, other, article, projected, live := false, false, false, false, false
 	for _, p := range s.parts {
 		operational = operational || p.Head.ScanType == "OPERATIONAL"
 		other = other || p.Head.ScanType != "" && p.Head.ScanType != "OPERATIONAL"
 		article = article || slices.Contains(testArticles, p.Head.TestArticle)
+		projected = projected || p.Projected
+	}
+	for i, a := range e.Analyses {
+		live = live || a.Decision == event.DecisionSuspicious && (a.By == "machine" || a.By == "aggregate") && !reports[i].Projected
+	}
+	if projected {
+		remark("threat_projected")
 	}
 	switch {
-	case article, truth && decision != event.DecisionSuspicious:
+	case article, projected && !live, truth && e.Decision != event.DecisionSuspicious:
 		return event.ScanTest
 	case operational && other:
 		remark("scan_type_differs")

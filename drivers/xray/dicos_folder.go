@@ -27,10 +27,6 @@ const dialectDICOS = "dicos"
 // mediaDICOM is the media type of DICOS files.
 const mediaDICOM = "application/dicom"
 
-// dicosHead is how much is read of a file that is too large to be taken. What is told of
-// it stands before its pixels.
-const dicosHead = 8 << 20
-
 // dicosGroup are the files of one scan that are told together.
 type dicosGroup struct {
 	scan       *dicosScan
@@ -98,14 +94,10 @@ func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", c.path(), err)
 	}
-	defer func() { _ = r.Close() }() // it was only read
-	large := c.size > w.settings.MaxFile
-	most := c.size
-	if large {
-		most = min(most, dicosHead)
-	}
+	defer func() { _ = r.Close() }()     // it was only read
+	large := c.size > w.settings.MaxFile // it is read to its end all the same, to see that it has one
 	sum, head := sha256.New(), &headWriter{}
-	bounded := &io.LimitedReader{R: r, N: most}
+	bounded := &io.LimitedReader{R: r, N: c.size}
 	through := io.TeeReader(bounded, io.MultiWriter(sum, head))
 	o, why := dicos.Read(through)
 	if _, err := io.Copy(io.Discard, through); err != nil {
@@ -120,7 +112,6 @@ func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	whole := why == nil && o.Whole()
 	if large {
 		file.State, file.SHA256 = "too_large", ""
-		whole = o != nil
 	}
 	if !whole {
 		// It may be written still.
@@ -128,14 +119,16 @@ func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 			c.later(now)
 			return nil, nil
 		}
-		file.State = "incomplete"
+		if !large {
+			file.State = "incomplete"
+		}
 		if o == nil {
 			if why == nil || errors.Is(why, dicos.ErrTruncated) {
 				why = fmt.Errorf("%w, and it does not say which scan it is", dicos.ErrTruncated)
 			}
 			return nil, w.reject(h, c, why, head.b)
 		}
-		if dicosKey(o) == "" {
+		if dicosKey(o) == "" && o.Report == nil {
 			return nil, w.reject(h, c, fmt.Errorf("%w, and it does not say which scan it is", dicos.ErrTruncated), head.b)
 		}
 	}
@@ -190,7 +183,7 @@ func (w *watcher) attachDICOS(ctx context.Context, f *link.Folder, g *dicosGroup
 			continue
 		}
 		info, err := f.Stat(ctx, p.Path)
-		fresh := slices.ContainsFunc(g.candidates, func(c *candidate) bool { return c.path() == p.Path })
+		fresh := slices.ContainsFunc(g.candidates, func(c *candidate) bool { return c.path() == p.Path && seal(c.size, c.modified) == p.Seal })
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && fresh: // it was there a moment ago
 			p.File.State, p.File.SHA256, p.Whole = "missing", "", false

@@ -382,13 +382,19 @@ func (a *association) refuse(x dimse.Action) {
 	a.h.Unparsed(fmt.Sprintf("an association was refused: %v", why), nil)
 }
 
+// storeAlone stores one object at a time. After a panic, which whoever runs the driver
+// recovers, the next one has its turn.
+func (n *network) storeAlone(h drivers.Host, o stored) error {
+	n.storing.Lock()
+	defer n.storing.Unlock()
+	return n.store(h, o)
+}
+
 // take stores an object and answers it.
 func (a *association) take(ctx context.Context, o dimse.Object) error {
 	status, comment := dimse.Success, ""
-	a.n.storing.Lock()
 	content := partTen(o)
-	err := a.n.store(a.h, stored{content: content, instance: o.Instance})
-	a.n.storing.Unlock()
+	err := a.n.storeAlone(a.h, stored{content: content, instance: o.Instance})
 	switch {
 	case err == nil:
 		a.h.Valid()

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,7 +24,9 @@ func (n *network) keep(h drivers.Host, x stored) error {
 		}
 	}
 	o, err := dicos.Decode(x.content)
-	if err != nil {
+	// What the scanner sent without its end would come so again, and it may be an alarm.
+	cutOff := errors.Is(err, dicos.ErrTruncated) && o != nil && (dicosKey(o) != "" || o.Report != nil)
+	if err != nil && !cutOff {
 		return fmt.Errorf("%w: %w", errObject, err)
 	}
 	o.SOPInstance = cmp.Or(o.SOPInstance, x.instance)
@@ -32,14 +35,16 @@ func (n *network) keep(h drivers.Host, x stored) error {
 	if o.SOPClass == dicos.ClassTDR || o.Modality == "TDR" {
 		file.Role = "threat_report"
 	}
-	part := newDICOSPart(o, file, a.Size, o.Whole())
+	part := newDICOSPart(o, file, a.Size, o.Whole() && !cutOff)
 	if !part.Whole {
 		part.File.State = "incomplete"
 	}
 	scan := loadDICOS(h.Ledger(), cmp.Or(part.Key, part.Head.SOPInstance))
 	scan.takeBack(h.Ledger())
-	if _, err := scan.add(part); err != nil {
-		return fmt.Errorf("%w: %w", errObject, err)
+	// If it is not kept, the scanner keeps it, and the scan's event says that it has not all.
+	_, left := scan.add(part)
+	if errors.Is(left, errDICOSEntry) {
+		return fmt.Errorf("%w: %w", errObject, left)
 	}
 	var list []drivers.Attachment
 	if n.settings.Pictures == nil || *n.settings.Pictures {
@@ -51,7 +56,7 @@ func (n *network) keep(h drivers.Host, x stored) error {
 		}
 		list = append(list, drivers.Attachment{Attachment: a, Content: x.content})
 	}
-	return scan.tell(h, n.rules, false, list)
+	return errors.Join(scan.tell(h, n.rules, false, list), left)
 }
 
 // fileName makes a name for a file of a UID, whatever is in that.

@@ -97,7 +97,7 @@ func TestKeepAfterTheAgentStopped(t *testing.T) {
 func TestKeepRefusesWhatItCannotRead(t *testing.T) {
 	n, h := keeping(t), newHost()
 	whole := pictureFile(t, "2.25.77.1")
-	require.ErrorIs(t, n.keep(h, stored{content: whole.content[:len(whole.content)-7], instance: "2.25.77.1"}), errObject)
+	require.ErrorIs(t, n.keep(h, stored{content: whole.content[:150], instance: "2.25.77.1"}), errObject)
 	require.ErrorIs(t, n.keep(h, stored{content: []byte(strings.Repeat("x", 500)), instance: "1"}), errObject)
 	require.Empty(t, h.observations)
 	require.Equal(t, ".._.._etc_x.dcm", fileName("../../etc/x"))
