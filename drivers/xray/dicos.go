@@ -54,6 +54,8 @@ type dicosRules struct {
 type dicosScan struct {
 	key   string
 	parts []*dicosPart
+	// alarm: something was found in it, and the objects that say so are forgotten.
+	alarm bool
 }
 
 // dicosPart is one DICOS object, as much of it as the event needs.
@@ -366,7 +368,7 @@ func dicosEntry(key string, n int) string { return fmt.Sprintf("part:%s:%d", key
 
 // loadDICOS gives the scan as the ledger has it.
 func loadDICOS(l drivers.Ledger, key string) *dicosScan {
-	s := &dicosScan{key: key}
+	s := &dicosScan{key: key, alarm: l.Get("alarm:"+key) != ""}
 	for n := range maxDICOSParts + maxDICOSReports {
 		var p dicosPart
 		text := l.Get(dicosEntry(key, n))
@@ -420,10 +422,24 @@ func (s *dicosScan) tell(h drivers.Host, rules dicosRules, replayed bool, list [
 	return publish(h, s.key, e, before, next, list)
 }
 
+// untoldDICOS are the scans of which the ledger has objects that were not told: the agent
+// stopped before their event, and their files may be gone.
+func untoldDICOS(h drivers.Host) (keys []string) {
+	h.Ledger().Each("part:", func(key, _ string) bool {
+		key, first := strings.CutSuffix(strings.TrimPrefix(key, "part:"), ":0")
+		if t, _ := toldBefore(h, key); first && t.SHA256 != loadDICOS(h.Ledger(), key).digest() {
+			keys = append(keys, key)
+		}
+		return true
+	})
+	slices.Sort(keys)
+	return keys
+}
+
 // forgetDICOS takes the objects of scans out of the ledger of which nothing was heard since
 // then. What was told last is kept.
 func forgetDICOS(l drivers.Ledger, since time.Time) error {
-	var old []string
+	var old, gone []string
 	l.Each("scan:", func(key, value string) bool {
 		var t told
 		key = strings.TrimPrefix(key, "scan:")
@@ -432,7 +448,24 @@ func forgetDICOS(l drivers.Ledger, since time.Time) error {
 		}
 		return true
 	})
+	l.Each("alarm:", func(key, _ string) bool {
+		if key = strings.TrimPrefix(key, "alarm:"); l.Get("scan:"+key) == "" && l.Get(dicosEntry(key, 0)) == "" {
+			gone = append(gone, "alarm:"+key)
+		}
+		return true
+	})
+	for _, key := range gone {
+		if err := l.Put(key, ""); err != nil {
+			return err
+		}
+	}
 	for _, key := range old {
+		// That there was an alarm is not forgotten as long as there is a number to go on with.
+		if s := loadDICOS(l, key); l.Get("alarm:"+key) == "" && s.alarmed(since) {
+			if err := l.Put("alarm:"+key, "1"); err != nil {
+				return err
+			}
+		}
 		for n := range maxDICOSParts + maxDICOSReports {
 			if l.Get(dicosEntry(key, n)) == "" {
 				break
@@ -443,6 +476,13 @@ func forgetDICOS(l drivers.Ledger, since time.Time) error {
 		}
 	}
 	return nil
+}
+
+// alarmed reports whether something was found in an inspection, and not taken back. Its
+// rules are the most careful ones.
+func (s *dicosScan) alarmed(now time.Time) bool {
+	e, err := s.event(dicosRules{zone: time.UTC, withoutImages: true}, now)
+	return err != nil || e.Class() == event.Urgent
 }
 
 // event makes the event of what there is of the scan, without attachments.
@@ -678,7 +718,10 @@ func (s *dicosScan) judge(e *event.XrayScan, reports []*dicosPart, rules dicosRu
 			say(*alarm)
 		}
 	}
-	if len(s.parts) > 0 && s.parts[0].Left == leftAlarm {
+	if s.alarm {
+		remark("alarm_remembered")
+	}
+	if s.alarm || len(s.parts) > 0 && s.parts[0].Left == leftAlarm {
 		e.Decision = event.DecisionSuspicious
 	}
 }

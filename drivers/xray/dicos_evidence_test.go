@@ -372,3 +372,57 @@ func TestNetworkStoresAfterAPanic(t *testing.T) {
 	require.True(t, n.storing.TryLock())
 	n.storing.Unlock()
 }
+
+// What the ledger has and no event tells is told when the agent starts, also when the file
+// is gone by then.
+func TestDICOSToldAfterItsFileIsGone(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "1.dcm")
+	require.NoError(t, os.WriteFile(name, tdr(t, "OPERATOR", "ALARM", 5), 0o600))
+	now := time.Now()
+	h := &host{ledger: &drivers.MemoryLedger{}, now: func() time.Time { return now }, refuse: func(drivers.Observation) error { return errStop }}
+	require.Error(t, watch(t, dir, h, instrument(t, dicosFolder()), 3))
+	require.NoError(t, os.Remove(name))
+	now = now.Add(time.Hour)
+	h.refuse = nil
+	require.ErrorIs(t, watch(t, dir, h, instrument(t, dicosFolder()), 3), errStop)
+	require.Len(t, h.observations, 1)
+	require.Equal(t, event.Urgent, h.observations[0].Data.(event.XrayScan).Class())
+	require.ErrorIs(t, watch(t, dir, h, instrument(t, dicosFolder()), 3), errStop)
+	require.Len(t, h.observations, 1)
+}
+
+// That there was an alarm is known longer than the objects that say so; one that an operator
+// took back is none.
+func TestDICOSRememberedAlarm(t *testing.T) {
+	for name, c := range map[string]struct {
+		words []string
+		want  []string
+	}{
+		"an alarm":            {[]string{"ALARM"}, []string{"suspicious", "suspicious"}},
+		"one that is cleared": {[]string{"ALARM", "CLEAR"}, []string{"pending", "nothing_found"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h, n := newHost(), keeping(t)
+			now := time.Now()
+			h.now = func() time.Time { return now }
+			keep := func(b []byte) string {
+				require.NoError(t, n.keep(h, stored{content: b, instance: "1"}))
+				return h.observations[len(h.observations)-1].Data.(event.XrayScan).Decision
+			}
+			keep(dx(t))
+			for i, word := range c.words {
+				keep(tdr(t, "OPERATOR", word, 5+i))
+			}
+			now = now.Add(dicosRemembered + 24*time.Hour)
+			require.Equal(t, c.want, []string{keep(dx(t)), keep(tdr(t, "OPERATOR", "CLEAR", 60))})
+			require.NoError(t, h.ledger.Put("scan:"+scanUID, ""))
+			now = now.Add(dicosRemembered + 24*time.Hour)
+			for i := range 2 { // the objects are forgotten with what was told of them
+				require.NoError(t, h.ledger.Put(dicosEntry(scanUID, i), ""))
+			}
+			require.NoError(t, forgetDICOS(h.ledger, now))
+			require.Empty(t, h.ledger.Get("alarm:"+scanUID))
+		})
+	}
+}

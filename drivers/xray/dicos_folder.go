@@ -41,6 +41,13 @@ func (s *FolderSettings) dicosRules() dicosRules {
 // takeDICOS works off files that are ready, the newest first. more is true if not all of
 // them were looked at.
 func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host, ready []*candidate) (more bool, err error) {
+	if w.forgot.IsZero() {
+		for _, key := range untoldDICOS(h) {
+			if err := w.tellDICOS(ctx, f, h, &dicosGroup{scan: loadDICOS(h.Ledger(), key)}); err != nil {
+				return false, err
+			}
+		}
+	}
 	if now := h.Now(); now.Sub(w.forgot) > 24*time.Hour {
 		w.forgot = now
 		if err := forgetDICOS(h.Ledger(), now.Add(-dicosRemembered)); err != nil {

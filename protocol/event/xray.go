@@ -33,7 +33,8 @@ const (
 //
 // The plates, and what the scanner wrote, stand in private only.
 type XrayScan struct {
-	// ScanID is the scanner's own id of the scan, also the event's subject.
+	// ScanID is the scanner's own id of the scan, also the event's subject. A DICOS scan
+	// without a UID has its number, the day and the machine in it, with "@" between them.
 	ScanID string `json:"scan_id"`
 	// Revision counts from 1. A later one stands in place of an earlier one.
 	Revision int `json:"revision" jsonschema:"minimum=1"`
@@ -41,7 +42,8 @@ type XrayScan struct {
 	// agent's power failed while it told a revision, that may be one that never came.
 	Supersedes string `json:"supersedes,omitempty"`
 	// Completeness is "complete", or "partial" if files that the scanner names have not
-	// come in time. They make a later revision if they come.
+	// come in time, or if a DICOS scan has no picture or more objects than are kept. They
+	// make a later revision if they come.
 	Completeness string `json:"completeness" jsonschema:"enum=complete,enum=partial"`
 	// Missing are the files that have not come, or not to their end.
 	Missing []string `json:"missing"`
@@ -74,7 +76,8 @@ type XrayScan struct {
 	// absent if it does not tell.
 	AcquisitionStatus string `json:"acquisition_status,omitempty"`
 	// TestArticle is what was scanned for a test, in the scanner's word ("CTIQ"); absent
-	// if it was no test.
+	// if it does not tell. Words that the standard does not have, as "NONE", are told too, and
+	// make no test.
 	TestArticle string `json:"test_article,omitempty"`
 	// ScanNumber is what the scanner calls the scan, where ScanID is a number without
 	// meaning.
@@ -88,10 +91,16 @@ type XrayScan struct {
 	// one says nothing of the decision, and takes no alarm back); and of DICOS
 	// files: "objects_differ" (they share a scan and name different objects),
 	// "scan_type_differs" (some say that it was no operational scan, and some that it
-	// was), "clear_with_threats" (a report says CLEAR and marks a threat),
-	// "not_acquired" (the scan did not succeed), "without_scan_uid" (a file that does not
-	// tell which scan it belongs to), "values_left_out" (something in a file is not in
-	// its form, or more than is read).
+	// was), "clear_with_threats" (a report says CLEAR, and marks a threat or counts
+	// alarms), "not_acquired" (the scan did not succeed), "without_scan_uid" (a file that
+	// does not tell by a UID which scan it belongs to), "values_left_out" (something in a
+	// file is not in its form, or more than is read or kept), "objects_left_out" (the
+	// scan has more pictures or reports than are kept), "without_picture" (there are
+	// reports and no picture), "pictures_not_named" (those who found nothing name other
+	// pictures than are there), "threat_projected" (the scanner put the picture of a
+	// threat into that of the object, as a drill), "time_out_of_range" (a time that is
+	// none, or before 2000 or after 2200, and is not told), "alarm_remembered" (an
+	// earlier revision, of which the files are forgotten, was suspicious).
 	Remarks []string `json:"remarks"`
 	// Scanner is the device.
 	Scanner XrayScanner `json:"scanner"`
@@ -139,7 +148,8 @@ type XrayAnalysis struct {
 	// the scanner does not tell.
 	Objects *int `json:"objects,omitempty" jsonschema:"minimum=0"`
 	Alarms  *int `json:"alarms,omitempty" jsonschema:"minimum=0"`
-	// AdditionalScreening is true if the object is to be looked at once more.
+	// AdditionalScreening is true if the scanner says that the object was looked at once
+	// more.
 	AdditionalScreening bool `json:"additional_screening,omitempty"`
 	// StartedTS and EndedTS are by the scanner's clock; absent if it does not tell.
 	StartedTS *Time `json:"started_ts,omitempty"`
