@@ -133,10 +133,10 @@ func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 			if why == nil || errors.Is(why, dicos.ErrTruncated) {
 				why = fmt.Errorf("%w, and it does not say which scan it is", dicos.ErrTruncated)
 			}
-			return nil, w.reject(h, c, why, head.b)
+			return nil, w.reject(h, c, why, dicos.Sample(head.b))
 		}
 		if dicosKey(o) == "" && o.Report == nil {
-			return nil, w.reject(h, c, fmt.Errorf("%w, and it does not say which scan it is", dicos.ErrTruncated), head.b)
+			return nil, w.reject(h, c, fmt.Errorf("%w, and it does not say which scan it is", dicos.ErrTruncated), dicos.Sample(head.b))
 		}
 	}
 	if o.SOPClass == dicos.ClassTDR || o.Modality == "TDR" {

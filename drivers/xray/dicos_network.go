@@ -13,6 +13,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/dicos"
 	"github.com/lanepost/lanepost/protocol/dimse"
 )
 
@@ -205,7 +206,7 @@ func (n *network) serve(ctx context.Context, conn link.Conn, h drivers.Host, ref
 		if a.broken != nil {
 			why = a.broken
 		}
-		h.Unparsed(fmt.Sprintf("the connection of %s ended in the middle of %s: %v", a.name(), what, why), head)
+		h.Unparsed(fmt.Sprintf("the connection of %s ended in the middle of %s: %v", a.name(), what, why), dicos.Sample(head))
 	}
 	return err
 }
@@ -332,7 +333,7 @@ func (a *association) work(ctx context.Context) error {
 				return err
 			}
 		case dimse.NotStored:
-			a.h.Unparsed(fmt.Sprintf("%s sent %d bytes of the object %s, which was not taken: %v", a.name(), x.Object.Size, x.Object.Instance, x.Err), x.Object.DataSet)
+			a.h.Unparsed(fmt.Sprintf("%s sent %d bytes of the object %s, which was not taken: %v", a.name(), x.Object.Size, x.Object.Instance, x.Err), dicos.Sample(x.Object.DataSet))
 		case dimse.Refused:
 			a.over = true
 			a.refuse(x)
@@ -406,7 +407,7 @@ func (a *association) take(ctx context.Context, o dimse.Object) error {
 		status, comment = dimse.OutOfResources, "the object can't be kept"
 	}
 	if err != nil {
-		a.h.Unparsed(fmt.Sprintf("%s sent the object %s: %v", a.name(), o.Instance, err), content[:min(len(content), dimse.Head)])
+		a.h.Unparsed(fmt.Sprintf("%s sent the object %s: %v", a.name(), o.Instance, err), dicos.Sample(content[:min(len(content), dimse.Head)]))
 	}
 	if _, err := a.conn.Write(a.receiver.Answer(o, status, comment)); err != nil {
 		return fmt.Errorf("answer %s: %w", a.name(), err)

@@ -322,6 +322,7 @@ func FuzzDecode(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		require.True(t, bytes.HasPrefix(b, Sample(b)))
 		o, err := Decode(b)
 		if err != nil && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrForm) && !errors.Is(err, ErrBounds) && !errors.Is(err, ErrSyntax) {
 			t.Fatalf("an error of another kind: %v", err)

@@ -34,19 +34,51 @@ func DecodeDataset(syntax string, b []byte) (*Object, error) {
 	return (&walker{r: bufio.NewReader(bytes.NewReader(b))}).object(head{syntax: strings.Trim(syntax, " \x00")})
 }
 
-func (w *walker) object(h head) (*Object, error) {
-	implicit := false
-	switch h.syntax {
-	case ImplicitLE:
-		implicit = true
-	case bigEndian, deflated:
-		return nil, fmt.Errorf("%w: %s", ErrSyntax, h.syntax)
-	case "":
-		// In an explicit one, two capital letters are behind the first tag.
-		b, _ := w.r.Peek(6)
-		implicit = len(b) == 6 && (b[4] < 'A' || b[4] > 'Z' || b[5] < 'A' || b[5] > 'Z')
+// lastShown is the last element of a Sample: those that name operators and what was scanned
+// come later, since elements are in the order of their numbers.
+const lastShown = tagManufacturer
+
+// Sample is what of the beginning of a file or a data set may be shown to find out what it is:
+// what stands before the first element that may tell of a person. What is neither a file nor
+// a data set is left as it is.
+func Sample(b []byte) []byte {
+	w := &walker{r: bufio.NewReader(bytes.NewReader(b))}
+	h, err := w.head()
+	if err != nil {
+		if len(b) >= 132 && string(b[128:132]) == "DICM" {
+			return b[:w.at]
+		}
+		// A data set begins with a small number of two bytes, or one of DICOS' group.
+		if len(b) < 2 || b[1] != 0 && !(b[0] == 0x10 && b[1] == 0x40) {
+			return b
+		}
+		w = &walker{r: bufio.NewReader(bytes.NewReader(b))}
 	}
-	ends := w.dataset(0, implicit, -1, true)
+	implicit := w.implicit(h)
+	for {
+		start := w.at
+		x, err := w.header(implicit, -1)
+		if err != nil || x.tag > lastShown || w.element(x, 0, implicit, -1, false) != nil {
+			return b[:start]
+		}
+	}
+}
+
+// implicit reports whether a data set does not say the types of its elements. In one that
+// does, two capital letters are behind the first tag.
+func (w *walker) implicit(h head) bool {
+	if h.syntax != "" {
+		return h.syntax == ImplicitLE
+	}
+	b, _ := w.r.Peek(6)
+	return len(b) == 6 && (b[4] < 'A' || b[4] > 'Z' || b[5] < 'A' || b[5] > 'Z')
+}
+
+func (w *walker) object(h head) (*Object, error) {
+	if h.syntax == bigEndian || h.syntax == deflated {
+		return nil, fmt.Errorf("%w: %s", ErrSyntax, h.syntax)
+	}
+	ends := w.dataset(0, w.implicit(h), -1, true)
 	if ends != nil && !errors.Is(ends, ErrTruncated) {
 		return nil, ends
 	}

@@ -1,6 +1,7 @@
 package dicos
 
 import (
+	"bytes"
 	"math"
 	"testing"
 	"time"
@@ -117,4 +118,33 @@ func TestThreatImageProjection(t *testing.T) {
 		require.Equal(t, c.want, o.Threats[0].Projected)
 		require.False(t, o.Projected)
 	}
+}
+
+// A sample ends before what may tell of a person, in files and data sets; what is none of
+// them is shown.
+func TestSample(t *testing.T) {
+	for _, syntax := range []string{ExplicitLE, ImplicitLE} {
+		o := &Object{
+			TransferSyntax: syntax, SOPClass: ClassTDR, SOPInstance: "1.2", Modality: "TDR", Inspected: Inspected{ID: "SECRET1"},
+			Scanner: Scanner{Manufacturer: "SHOWN"}, Report: &Report{Operator: true, Decision: "ALARM"},
+		}
+		b, err := Form{Extra: []Element{text(0x00081070, "PN", "SECRET2")}}.Append(nil, o, nil)
+		require.NoError(t, err)
+		body := bytes.Index(b, []byte{8, 0, 5, 0})
+		for _, x := range [][]byte{b, b[body:]} {
+			require.Contains(t, string(Sample(x)), "SHOWN")
+		}
+		for n := range b {
+			require.NotContains(t, string(Sample(b[:n])), "SECRET")
+		}
+		for _, x := range [][]byte{b, b[body:]} {
+			require.NotContains(t, string(Sample(x)), "SECRET")
+		}
+		require.Equal(t, b[:140], Sample(b[:140]))
+	}
+	small := typed(t, "1000 2000 'LO' 0800 'SECRET1 '")
+	require.Empty(t, Sample(small))
+	require.Empty(t, Sample(typed(t, "1040 1310 'LT' 0800 'SECRET1 '")))
+	require.Equal(t, "no DICOS", string(Sample([]byte("no DICOS"))))
+	require.Empty(t, Sample(nil))
 }

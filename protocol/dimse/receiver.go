@@ -11,6 +11,10 @@ import (
 // Head is how much of an object is kept that is not taken, in bytes.
 const Head = 4 << 10
 
+// fragmentHead is what stands before the first fragment of a data unit, in bytes: the unit's
+// head of 6, and the fragment's length, context and kind.
+const fragmentHead = 12
+
 // Policy is what a Receiver accepts.
 type Policy struct {
 	// Title is its own application entity title; empty answers to every name.
@@ -137,7 +141,11 @@ func (r *Receiver) Unfinished() (what string, head []byte) {
 		return fmt.Sprintf("a command, of which %d bytes have come", len(r.command)), r.command
 	case r.splitter.Pending() > 0:
 		rest := r.splitter.buf[r.splitter.at:]
-		return fmt.Sprintf("a data unit, of which %d bytes have come", len(rest)), rest[:min(len(rest), Head)]
+		head := rest[:min(len(rest), Head)]
+		if Type(rest[0]) == DataTF { // what is in it may be somebody's; its own head says enough
+			head = head[:min(len(head), fragmentHead)]
+		}
+		return fmt.Sprintf("a data unit, of which %d bytes have come", len(rest)), head
 	}
 	return "", nil
 }
