@@ -276,7 +276,7 @@ func unknownElements() []dicos.Element {
 		{Tag: 0x40101022, VR: "SS", Value: []byte{1, 0}},
 		{Tag: 0x40101075, VR: "FD", Value: []byte{0, 0, 0, 0, 0, 0, 0xf0, 0x3f}},
 		{Tag: 0x40101080, VR: "DT", Value: []byte("20260105120000")},
-		{Tag: 0x40102041, VR: "SQ", Items: [][]dicos.Element{{{Tag: 0x40102043, VR: "LO", Value: []byte("x")}}, {}}},
+		{Tag: 0x61000100, VR: "SQ", Items: [][]dicos.Element{{{Tag: 0x61000026, VR: "LO", Value: []byte("x")}}, {}}},
 		{Tag: 0x61000026, VR: "LO", Value: []byte("side")},
 		{Tag: 0x61000028, VR: "US", Value: []byte{1, 0}},
 	}
