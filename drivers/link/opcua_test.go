@@ -70,12 +70,12 @@ func TestOPCUAOfAnotherServer(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	done := background(func() error {
-		defer l.Close() //nolint:errcheck // a test
+		defer l.Close()
 		conn, err := l.Accept()
 		if err != nil {
 			return err
 		}
-		defer conn.Close() //nolint:errcheck // a test
+		defer conn.Close()
 		for line := range strings.FieldsSeq(string(recorded)) {
 			if _, err := readChunk(conn); err != nil {
 				return err
@@ -227,7 +227,7 @@ func (s *plc) with(f func()) {
 var services = map[uint16]string{428: "GetEndpoints", 446: "OpenSecureChannel", 452: "CloseSecureChannel", 461: "CreateSession", 467: "ActivateSession", 473: "CloseSession", 631: "Read"}
 
 func (s *plc) serve(conn net.Conn, r *opcua.Responder) {
-	defer conn.Close() //nolint:errcheck // the client is gone
+	defer conn.Close()
 	for {
 		chunk, err := readChunk(conn)
 		if err != nil {

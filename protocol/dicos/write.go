@@ -141,7 +141,7 @@ func floats(t Tag, list ...float64) Element {
 // add adds those that are told.
 func add(list []Element, more ...Element) []Element {
 	for _, e := range more {
-		if e.Value != nil && len(e.Value) > 0 || e.Items != nil {
+		if len(e.Value) > 0 || e.Items != nil {
 			list = append(list, e)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 	"math"
 )
 
-// ErrSecurity: a signature does not fit, or what was encrypted cannot be opened.
+// ErrSecurity says that a signature does not fit, or what was encrypted cannot be opened.
 var ErrSecurity = errors.New("the message is not signed or encrypted as it should be")
 
 // Channel is one side of a secure channel (IEC 62541-6 6.7): it makes chunks of

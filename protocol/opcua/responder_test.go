@@ -76,7 +76,7 @@ func serve(t *testing.T, setup func(*opcua.Responder)) string {
 
 // converse answers until one side ends the connection.
 func converse(conn net.Conn, r *opcua.Responder) {
-	defer conn.Close() //nolint:errcheck // the client is gone
+	defer conn.Close()
 	for {
 		chunk := make([]byte, opcua.HeadLength)
 		if _, err := io.ReadFull(conn, chunk); err != nil {
