@@ -554,6 +554,21 @@ func TestGateLetsOnlyReadsThrough(t *testing.T) {
 			require.ErrorIs(t, context.Cause(b.over), errNotARead)
 			require.Empty(t, s.takeAsked())
 		})
+		t.Run(name+" rtu", func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			defer l.Close()
+			b := openBus(t, "modbus-rtu-tcp://"+l.Addr().String()+"?timeout=10s").(*modbusBus)
+			line, err := l.Accept()
+			require.NoError(t, err)
+			defer line.Close()
+			require.Error(t, write(b.client))
+			require.ErrorIs(t, context.Cause(b.over), errNotARead)
+			require.NoError(t, b.Close())
+			came, err := io.ReadAll(line)
+			require.NoError(t, err)
+			require.Empty(t, came)
+		})
 	}
 }
 
