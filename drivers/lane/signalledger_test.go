@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -95,4 +96,36 @@ func TestPowerCutInAScan(t *testing.T) {
 
 	require.Empty(t, scans(run("holding:1", [2]float64{10, 0}, [2]float64{10, 0})), "it is told once")
 	require.Empty(t, scans(run("holding:2", [2]float64{15, 0}, [2]float64{15, 0})), "another counter tells nothing of this one")
+}
+
+// slowHost is one whose bus takes some time for each look.
+type slowHost struct {
+	*killedHost
+	took time.Duration
+	log  strings.Builder
+}
+
+func (h *slowHost) Now() time.Time {
+	h.now = h.now.Add(h.took)
+	return h.now
+}
+
+func (h *slowHost) Log() *slog.Logger { return slog.New(slog.NewTextHandler(&h.log, nil)) }
+
+// TestSlowLooks: a bus that is slower than every is logged once, a single slow look is not.
+func TestSlowLooks(t *testing.T) {
+	for _, c := range []struct {
+		looks int
+		took  time.Duration
+		want  int
+	}{{slowLooks - 1, 2 * sampleStep, 0}, {5 * slowLooks, 2 * sampleStep, 1}, {5 * slowLooks, sampleStep, 0}} {
+		bus, err := newStateBus(StateBusSettings{
+			Every: sampleStep, LifeTimeout: 3 * time.Second, Chatter: 20,
+			Signals: map[string]SignalSettings{"scan_counter": {At: "holding:1"}, "scanning": {At: "coil:1"}},
+		})
+		require.NoError(t, err)
+		h := &slowHost{killedHost: &killedHost{bus: &lookedBus{looks: make([][2]float64, c.looks)}, ledger: &drivers.MemoryLedger{}, now: drivers.ScriptStart()}, took: c.took}
+		require.Error(t, bus.Run(t.Context(), h.bus, h))
+		require.Equal(t, c.want, strings.Count(h.log.String(), "takes longer than every"))
+	}
 }
