@@ -89,6 +89,8 @@ func TestXrayMessenger(t *testing.T) {
 					want := event.DecisionNothingFound
 					if s.Suspicious {
 						want = event.DecisionSuspicious
+					} else if s.Training {
+						want = event.DecisionUnknown
 					}
 					if camera.Has("no-analysis") {
 						want = event.DecisionPending

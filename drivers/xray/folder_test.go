@@ -515,6 +515,14 @@ func TestContent(t *testing.T) {
 			require.Equal(t, event.ScanTraining, e.Mode)
 			require.Equal(t, event.Routine, e.Class(), "no live alarm")
 		}},
+		"nothing found in a drill": {func(s *sidecar.Scan) { s.Training = true }, "0", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, event.DecisionUnknown, e.Decision)
+			require.Equal(t, "0", e.DecisionRaw)
+		}},
+		"nothing found without a picture": {func(s *sidecar.Scan) { s.Files = []sidecar.File{{Name: "x.Img", Role: "image"}} }, "0", func(t *testing.T, e event.XrayScan) {
+			require.Equal(t, "partial", e.Completeness)
+			require.Equal(t, event.DecisionUnknown, e.Decision)
+		}},
 		"a find in a reference picture": {func(s *sidecar.Scan) { s.Reference = true }, "1", func(t *testing.T, e event.XrayScan) {
 			require.Equal(t, event.Routine, e.Class())
 		}},

@@ -370,6 +370,7 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 		return nil
 	}
 	list := m.attach(&e, x.node)
+	doubt(&e)
 	if len(raw) > event.MaxRaw { // the event has the head of it only
 		a := event.NewAttachment(raw, "application/octet-stream", "message")
 		e.Attachments = append(e.Attachments, a)

@@ -33,8 +33,8 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 		return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), zone)
 	}
 	var doubts []string
-	if doubt := zoneDoubt(scan.Start, zone); doubt != "" && !scan.Zoned {
-		doubts = append(doubts, doubt)
+	if what := zoneDoubt(scan.Start, zone); what != "" && !scan.Zoned {
+		doubts = append(doubts, what)
 	}
 	e := event.XrayScan{
 		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
@@ -137,10 +137,21 @@ func decide(scan *sidecar.Scan, verdicts map[string]string, analyses []event.Xra
 			}
 		}
 	}
+	if decision == event.DecisionNothingFound && scan.Raw != "" && !scan.Clear && verdicts[scan.Raw] == "" {
+		decision = event.DecisionUnknown // it may mean that the scan failed
+	}
 	if scan.Suspicious || verdicts[scan.Raw] == event.DecisionSuspicious {
 		decision = event.DecisionSuspicious
 	}
 	return decision, raw
+}
+
+// doubt takes "nothing found" back where it can't be said: something of the scan is missing,
+// or it was no inspection. Who looked may not have seen what the scanner did not send.
+func doubt(e *event.XrayScan) {
+	if e.Decision == event.DecisionNothingFound && (e.Completeness != "complete" || e.Mode != event.ScanOperational) {
+		e.Decision = event.DecisionUnknown
+	}
 }
 
 // zoneDoubt says what is wrong with a time that is told without a zone, where the clocks

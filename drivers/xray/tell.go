@@ -29,6 +29,7 @@ func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 	if len(e.Missing) > 0 {
 		e.Completeness = "partial"
 	}
+	doubt(&e)
 	e.Replayed = c.modified.Before(w.began.Add(-replayedAfter))
 	if w.settings.Dialect != dialectOpaque {
 		e.Files = append(e.Files, event.XrayFile{Name: word(c.name), Role: "sidecar", State: "here", SHA256: hash})

@@ -17,13 +17,13 @@ const (
 const (
 	// DecisionSuspicious: a person or a machine found something.
 	DecisionSuspicious = "suspicious"
-	// DecisionNothingFound: somebody has looked, and found nothing. Nothing else is
-	// ever called so.
+	// DecisionNothingFound: somebody has looked at an inspection that is there in full, and
+	// found nothing. Nothing else is ever called so.
 	DecisionNothingFound = "nothing_found"
 	// DecisionPending: nobody has looked yet.
 	DecisionPending = "pending"
 	// DecisionUnknown: somebody has looked, and what he said can't be understood by
-	// the settings.
+	// the settings, or he found nothing in a scan that is partial or was no inspection.
 	DecisionUnknown = "unknown"
 )
 
