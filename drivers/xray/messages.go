@@ -30,6 +30,9 @@ import (
 const (
 	// messagePause ends a message that was begun, where the settings say nothing.
 	messagePause = 5 * time.Second
+	// repeatWithin is how long after it was told a message without a time is taken for one that
+	// was sent again.
+	repeatWithin = 24 * time.Hour
 	// messageSample is how much of a message that can't be read is kept, in bytes.
 	messageSample = 4 << 10
 	// maxHeartbeat bounds a message that may say only that the scanner is alive, in bytes.
@@ -349,10 +352,6 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 		}
 	}
 	before, known := toldBefore(h, x.scan.ID)
-	if known && before.SHA256 == hash {
-		h.Valid()
-		return nil
-	}
 	dialect := "configured"
 	if x.node == nil {
 		dialect = "text"
@@ -365,9 +364,17 @@ func (m *messenger) tell(h drivers.Host, x messageScan, data, raw []byte, index 
 	// message may come behind a newer one. It takes nothing back. Only an alarm that was
 	// told, taken back and is told once more counts: it may be meant.
 	alarm := e.Decision == event.DecisionSuspicious && before.Decision != event.DecisionSuspicious
-	if known && slices.Contains(before.Earlier, hash) && !alarm {
-		h.Valid()
-		return nil
+	if known && (before.SHA256 == hash || slices.Contains(before.Earlier, hash) && !alarm) {
+		if x.scan.Start.IsZero() && m.settings.WithoutID != withoutIDHash && now.Sub(time.Unix(before.At, 0)) > repeatWithin {
+			// It has no time, and its id may have been used anew: then this is another vehicle.
+			e.Remarks = append(e.Remarks, "same_message_later")
+			if e.Decision == event.DecisionNothingFound {
+				e.Decision = event.DecisionUnknown
+			}
+		} else {
+			h.Valid()
+			return nil
+		}
 	}
 	list := m.attach(&e, x.node)
 	doubt(&e)

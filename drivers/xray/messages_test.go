@@ -295,6 +295,38 @@ func TestMessagesAfterARestart(t *testing.T) {
 	require.NotEmpty(t, ledger.Get("scan:B"))
 }
 
+// Where ids are used anew and messages have no time, the same bytes days later may be of
+// another vehicle: it is told, and is not called clear by what may be an old message.
+func TestSameMessageLater(t *testing.T) {
+	for _, c := range []struct {
+		text, after string
+		change      func(*MessageSettings)
+		want        []string
+	}{
+		{text: "17;AA1;OK", after: "1h", change: textColumns, want: []string{"17 r1 complete operational nothing_found over 0 []"}},
+		{text: "17;AA1;OK", after: "25h", change: textColumns, want: []string{
+			"17 r1 complete operational nothing_found over 0 []", "17 r2 complete operational unknown over 1 [same_message_later]",
+		}},
+		{text: "17;AA1;FOUND", after: "25h", change: textColumns, want: []string{
+			"17 r1 complete operational suspicious over 0 []", "17 r2 complete operational suspicious over 1 [same_message_later]",
+		}},
+		{text: message("17", "OK"), after: "25h", change: func(*MessageSettings) {}, want: []string{"17 r1 complete operational nothing_found over 0 []"}},
+	} {
+		now := time.Now()
+		h := &host{ledger: &drivers.MemoryLedger{}, now: func() time.Time { return now }}
+		m := messengerOf(t, c.change).(*messenger)
+		for range 2 {
+			_, good, err := m.take(h, []byte(c.text))
+			require.NoError(t, err)
+			require.True(t, good)
+			after, err := time.ParseDuration(c.after)
+			require.NoError(t, err)
+			now = now.Add(after)
+		}
+		require.Equal(t, c.want, revisions(h))
+	}
+}
+
 // What is kept only in part is not answered; by HTTP it is refused.
 func TestNoReplyForAPart(t *testing.T) {
 	documents := func(s *MessageSettings) { s.Reply = `\x06`; s.Framing.Kind = framing.Lines }

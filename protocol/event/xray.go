@@ -88,7 +88,9 @@ type XrayScan struct {
 	// "analysis_ends_before_start", "analysis_before_scan", "clock_ahead"; of a time that is
 	// told without a zone, "time_ambiguous" (where clocks are changed, the hour comes twice)
 	// and "time_impossible" (it does not come at all); "alarm_of_earlier_revision" (this
-	// one says nothing of the decision, and takes no alarm back); and of DICOS
+	// one says nothing of the decision, and takes no alarm back), "same_message_later" (a
+	// message without a time came again after more than a day: it may be of another vehicle,
+	// for which the scanner's id was used anew); and of DICOS
 	// files: "objects_differ" (they share a scan and name different objects),
 	// "scan_type_differs" (some say that it was no operational scan, and some that it
 	// was), "clear_with_threats" (a report says CLEAR, and marks a threat or counts
