@@ -232,6 +232,18 @@ func TestOpaque(t *testing.T) {
 	require.ErrorContains(t, err, "the dialect opaque has none")
 }
 
+// Two files in folders with long names are two scans.
+func TestLongPaths(t *testing.T) {
+	long := strings.Repeat("\u0436", 100) + "/" + strings.Repeat("x", 200) + "/"
+	p := play(t, instrument(t, func(s *FolderSettings) { s.Dialect, s.Sidecars, s.Days = dialectOpaque, []string{"*.uff"}, nil }),
+		drivers.Dropped{Name: long + "1.uff", Content: []byte("one")}, drivers.Dropped{Name: long + "2.uff", Content: []byte("two")})
+	require.Len(t, p.Observations, 2)
+	a, b := p.Observations[0].Data.(event.XrayScan).ScanID, p.Observations[1].Data.(event.XrayScan).ScanID
+	require.NotEqual(t, a, b)
+	require.LessOrEqual(t, len(a), maxWord)
+	require.Contains(t, a, "#")
+}
+
 // TestLateTwiceAndCorrected: a scan that arrives an hour late, twice, and then corrected is
 // one scan with revisions, and its alarm is there.
 func TestLateTwiceAndCorrected(t *testing.T) {

@@ -2,9 +2,12 @@ package xray
 
 import (
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/iso6346"
@@ -37,7 +40,7 @@ func (m *Meaning) scanEvent(dialect string, scan *sidecar.Scan, raw []byte, rece
 		doubts = append(doubts, what)
 	}
 	e := event.XrayScan{
-		ScanID: word(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
+		ScanID: shortID(scan.ID), Missing: []string{}, Mode: mode(scan), TimeSource: event.TimeFromArrival, ReceivedTS: event.At(received),
 		StartedTS: stamp(moment(scan.Start)), EndedTS: stamp(moment(scan.End)), Remarks: []string{},
 		Scanner:    event.XrayScanner{Dialect: dialect, System: word(scan.System), Site: word(scan.Site), Software: word(scan.Software)},
 		Containers: []event.ContainerCode{}, Analyses: []event.XrayAnalysis{}, Threats: []event.XrayThreat{}, Files: []event.XrayFile{}, Attachments: []event.Attachment{},
@@ -206,6 +209,16 @@ func stamp(t time.Time) *event.Time {
 	}
 	at := event.At(t)
 	return &at
+}
+
+// shortID bounds the id of a scan, which may be a path, so that two of them stay two.
+func shortID(id string) string {
+	if len(id) <= maxWord {
+		return word(id)
+	}
+	sum := sha256.Sum256([]byte(id))
+	end := "#" + hex.EncodeToString(sum[:8])
+	return strings.ToValidUTF8(word(id)[:maxWord-len(end)-utf8.UTFMax], "") + end
 }
 
 // word bounds what a scanner says in its own words, and makes it text.
