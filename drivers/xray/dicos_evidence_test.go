@@ -426,3 +426,27 @@ func TestDICOSRememberedAlarm(t *testing.T) {
 		})
 	}
 }
+
+// A ledger that is full stops no scan: each is told, once in a run, by what came last.
+func TestDICOSFullLedger(t *testing.T) {
+	dir := t.TempDir()
+	for name, b := range map[string][]byte{"1.dcm": dx(t), "2.dcm": tdr(t, "MACHINE", "ALARM", 5)} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), b, 0o600))
+	}
+	h := &host{ledger: fullLedger{&drivers.MemoryLedger{}}, now: time.Now}
+	w := instrument(t, dicosFolder())
+	for range 2 {
+		require.ErrorIs(t, watch(t, dir, h, w, 5), errStop)
+	}
+	require.Len(t, h.observations, 1)
+	require.Equal(t, event.Urgent, h.observations[0].Data.(event.XrayScan).Class())
+	h = &host{ledger: fullLedger{&drivers.MemoryLedger{}}, now: time.Now}
+	require.NoError(t, keeping(t).keep(h, stored{content: tdr(t, "MACHINE", "ALARM", 5), instance: "1"}))
+	require.Len(t, h.observations, 1)
+
+	// An alarm is not forgotten because there is no room to remember it.
+	full := newHost()
+	require.NoError(t, keeping(t).keep(full, stored{content: tdr(t, "MACHINE", "ALARM", 5), instance: "1"}))
+	require.NoError(t, forgetDICOS(fullLedger{full.ledger}, time.Now().Add(time.Hour)))
+	require.NotEmpty(t, full.ledger.Get(dicosEntry(scanUID, 0)))
+}

@@ -171,7 +171,7 @@ func (w *watcher) tellDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	for _, c := range g.candidates {
 		c.done = true
 		if err := h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified)); err != nil {
-			return err
+			h.Log().Warn("that a file was told is not known after a restart", "file", c.path(), "error", err)
 		}
 	}
 	return nil

@@ -2,6 +2,7 @@ package xray
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -66,11 +67,18 @@ func (s *dicosScan) tell(h drivers.Host, rules dicosRules, replayed bool, list [
 	for _, a := range list {
 		e.Attachments = append(e.Attachments, a.Attachment)
 	}
-	if err := s.save(h.Ledger()); err != nil {
-		return err
-	}
+	unsaved := s.save(h.Ledger())
 	next := told{Revision: before.Revision + 1, SHA256: s.digest(), Missing: len(e.Missing), At: now.Unix()}
-	return publish(h, s.key, e, before, next, list)
+	if unsaved == nil {
+		if err = publish(h, s.key, e, before, next, list); !errors.Is(err, errNotIntended) {
+			return err
+		}
+		unsaved = err
+	}
+	// What is told twice, or without what came before, is better than what is lost.
+	h.Log().Warn("a scan is told without the ledger, and may be told again", "scan", s.key, "error", unsaved)
+	e.Revision, e.Supersedes = next.Revision, before.Event
+	return h.Emit(observation(e, list))
 }
 
 // untoldDICOS are the scans of which the ledger has objects that were not told: the agent
@@ -113,8 +121,8 @@ func forgetDICOS(l drivers.Ledger, since time.Time) error {
 	for _, key := range old {
 		// That there was an alarm is not forgotten as long as there is a number to go on with.
 		if s := loadDICOS(l, key); l.Get("alarm:"+key) == "" && s.alarmed(since) {
-			if err := l.Put("alarm:"+key, "1"); err != nil {
-				return err
+			if l.Put("alarm:"+key, "1") != nil {
+				continue // there is no room, so its objects are kept
 			}
 		}
 		for n := range maxDICOSParts + maxDICOSReports {

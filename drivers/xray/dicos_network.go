@@ -57,7 +57,7 @@ type NetworkSettings struct {
 	MaxObject int `yaml:"max_object"`
 	// Idle is how long a scanner may keep an association without saying anything.
 	Idle time.Duration `yaml:"idle"`
-	// MachineClears: a machine's CLEAR stands for an inspection. Otherwise such a scan is
+	// MachineClears: the CLEAR of all machines stands for an inspection. Otherwise such a scan is
 	// pending until an operator has looked.
 	MachineClears bool `yaml:"machine_clears"`
 	// WithoutImages: the pictures that reports name are not expected. Otherwise a scan

@@ -55,7 +55,7 @@ type FolderSettings struct {
 	Batch int `yaml:"batch"`
 	// Meaning is how what the scanner says is taken.
 	Meaning `yaml:",inline"`
-	// MachineClears: where the dialect is dicos, a machine's CLEAR stands for an
+	// MachineClears: where the dialect is dicos, the CLEAR of all machines stands for an
 	// inspection. Otherwise such a scan is pending until an operator has looked.
 	MachineClears bool `yaml:"machine_clears"`
 	// WithoutImages: the pictures that DICOS reports name are not expected. Otherwise a
