@@ -12,7 +12,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/lanepost/lanepost/agent/ledger"
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/dicos"
 	"github.com/lanepost/lanepost/protocol/dimse"
@@ -290,11 +289,18 @@ func TestDICOSFullScan(t *testing.T) {
 // quotes are twice as long in the ledger.
 func quotes(n int) string { return strings.Repeat(`"`, n) }
 
+// narrowLedger takes keys and values as long as the agent's ledger does.
+type narrowLedger struct{ drivers.Ledger }
+
+func (l narrowLedger) Put(key, value string) error {
+	if max(len(key), len(value)) > 16<<10 {
+		return errors.New("it is too long")
+	}
+	return l.Ledger.Put(key, value)
+}
+
 // The agent's ledger takes whatever a file says, and one that it doesn't take stops no other.
 func TestDICOSLedgerEntries(t *testing.T) {
-	l, err := ledger.Open(filepath.Join(t.TempDir(), "ledger"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, l.Close()) }()
 	q := quotes(120)
 	long := tdr(t, "OPERATOR", "ALARM", 5, func(o *dicos.Object) {
 		o.Inspected = dicos.Inspected{ID: q, Authority: q, IDType: q, Type: q, Descriptor: q, OtherIDs: []string{q, q, q, q, q, q, q, q}}
@@ -311,7 +317,7 @@ func TestDICOSLedgerEntries(t *testing.T) {
 		at := time.Now().Add(time.Duration(i-2) * time.Minute)
 		require.NoError(t, os.Chtimes(name, at, at))
 	}
-	h := &host{ledger: l, now: time.Now}
+	h := &host{ledger: narrowLedger{&drivers.MemoryLedger{}}, now: time.Now}
 	require.ErrorIs(t, watch(t, dir, h, instrument(t, dicosFolder()), 3), errStop)
 	require.Len(t, h.observations, 2)
 	require.Contains(t, line(h.observations[0]), scanUID+" r1 partial operational suspicious")
@@ -319,7 +325,7 @@ func TestDICOSLedgerEntries(t *testing.T) {
 
 	// What does not fit at all is refused alone.
 	s := dicosScan{key: scanUID}
-	_, err = s.add(&dicosPart{Path: quotes(9000)})
+	_, err := s.add(&dicosPart{Path: quotes(9000)})
 	require.ErrorIs(t, err, errDICOSEntry)
 	require.Empty(t, s.parts)
 	require.NoError(t, s.tell(h, dicosRules{}, false, nil))
