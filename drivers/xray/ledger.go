@@ -3,6 +3,7 @@ package xray
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -112,6 +113,9 @@ func observation(e event.XrayScan, list []drivers.Attachment) drivers.Observatio
 	return o
 }
 
+// errNotIntended: the ledger did not take what is to be told, and nothing was told.
+var errNotIntended = errors.New("the ledger takes nothing")
+
 // intend gives an event that is about to be told its id, and writes that down.
 func intend(h drivers.Host, scan string, next *told) error {
 	id, err := uuid.NewV7()
@@ -123,5 +127,8 @@ func intend(h drivers.Host, scan string, next *told) error {
 	if err != nil {
 		return fmt.Errorf("write the ledger: %w", err)
 	}
-	return h.Ledger().Put("next:"+scan, string(text))
+	if err := h.Ledger().Put("next:"+scan, string(text)); err != nil {
+		return fmt.Errorf("%w: %w", errNotIntended, err)
+	}
+	return nil
 }
