@@ -120,6 +120,8 @@ type Sighting struct {
 	SpeedKPH float64
 	// Length of the vehicle in m.
 	Length float64
+	// GammaCPS and NeutronCPS are the strength of what it carries, 0 for nothing.
+	GammaCPS, NeutronCPS float64
 	// Picture shows the vehicle, Crop the plate, as JPEG.
 	Picture, Crop []byte
 }
@@ -153,11 +155,12 @@ type cameraEnv struct {
 	Listener net.Listener
 	Elapsed  func() time.Duration
 	// Scanned puts a scan into the truth, Weighed a weight, Tagged a tag, Documented a
-	// travel document.
+	// travel document, Identified a nuclide.
 	Scanned    func(ScanTruth)
 	Weighed    func(WeightTruth)
 	Tagged     func(TagTruth)
 	Documented func(DocumentTruth)
+	Identified func(NuclideTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -210,6 +213,9 @@ var cameraModels = map[string]cameraKind{
 	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
 	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
 	"mrz-reader":       {new: newMRZReader, line: true, other: true},
+	"n42-streamer":     {new: newN42, line: true, other: true},
+	"n42-dropper":      {new: newN42, folder: true, other: true},
+	"n42-poster":       {new: newN42, other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -284,6 +290,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.tell(&x)
 	}
 	c.env.Tagged = func(x TagTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
+	c.env.Identified = func(x NuclideTruth) {
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)
 	}
@@ -545,6 +555,11 @@ func (c *camera) sightings(v *vehicle, rng *rand.Rand) []Sighting {
 	s := Sighting{
 		Vehicle: v.n, Plate: front, Country: frontCountry, Toward: true, Kind: v.what, SpeedKPH: round(v.kph, 1), Length: v.length,
 		Confidence: 80 + rng.IntN(20),
+	}
+	for _, e := range v.entries {
+		if t, ok := e.(*VehicleTruth); ok {
+			s.GammaCPS, s.NeutronCPS = t.GammaCPS, t.NeutronCPS
+		}
 	}
 	at := v.beam[0].from - cameraStandoff
 	if c.settings.Sees == "rear" {

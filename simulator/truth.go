@@ -23,14 +23,14 @@ type Truth struct {
 	Scans       []ScanTruth
 	Weights     []WeightTruth
 	Tags        []TagTruth
+	Nuclides    []NuclideTruth
 	Signals     []SignalTruth
 	Documents   []DocumentTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
-// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth, *TagTruth or
-// *SignalTruth,
-// *DocumentTruth.
+// *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth, *TagTruth,
+// *SignalTruth, *DocumentTruth or *NuclideTruth.
 type Entry interface {
 	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
 	EntryKind() string
@@ -308,6 +308,28 @@ func (t *TagTruth) String() string {
 	return fmt.Sprintf("%s/%s: vehicle %d has the tag %s", t.Lane, t.Device, t.Vehicle, t.EPC)
 }
 
+// NuclideTruth is a vehicle with a source that an instrument with spectra alarmed for.
+type NuclideTruth struct {
+	Kind    string  `json:"kind"`
+	Lane    string  `json:"lane"`
+	Device  string  `json:"device"`
+	AtS     float64 `json:"at_s"`
+	Vehicle int     `json:"vehicle"`
+	// Nuclide is what the instrument names, Alarm the category of its alarm.
+	Nuclide string `json:"nuclide"`
+	Alarm   string `json:"alarm"`
+}
+
+// EntryKind implements Entry.
+func (*NuclideTruth) EntryKind() string { return "nuclide" }
+
+// EntryTime implements Entry.
+func (n *NuclideTruth) EntryTime() float64 { return n.AtS }
+
+func (n *NuclideTruth) String() string {
+	return fmt.Sprintf("%s/%s: vehicle %d carries %s", n.Lane, n.Device, n.Vehicle, n.Nuclide)
+}
+
 // SignalTruth is a change of one signal of a controller.
 type SignalTruth struct {
 	Kind   string  `json:"kind"`
@@ -448,6 +470,8 @@ func (t *Truth) add(e Entry) {
 		t.Weights = append(t.Weights, *e)
 	case *TagTruth:
 		t.Tags = append(t.Tags, *e)
+	case *NuclideTruth:
+		t.Nuclides = append(t.Nuclides, *e)
 	case *SignalTruth:
 		t.Signals = append(t.Signals, *e)
 	case *DocumentTruth:
@@ -485,6 +509,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Tags {
 		list = append(list, &t.Tags[i])
 	}
+	for i := range t.Nuclides {
+		list = append(list, &t.Nuclides[i])
+	}
 	for i := range t.Signals {
 		list = append(list, &t.Signals[i])
 	}
@@ -519,6 +546,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *WeightTruth:
 			l, dev = e.Lane, e.Device
 		case *TagTruth:
+			l, dev = e.Lane, e.Device
+		case *NuclideTruth:
 			l, dev = e.Lane, e.Device
 		case *SignalTruth:
 			l, dev = e.Lane, e.Device
@@ -593,6 +622,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &WeightTruth{}
 		case "tag":
 			e = &TagTruth{}
+		case "nuclide":
+			e = &NuclideTruth{}
 		case "signal":
 			e = &SignalTruth{}
 		case "document":

@@ -500,7 +500,7 @@ type host struct{ s *Supervisor }
 
 func (h host) Now() time.Time                     { return time.Now() }
 func (h host) Log() *slog.Logger                  { return h.s.hooks.Log }
-func (h host) Emit(o drivers.Observation) error   { return h.s.emitObservation(o) }
+func (h host) Emit(o drivers.Observation) error   { return h.s.emitObservation(h.s.counted(o)) }
 func (h host) Ledger() drivers.Ledger             { return h.s.hooks.Ledger }
 func (h host) Valid()                             { h.s.valid() }
 func (h host) Unparsed(reason string, raw []byte) { h.s.addUnparsed(reason, raw) }
@@ -528,6 +528,19 @@ func (s *Supervisor) valid() {
 	s.hooks.Changed()
 	s.hooks.Log.Info("device is online", "connect", e.Connect)
 	s.emit(e)
+}
+
+// counted counts what could not be understood and the driver keeps whole, as an event of
+// its own.
+func (s *Supervisor) counted(o drivers.Observation) drivers.Observation {
+	if u, ok := o.Data.(event.DeviceUnparsed); ok {
+		s.mu.Lock()
+		s.state.Unparsed += u.Count
+		u.Total = s.state.Unparsed
+		s.mu.Unlock()
+		o.Data = u
+	}
+	return o
 }
 
 func (s *Supervisor) addUnparsed(reason string, raw []byte) {

@@ -98,6 +98,10 @@ func (l *lineInstrument) Run(ctx context.Context, conn link.Conn, h drivers.Host
 			if err := h.Emit(drivers.Observation{Data: diagnostic(line[5:]), Time: h.Now()}); err != nil {
 				return err
 			}
+		case line == "keep":
+			if err := h.Emit(drivers.Observation{Data: event.DeviceUnparsed{Count: 1, Total: 1}, Time: h.Now()}); err != nil {
+				return err
+			}
 		default:
 			h.Unparsed("not a record", []byte(line))
 		}
@@ -409,6 +413,30 @@ func TestUnparsedIsRateLimitedAndBounded(t *testing.T) {
 		require.Equal(t, int64(600), count, "every one is counted")
 		require.LessOrEqual(t, events, 13)
 		require.GreaterOrEqual(t, events, 9)
+	})
+}
+
+// What a driver keeps whole is told by the driver itself, and counts with the rest.
+func TestUnparsedThatADriverKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, time.Hour)
+		dev := <-b.end.device
+		go func() { _, _ = io.Copy(io.Discard, dev) }()
+		for _, line := range []string{"x", "keep", "y", "keep"} {
+			send(t, dev, "%s", line)
+			time.Sleep(2 * time.Minute)
+		}
+		b.stop()
+		var counts, totals []int64
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		for _, d := range b.events {
+			if u, ok := d.(event.DeviceUnparsed); ok {
+				counts, totals = append(counts, u.Count), append(totals, u.Total)
+			}
+		}
+		require.Equal(t, []int64{1, 1, 1, 1}, counts)
+		require.Equal(t, []int64{1, 2, 3, 4}, totals)
 	})
 }
 

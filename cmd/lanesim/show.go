@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -102,6 +103,13 @@ func describe(d event.Data) (string, tone) {
 			what += " " + plate.Mask(e.Private.EPC)
 		}
 		return strings.TrimSpace(fmt.Sprintf("%s  %d reports  %s", what, e.Reports, strings.Join(e.Flags, " "))), plain
+	case *event.RadiationIdentification:
+		return describeIdentification(e)
+	case *event.RadiationSpectrum:
+		if e.FaultsChanged && len(e.Faults) > 0 {
+			return fmt.Sprintf("INSTRUMENT FAULT  %s %s", e.Faults[0].Severity, cmp.Or(e.Faults[0].Description, e.Faults[0].Code)), warning
+		}
+		return fmt.Sprintf("spectra  %d documents, %d measurements in the last", e.Documents, len(e.Measurements)), plain
 	case *event.LaneSignal:
 		return describeSignal(e)
 	case *event.XrayCycle:
@@ -175,6 +183,24 @@ func describeCycle(e *event.XrayCycle) (string, tone) {
 		return line + ", its end was not seen", warning
 	}
 	return line, plain
+}
+
+// describeIdentification is what an instrument has found, on one line.
+func describeIdentification(e *event.RadiationIdentification) (string, tone) {
+	var found []string
+	for _, n := range e.Nuclides {
+		if n.Identified == nil || *n.Identified {
+			found = append(found, strings.TrimSpace(n.Name+" "+n.Category))
+		}
+	}
+	what := strings.ReplaceAll(e.Outcome, "_", " ")
+	if len(found) > 0 {
+		what = strings.Join(found, ", ")
+	}
+	if len(e.Alarms) == 0 {
+		return "identification  " + what, plain
+	}
+	return fmt.Sprintf("IDENTIFICATION ALARM (%s)  %s", e.Alarms[0].Category, what), alarm
 }
 
 // describeScan tells an X-ray scan without the plate.

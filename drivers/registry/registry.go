@@ -13,6 +13,9 @@ import (
 func All() []drivers.Driver {
 	return []drivers.Driver{
 		rpm.TSAPortal(),
+		rpm.N42Stream(),
+		rpm.N42Folder(),
+		rpm.N42Push(),
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
 		anpr.HikvisionPlates(),

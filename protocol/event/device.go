@@ -65,6 +65,9 @@ type DeviceUnparsed struct {
 	Total int64 `json:"total"`
 	// Samples holds the first of them.
 	Samples []UnparsedSample `json:"samples"`
+	// Attachments is a document that could not be understood, whole; absent for pieces
+	// that are not kept so.
+	Attachments []Attachment `json:"attachments,omitempty"`
 }
 
 // UnparsedSample is one piece that was not understood.

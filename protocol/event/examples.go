@@ -22,6 +22,10 @@ var exampleReader = PlateReader{
 	Vendor: "dahua", Model: "ITC413-PW4D", Serial: "6E0412FPAG00158", Firmware: "2.800.0000000.7.R", Camera: "1", Lane: "1",
 }
 
+var exampleIdentifier = RadiationInstrument{
+	Manufacturer: "Example Portals", Model: "SP 4", Serial: "SP-0042", Software: "2.1", ClassRaw: "Spectroscopic Portal Monitor", BatteryPercent: pointer(87.0),
+}
+
 // clockOf gives a time of the day of the examples: "15:04:05.000".
 func clockOf(clock string) Time {
 	t, err := time.Parse(TimeLayout, "2026-03-14T"+clock+"Z")
@@ -81,6 +85,12 @@ func byScanner(id, clock, recorded, device, scan string) Header {
 	if device != "" {
 		h.DeviceTime = pointer(clockOf(device))
 	}
+	return h
+}
+
+func byIdentifier(id, clock, recorded, device, identification string) Header {
+	h := byDevice("rpm-2", id, clock, recorded)
+	h.DeviceTime, h.Subject = pointer(clockOf(device)), identification
 	return h
 }
 
@@ -144,6 +154,46 @@ func examples() map[string]Example {
 			Detail: "the portal's occupancy counter went from 412 to 415: 2 occupancies were not observed",
 			Values: map[string]float64{"before": 412, "after": 415, "missed": 2},
 			Raw:    RawOf([]byte("GX,000415,002350,000000,000000\r\n")),
+		}},
+
+		{byIdentifier("019ceb70-bdbe-7c51-9d02-6b1fa40e73c8", "08:22:40.316", "08:22:40.318", "08:22:31.000", "019ceb70-bdbc-7a19-8e45-c0d27b96f134"), 1185, RadiationIdentification{
+			IdentificationID: "019ceb70-bdbc-7a19-8e45-c0d27b96f134", Outcome: NuclidesIdentified,
+			Alarms:   []InstrumentAlarm{{Category: "Isotope", Description: "industrial source", Light: "Red", Detectors: []string{"Gamma"}}},
+			Nuclides: []Nuclide{{Name: "Cs-137", Identified: pointer(true), ConfidenceRaw: "0.97", ConfidenceScale: "fraction", Confidence: pointer(0.97), Category: "Industrial"}},
+			Occupied: pointer(true), OccupancyRef: "Scan-24",
+			MeasuredFromTS: pointer(clockOf("08:22:31.000")), MeasuredToTS: pointer(clockOf("08:22:39.000")),
+			Instrument: exampleIdentifier,
+			Measurements: []SpectralMeasurement{{
+				ID: "F24", Kind: "spectrum", Class: "Foreground", Occupied: pointer(true), Detector: "Gamma", Category: "Gamma",
+				StartTS: pointer(clockOf("08:22:31.000")), RealS: pointer(8.0), LiveS: pointer(7.9), Channels: 1024, TotalCounts: pointer(31205.0), CPS: pointer(3950.0),
+			}},
+			Faults: []InstrumentFault{}, Flags: []string{},
+			Document: SpectralDocument{
+				Format: "n42-2012", UUID: "4d0f3a52-9b0e-4a57-8d0c-2f6f0e8d6b11", Size: 28514, SHA256: "9e0c6b2d71f4a85e3390d4c7b1625fa80e7d93c41b56f2a8d0e94c37b61f5a02",
+			},
+			Attachments: []Attachment{{
+				SHA256: "9e0c6b2d71f4a85e3390d4c7b1625fa80e7d93c41b56f2a8d0e94c37b61f5a02", Size: 28514, MediaType: "application/n42+xml",
+			}},
+			Private: &RadiationPrivate{
+				Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", Remarks: []string{"Isotope: Cs-137"},
+				Items: []Property{{Name: "ContainerID", Value: "CSQU3054383"}}, Properties: []Property{},
+			},
+		}},
+		{byIdentifier("019ceb70-20b6-7e08-a3b7-51f9d26c084e", "08:22:00.117", "08:22:00.118", "08:21:59.000", ""), 58218, RadiationSpectrum{
+			IntervalS: 60, Documents: 60, Occupied: pointer(false), Instrument: exampleIdentifier,
+			Measurements: []SpectralMeasurement{{
+				ID: "F", Kind: "spectrum", Class: "Foreground", Occupied: pointer(false), Detector: "Gamma", Category: "Gamma",
+				StartTS: pointer(clockOf("08:21:59.000")), RealS: pointer(0.99989), LiveS: pointer(0.98), Channels: 1024, TotalCounts: pointer(1519.0), CPS: pointer(1550.0),
+			}, {
+				ID: "F", Kind: "dose_rate", Class: "Foreground", Occupied: pointer(false), Detector: "Gamma", Category: "Gamma",
+				StartTS: pointer(clockOf("08:21:59.000")), RealS: pointer(0.99989), DoseRateUSVH: pointer(0.085), DoseRateRaw: "0.085 uSv/h",
+			}},
+			Faults: []InstrumentFault{}, Flags: []string{},
+			Document: SpectralDocument{Format: "n42-2012", Size: 7512, SHA256: "27b9f04d8c15e6a3097ac2d46f5be8103d7162c9e5a8f0b4d31c7e960a54bf12"},
+			Attachments: []Attachment{{
+				SHA256: "27b9f04d8c15e6a3097ac2d46f5be8103d7162c9e5a8f0b4d31c7e960a54bf12", Size: 7512, MediaType: "application/n42+xml",
+			}},
+			Private: &RadiationPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", Remarks: []string{}, Items: []Property{}, Properties: []Property{}},
 		}},
 
 		{byCamera("019ceb6f-5a3f-7e04-a9d1-2f60b7c8534e", "08:21:09.000", "08:21:09.311", "08:21:09.000", exampleRead), 58215, PlateRead{

@@ -130,6 +130,19 @@ var kinds = [...]Kind{
 		When:    "When it is noticed.",
 	},
 	{
+		Type: RadiationIdentification{}.Type(), Zero: RadiationIdentification{}, Classes: Classes[:], Subject: "the identification id",
+		Summary: "What an instrument that identifies nuclides has found.",
+		When: "For each document with an alarm or the result of an analysis; of a stream of results that nothing was identified, once " +
+			"per interval of the settings. It is routine when its outcome is " +
+			"`nothing_identified` and it has no alarm, and urgent otherwise.",
+	},
+	{
+		Type: RadiationSpectrum{}.Type(), Zero: RadiationSpectrum{}, Classes: Classes[:],
+		Summary: "What an instrument with spectra has measured, without an alarm and without a result of an analysis.",
+		When: "For each document of an occupied portal and each that came as a file or by HTTP; of others once per interval of " +
+			"the settings, and at once when the instrument's faults change, which is urgent.",
+	},
+	{
 		Type: PlateRead{}.Type(), Zero: PlateRead{}, Classes: routine, Subject: "the read id",
 		Summary: "A number plate was read.",
 		When: "When the reader tells it. Some readers tell more than once of one read, and change their mind about it: each " +
