@@ -155,12 +155,13 @@ type cameraEnv struct {
 	Listener net.Listener
 	Elapsed  func() time.Duration
 	// Scanned puts a scan into the truth, Weighed a weight, Tagged a tag, Documented a
-	// travel document, Identified a nuclide.
+	// travel document, Identified a nuclide, Rated what an area monitor should have measured.
 	Scanned    func(ScanTruth)
 	Weighed    func(WeightTruth)
 	Tagged     func(TagTruth)
 	Documented func(DocumentTruth)
 	Identified func(NuclideTruth)
+	Rated      func(RateTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -216,6 +217,8 @@ var cameraModels = map[string]cameraKind{
 	"n42-streamer":     {new: newN42, line: true, other: true},
 	"n42-dropper":      {new: newN42, folder: true, other: true},
 	"n42-poster":       {new: newN42, other: true},
+	"area-monitor":     {new: newAreaMonitor, line: true, other: true},
+	"tsa-environment":  {new: newEnvironmentBoards, line: true, other: true},
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
@@ -302,6 +305,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.tell(&x)
 	}
 	c.env.Event, c.env.Elapsed = c.event, c.elapsed
+	c.env.Rated = func(x RateTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
 	c.env.Documented = func(x DocumentTruth) {
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)

@@ -26,13 +26,14 @@ type Truth struct {
 	Nuclides    []NuclideTruth
 	Signals     []SignalTruth
 	Documents   []DocumentTruth
+	Rates       []RateTruth
 }
 
 // Entry is one line of the truth: a *VehicleTruth, *OccupancyTruth,
 // *FaultTruth, *StateTruth, *LinkTruth, *PlateTruth, *ScanTruth, *WeightTruth, *TagTruth,
-// *SignalTruth, *DocumentTruth or *NuclideTruth.
+// *SignalTruth, *DocumentTruth, *NuclideTruth or *RateTruth.
 type Entry interface {
-	// EntryKind is "vehicle", "occupancy", "fault", "state", "link" or "plate".
+	// EntryKind is "vehicle", "occupancy", "fault", "state", "link", "plate" and so on.
 	EntryKind() string
 	// EntryTime is the time of the entry in seconds.
 	EntryTime() float64
@@ -476,6 +477,8 @@ func (t *Truth) add(e Entry) {
 		t.Signals = append(t.Signals, *e)
 	case *DocumentTruth:
 		t.Documents = append(t.Documents, *e)
+	case *RateTruth:
+		t.Rates = append(t.Rates, *e)
 	}
 }
 
@@ -518,6 +521,9 @@ func (t *Truth) Entries() []Entry {
 	for i := range t.Documents {
 		list = append(list, &t.Documents[i])
 	}
+	for i := range t.Rates {
+		list = append(list, &t.Rates[i])
+	}
 	slices.SortStableFunc(list, func(a, b Entry) int { return cmp.Compare(a.EntryTime(), b.EntryTime()) })
 	return list
 }
@@ -552,6 +558,8 @@ func (t *Truth) Device(lane, id string) *Truth {
 		case *SignalTruth:
 			l, dev = e.Lane, e.Device
 		case *DocumentTruth:
+			l, dev = e.Lane, e.Device
+		case *RateTruth:
 			l, dev = e.Lane, e.Device
 		}
 		if l == lane && (dev == "" || dev == id) {
@@ -628,6 +636,8 @@ func ReadTruth(r io.Reader) (*Truth, error) {
 			e = &SignalTruth{}
 		case "document":
 			e = &DocumentTruth{}
+		case "rate":
+			e = &RateTruth{}
 		default:
 			return nil, fmt.Errorf("line %d of the truth: %q is no kind of entry", n, kind.Kind)
 		}

@@ -257,13 +257,15 @@ type demoInstrument struct {
 // demoInstruments are those of each model; a portal is one for what is not among them. What
 // the simulated ones say is known, so the settings can tell what it means.
 var demoInstruments = map[string]demoInstrument{
-	"hikvision":    {profile: "hikvision-stream"},
-	"n42-streamer": {profile: "n42-stream"},
-	"n42-dropper":  {profile: "n42-files"},
-	"n42-poster":   {profile: "n42-push"},
-	"scale":        {profile: "scale-csv"},
-	"llrp-reader":  {profile: "llrp"},
-	"mrz-reader":   {"mrz-reader", "allow_personal_data: true\nkeep: masked\n"}, // specimens, which nobody has
+	"hikvision":       {profile: "hikvision-stream"},
+	"area-monitor":    {profile: "thermo-radeye"},
+	"tsa-environment": {profile: "tsa-environment"},
+	"n42-streamer":    {profile: "n42-stream"},
+	"n42-dropper":     {profile: "n42-files"},
+	"n42-poster":      {profile: "n42-push"},
+	"scale":           {profile: "scale-csv"},
+	"llrp-reader":     {profile: "llrp"},
+	"mrz-reader":      {"mrz-reader", "allow_personal_data: true\nkeep: masked\n"}, // specimens, which nobody has
 	"xray-scanner": {"smiths-cargovision", `verdicts: {"0": nothing_found, "1": suspicious}
 `},
 	"xray-messenger": {"xray-messages", `verdicts: {OK: nothing_found, ALARM: suspicious}

@@ -48,10 +48,22 @@ func describe(d event.Data) (string, tone) {
 		}
 		return fmt.Sprintf("background  %.0f counts/s gamma over %d detectors", sum, len(e.GammaCPS)), quiet
 	case *event.RadiationFault:
-		if e.State == "cleared" {
-			return "fault cleared  " + strings.ReplaceAll(e.Kind, "_", " "), good
+		what := strings.ReplaceAll(e.Kind, "_", " ")
+		if len(e.CPS) > 0 {
+			what += " background"
+		} else {
+			what = strings.TrimSpace(what + " " + strings.Join(e.Detectors, " "))
 		}
-		return "FAULT  " + strings.ReplaceAll(e.Kind, "_", " ") + " background", warning
+		if e.State == "cleared" {
+			return "fault cleared  " + what, good
+		}
+		return "FAULT  " + what, warning
+	case *event.RadiationRate:
+		return describeRate(e)
+	case *event.RadiationRateAlarm:
+		return describeRateAlarm(e)
+	case *event.RadiationEnvironment:
+		return fmt.Sprintf("environment  %d records, %d speed messages  %s", e.Records, e.SpeedMessages, strings.Join(e.Quality, " ")), quiet
 	case *event.RadiationTamper:
 		if e.State == "on" {
 			return "TAMPER  the portal's cabinet contact is open", alarm
@@ -135,6 +147,34 @@ func describe(d event.Data) (string, tone) {
 		return fmt.Sprintf("LOSS  %d %s events: %s", e.Count, e.Priority, e.Detail), alarm
 	}
 	return d.Type(), plain
+}
+
+// describeRate says what an area monitor measured.
+func describeRate(e *event.RadiationRate) (string, tone) {
+	var parts []string
+	for _, c := range e.Channels {
+		parts = append(parts, fmt.Sprintf("%s %.3g %s (%.3g to %.3g)", c.Channel, c.Mean, c.Unit, c.Min, c.Max))
+	}
+	text := strings.TrimSpace("radiation  " + strings.Join(parts, ", ") + "  " + strings.Join(e.Quality, " "))
+	if len(e.Quality) > 0 {
+		return text, warning
+	}
+	return text, quiet
+}
+
+// describeRateAlarm says what an area monitor alarms for.
+func describeRateAlarm(e *event.RadiationRateAlarm) (string, tone) {
+	what := strings.TrimSpace(e.Kind + " " + e.Channel)
+	if e.State == "cleared" {
+		if e.PeakValue != nil {
+			what += fmt.Sprintf(", at most %.3g %s", *e.PeakValue, e.Unit)
+		}
+		return fmt.Sprintf("radiation alarm over  %s, after %.0f s", what, e.DurationS), good
+	}
+	if e.Value != nil {
+		what += fmt.Sprintf(", %.3g %s", *e.Value, e.Unit)
+	}
+	return "RADIATION ALARM  " + what, alarm
 }
 
 // heads tells up to which sequences a checkpoint's statement goes.

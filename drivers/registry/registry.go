@@ -16,6 +16,8 @@ func All() []drivers.Driver {
 		rpm.N42Stream(),
 		rpm.N42Folder(),
 		rpm.N42Push(),
+		rpm.AreaMonitor(),
+		rpm.TSAEnvironment(),
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
 		anpr.HikvisionPlates(),

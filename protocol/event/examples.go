@@ -79,6 +79,15 @@ func byDocumentReader(id, clock, read string) Header {
 	return h
 }
 
+func byMonitor(id, clock, recorded, alarm string) Header {
+	h := byDevice("area-1", id, clock, recorded)
+	h.Subject = alarm
+	return h
+}
+
+// oneReading is a quantity that was told once.
+func oneReading(v float64) *Spread { return &Spread{Readings: 1, Min: v, Max: v, Last: v} }
+
 func byScanner(id, clock, recorded, device, scan string) Header {
 	h := byDevice("xray-1", id, clock, recorded)
 	h.Subject = scan
@@ -195,6 +204,31 @@ func examples() map[string]Example {
 			}},
 			Private: &RadiationPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", Remarks: []string{}, Items: []Property{}, Properties: []Property{}},
 		}},
+		{byMonitor("019ceb91-8af1-7e05-8c44-d2b91f7a3e60", "08:58:30.000", "08:58:30.001", ""), 58236, RadiationRate{
+			IntervalS: 60, Instrument: "G-10", Frames: 60, NoValue: 0, Overloads: 0,
+			Channels: []RateChannel{{
+				Channel: "gamma", Quantity: "dose_rate", Unit: "uSv/h", Readings: 60, Min: 0.09, Mean: 0.114, Max: 0.14, Last: 0.12, ValueRaw: "12", UnitRaw: "0",
+			}},
+			Alarms: []string{}, Faults: []string{}, Quality: []string{},
+			Raw: RawOf([]byte("\x02 12 0 544 5 00 G-10 9 \r\n\x03")),
+		}},
+		{byMonitor("019ceb92-098b-7b41-a8f6-0e5d93c172ab", "08:59:02.410", "08:59:02.411", "019ceb92-098a-7c10-9d3a-41f07be6a852"), 1193, RadiationRateAlarm{
+			AlarmID: "019ceb92-098a-7c10-9d3a-41f07be6a852", Kind: "threshold", Channel: "", By: ByInstrument, State: "raised",
+			Value: pointer(2.31), Unit: "uSv/h", PeakValue: pointer(2.31), ValueRaw: "231", UnitRaw: "0", StartedTS: clockOf("08:59:02.410"),
+			Raw: RawOf([]byte("\x02 231 0 9811 5 04 G-10 9 \r\n\x03")),
+		}},
+		{byDevice("env-1", "019ceb92-2732-7f32-b5c8-96d07e14a3fb", "08:59:10.000", "08:59:10.002"), 58237, RadiationEnvironment{
+			IntervalS: 60, Records: 8,
+			Detectors: []DetectorEnvironment{{
+				Detector: "1", TemperatureC: oneReading(21.55), HumidityPct: oneReading(38.2), PressureHPa: oneReading(1012), DewPointC: oneReading(6.7),
+			}},
+			Pillars: []PillarEnvironment{{
+				Pillar: "master", TemperatureC: oneReading(24.65), HumidityPct: oneReading(31), ThermocoupleC: oneReading(18.35), OutsideHumidityPct: oneReading(55.5),
+				BatteryV: oneReading(13.4), DCCurrentA: oneReading(1.2), ACCurrentA: oneReading(0.6),
+			}},
+			Faults: []string{}, Quality: []string{},
+			Raw: RawOf([]byte("!TPDT,294.7,000.0,000.0,000.0,0\r\n#!MBAT,013.4,001.2,00000,000.6,0\r\n#")),
+		}},
 
 		{byCamera("019ceb6f-5a3f-7e04-a9d1-2f60b7c8534e", "08:21:09.000", "08:21:09.311", "08:21:09.000", exampleRead), 58215, PlateRead{
 			ReadID: exampleRead,
@@ -284,12 +318,12 @@ func examples() map[string]Example {
 			Private: &TagPrivate{Salt: "Zm9vYmFyYmF6cXV4MDEyMw==", EPC: "3000ABCDEF00000000000003"},
 		}},
 
-		{byDevice("plc-1", "019ceb9c-2d40-7c61-8a2f-4b7d90e1c356", "09:10:06.700", "09:10:06.912"), 1193, LaneSignal{
+		{byDevice("plc-1", "019ceb9c-2d40-7c61-8a2f-4b7d90e1c356", "09:10:06.700", "09:10:06.912"), 1194, LaneSignal{
 			Signal: "estop_ok", Kind: SignalSafety, Severity: SeveritySafety, Quality: "good", Reason: "edge", State: pointer(false),
 			Previous: pointer(1.0), Edges: 1, ObservedTS: clockOf("09:10:06.700"),
 		}},
 
-		{cycleHeader(), 1194, XrayCycle{
+		{cycleHeader(), 1195, XrayCycle{
 			CycleID: "019ceb9c-1178-7e15-9b30-6d2c81f4a097", Phase: "ended", StartedTS: clockOf("09:09:59.800"), EndedTS: pointer(clockOf("09:10:06.700")),
 			DurationS: pointer(6.9), End: "estop_ok", CutShort: true, CounterBefore: pointer(4711.0), CounterAfter: pointer(4711.0),
 			Scans: 1, Mode: "operational", Flags: []string{},
@@ -317,7 +351,7 @@ func examples() map[string]Example {
 			Reason: "dial tcp 10.0.3.21:1600: connect: no route to host",
 			Hint:   "nothing answers at 10.0.3.21:1600: check the instrument's power, its network cable and its address",
 		}},
-		{byPortal("019ceba1-70e2-7d03-a1c8-4e92f5670bd3", "09:15:51.906", "09:15:51.906", ""), 1195, DeviceFault{
+		{byPortal("019ceba1-70e2-7d03-a1c8-4e92f5670bd3", "09:15:51.906", "09:15:51.906", ""), 1196, DeviceFault{
 			Connect: exampleConnect, Reason: "the driver panicked: index out of range [4] with length 4",
 			Hint: "the agent starts the driver anew; please report this with the log",
 		}},

@@ -248,16 +248,24 @@ type RadiationBackground struct {
 	Raw Raw `json:"raw"`
 }
 
-// RadiationFault is a detector fault that the portal reports, on each edge.
+// RadiationFault is a fault that a portal or another radiation instrument reports, on each
+// edge.
 type RadiationFault struct {
-	// Kind is "gamma_high", "gamma_low" or "neutron_high".
-	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high"`
+	// Kind is "gamma_high", "gamma_low" or "neutron_high" for a background that the portal
+	// takes for a detector's fault; "detector" (the instrument says that its detector fails),
+	// "failure" (it says that it fails), "battery_low", "external_power" (it has none),
+	// "ac_lost" (a pillar has no alternating current), "frozen" (it tells the very same for
+	// too long; the agent notices that itself).
+	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=detector,enum=failure,enum=battery_low,enum=external_power,enum=ac_lost,enum=frozen"`
 	// State is "raised" or "cleared".
 	State string `json:"state" jsonschema:"enum=raised,enum=cleared"`
+	// Code is the instrument's own code of it, if it has one.
+	Code string `json:"code,omitempty"`
 	// CPS is the background record that told it, per detector in counts per
-	// second.
+	// second; empty for a fault that no background told.
 	CPS []int `json:"cps"`
-	// Detectors are the labels of the detectors, in the order of the values.
+	// Detectors are the labels of the detectors, in the order of the values; of a fault that
+	// no background told, those that it is about, a pillar for instance.
 	Detectors []string `json:"detectors"`
 	// Raw is the record that told it.
 	Raw Raw `json:"raw"`

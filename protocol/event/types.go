@@ -110,7 +110,7 @@ var kinds = [...]Kind{
 	},
 	{
 		Type: RadiationFault{}.Type(), Zero: RadiationFault{}, Classes: urgent,
-		Summary: "A detector fault that the portal itself reports.",
+		Summary: "A fault that a portal or another radiation instrument reports.",
 		When:    "On each edge: when it is raised and when it is cleared.",
 	},
 	{
@@ -141,6 +141,23 @@ var kinds = [...]Kind{
 		Summary: "What an instrument with spectra has measured, without an alarm and without a result of an analysis.",
 		When: "For each document of an occupied portal and each that came as a file or by HTTP; of others once per interval of " +
 			"the settings, and at once when the instrument's faults change, which is urgent.",
+	},
+	{
+		Type: RadiationRate{}.Type(), Zero: RadiationRate{}, Classes: routine,
+		Summary: "What an area monitor or a hand-held radiation instrument measured over an interval.",
+		When: "Once per interval of its settings while the link is open, also if nothing was measured, and for the first time as soon " +
+			"as there is something to tell.",
+	},
+	{
+		Type: RadiationRateAlarm{}.Type(), Zero: RadiationRateAlarm{}, Classes: urgent, Subject: "the alarm id",
+		Summary: "An area monitor or a hand-held radiation instrument alarms, or is overloaded.",
+		When:    "At the onset of each alarm, and when the instrument tells that it is over.",
+	},
+	{
+		Type: RadiationEnvironment{}.Type(), Zero: RadiationEnvironment{}, Classes: routine,
+		Summary: "Temperatures, humidity, pressure and power of a portal's detectors and pillars over an interval.",
+		When: "Once per interval of its settings while the link is open, also if nothing was told, and for the first time as soon " +
+			"as the boards begin their second round.",
 	},
 	{
 		Type: PlateRead{}.Type(), Zero: PlateRead{}, Classes: routine, Subject: "the read id",

@@ -317,3 +317,29 @@ func TestOtherRadiationExamples(t *testing.T) {
 	require.GreaterOrEqual(t, u.Total, u.Count)
 	require.GreaterOrEqual(t, u.Count, int64(len(u.Samples)))
 }
+
+func TestRateExamples(t *testing.T) {
+	all := examples()
+	r := all[RadiationRate{}.Type()].Data.(RadiationRate)
+	for _, c := range r.Channels {
+		require.LessOrEqual(t, c.Min, c.Mean)
+		require.LessOrEqual(t, c.Mean, c.Max)
+		require.LessOrEqual(t, c.Readings, r.Frames)
+		require.Contains(t, r.Raw.Text+string(mustBase64(t, r.Raw.Base64)), " "+c.ValueRaw+" "+c.UnitRaw+" ")
+	}
+	x := all[RadiationRateAlarm{}.Type()]
+	a := x.Data.(RadiationRateAlarm)
+	require.Equal(t, a.AlarmID, x.Header.Subject)
+	require.Equal(t, a.StartedTS, x.Header.Time)
+	require.Contains(t, string(mustBase64(t, a.Raw.Base64)), " "+a.ValueRaw+" "+a.UnitRaw+" ")
+	e := all[RadiationEnvironment{}.Type()].Data.(RadiationEnvironment)
+	require.Contains(t, e.Raw.Text, fmt.Sprintf("TPDT,%.1f,", e.Detectors[0].TemperatureC.Last+273.15))
+	require.Contains(t, e.Raw.Text, fmt.Sprintf("MBAT,%05.1f,%05.1f,", e.Pillars[0].BatteryV.Last, e.Pillars[0].DCCurrentA.Last))
+}
+
+func mustBase64(t *testing.T, text string) []byte {
+	t.Helper()
+	b, err := base64.StdEncoding.DecodeString(text)
+	require.NoError(t, err)
+	return b
+}

@@ -1,0 +1,293 @@
+package rpm
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/ratemeter"
+)
+
+// Kinds of alarms that no frame names.
+const (
+	overloadAlarm = "overload"
+	ownAlarm      = "own"
+)
+
+// alarmKey names an alarm of an instrument.
+type alarmKey struct{ kind, channel string }
+
+func (k alarmKey) own() bool { return k.kind == ownAlarm }
+
+// standing is an alarm that stands.
+type standing struct {
+	id          string
+	since       time.Time
+	peak        *float64
+	unit        string
+	interrupted bool
+	below       time.Time // since when it is below the agent's threshold; zero if it is not
+}
+
+// rates gathers what one event covers.
+type rates struct {
+	since                 time.Time
+	instrument            string
+	frames, noValue, over int
+	channels              map[string]*rateSum
+	flags                 []string
+	raw                   []byte
+}
+
+type rateSum struct {
+	rateValue
+	n             int
+	min, max, sum float64
+}
+
+func (r *rates) flag(name string) {
+	if !slices.Contains(r.flags, name) {
+		r.flags = append(r.flags, name)
+	}
+}
+
+func (r *rates) add(v rateValue) {
+	if r.channels == nil {
+		r.channels = map[string]*rateSum{}
+	}
+	c := r.channels[v.channel]
+	if c == nil || c.unit != v.unit { // the instrument was set to another unit
+		c = &rateSum{min: v.v, max: v.v}
+		r.channels[v.channel] = c
+	}
+	c.rateValue = v
+	c.n++
+	c.sum += v.v
+	c.min, c.max = min(c.min, v.v), max(c.max, v.v)
+}
+
+// summary makes the event of an interval and begins the next one.
+func (s *areaSession) summary(now time.Time) error {
+	t := &s.thin
+	e := event.RadiationRate{
+		IntervalS: round3(now.Sub(t.since).Seconds()), Instrument: t.instrument, Frames: t.frames, NoValue: t.noValue, Overloads: t.over,
+		Channels: []event.RateChannel{}, Alarms: []string{}, Faults: []string{}, Raw: event.RawOf(t.raw),
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.channels)) {
+		c := t.channels[name]
+		mean, _, _ := ratemeter.SI(c.sum/float64(c.n), "uSv/h", 0) // to the digits that say something
+		e.Channels = append(e.Channels, event.RateChannel{
+			Channel: c.channel, Quantity: c.quantity, Unit: c.unit, Readings: c.n,
+			Min: c.min, Mean: min(max(mean, c.min), c.max), Max: c.max, Last: c.v, ValueRaw: c.text, UnitRaw: c.unitText,
+		})
+	}
+	for k := range s.alarms {
+		if !slices.Contains(e.Alarms, k.kind) {
+			e.Alarms = append(e.Alarms, k.kind)
+		}
+	}
+	for kind, stands := range s.faults {
+		if stands {
+			e.Faults = append(e.Faults, kind)
+		}
+	}
+	slices.Sort(e.Alarms)
+	slices.Sort(e.Faults)
+	if len(e.Faults) > 0 {
+		t.flag(event.RateFault)
+	}
+	if len(e.Channels) == 0 {
+		t.flag(event.RateNoReading)
+	}
+	slices.Sort(t.flags)
+	e.Quality = append([]string{}, t.flags...)
+	if err := s.h.Emit(drivers.Observation{Data: e, Time: now}); err != nil {
+		return err
+	}
+	s.told = true
+	s.thin = rates{since: now, instrument: t.instrument}
+	return nil
+}
+
+// faultEdges follows the faults that the instrument tells.
+func (s *areaSession) faultEdges(now time.Time, r ratemeter.Reading, frame []byte) error {
+	if !r.Status {
+		return nil
+	}
+	for _, f := range r.Faults {
+		if err := s.fault(now, f, true, frame); err != nil {
+			return err
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(s.faults)) {
+		told := kind == event.RateFrozen || slices.ContainsFunc(r.Faults, func(f ratemeter.Fault) bool { return f.Kind == kind })
+		if !told && !r.Partial {
+			if err := s.fault(now, ratemeter.Fault{Kind: kind}, false, frame); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// fault tells a fault on its edges.
+func (s *areaSession) fault(now time.Time, f ratemeter.Fault, raised bool, frame []byte) error {
+	if raised {
+		s.thin.flag(event.RateFault)
+	}
+	if s.faults[f.Kind] == raised {
+		return nil
+	}
+	state := "cleared"
+	if raised {
+		state = "raised"
+	}
+	err := s.h.Emit(drivers.Observation{Time: now, Data: event.RadiationFault{
+		Kind: f.Kind, State: state, Code: f.Code, CPS: []int{}, Detectors: []string{}, Raw: event.RawOf(frame),
+	}})
+	if err == nil {
+		s.faults[f.Kind] = raised
+	}
+	return err
+}
+
+// alarmEdges follows the instrument's alarms and the agent's own.
+func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []rateValue, frame []byte) error {
+	told := map[alarmKey]bool{}
+	for _, a := range r.Alarms {
+		told[alarmKey{a.Kind, a.Channel}] = true
+	}
+	if r.Over {
+		told[alarmKey{overloadAlarm, ""}] = true
+	}
+	for k, x := range s.alarms {
+		s.peak(k, x)
+	}
+	for _, k := range sortedKeys(told) {
+		if s.alarms[k] == nil {
+			if err := s.raise(now, k, nil, frame); err != nil {
+				return err
+			}
+		}
+	}
+	if r.Status && !r.Partial {
+		for _, k := range sortedKeys(s.alarms) {
+			if !told[k] && !k.own() {
+				if err := s.clear(now, k, frame); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	for _, v := range values {
+		threshold := s.threshold(v.unit)
+		k := alarmKey{ownAlarm, v.channel}
+		x := s.alarms[k]
+		switch {
+		case threshold == 0:
+		case x == nil && v.v >= threshold:
+			if err := s.raise(now, k, &threshold, frame); err != nil {
+				return err
+			}
+		case x == nil:
+		case v.v >= threshold:
+			x.below = time.Time{}
+		case x.below.IsZero() && s.settings.ClearAfter > 0:
+			x.below = now
+		case now.Sub(x.below) >= s.settings.ClearAfter:
+			if err := s.clear(now, k, frame); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func sortedKeys[V any](m map[alarmKey]V) []alarmKey {
+	return slices.SortedFunc(maps.Keys(m), func(a, b alarmKey) int {
+		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.channel, b.channel))
+	})
+}
+
+// threshold is the agent's own in a unit; 0 for none.
+func (s *areaSession) threshold(unit string) float64 {
+	switch unit {
+	case "uSv/h":
+		return s.settings.AlarmAboveUSvH
+	case "cps":
+		return s.settings.AlarmAboveCPS
+	}
+	return 0
+}
+
+// valueOf is what an alarm goes by: the last value of its channel, or the highest dose rate if
+// it names none; ok is false if there is no value.
+func (s *areaSession) valueOf(k alarmKey) (best rateValue, ok bool) {
+	if v, known := s.values[k.channel]; known {
+		return v, true
+	}
+	if k.channel != "" && k.channel != ratemeter.Dose || k.kind == overloadAlarm {
+		return rateValue{}, false
+	}
+	for _, name := range slices.Sorted(maps.Keys(s.values)) {
+		v := s.values[name]
+		if !ok || v.quantity == best.quantity && v.v > best.v || v.quantity == "dose_rate" && best.quantity != "dose_rate" {
+			best, ok = v, true
+		}
+	}
+	return best, ok
+}
+
+func (s *areaSession) peak(k alarmKey, x *standing) {
+	if v, ok := s.valueOf(k); ok && (x.peak == nil || x.unit != v.unit || v.v > *x.peak) {
+		x.peak, x.unit = &v.v, v.unit
+	}
+}
+
+func (s *areaSession) raise(now time.Time, k alarmKey, threshold *float64, frame []byte) error {
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("make the id of an alarm: %w", err)
+	}
+	x := &standing{id: id.String(), since: now}
+	s.peak(k, x)
+	if err := s.tell(now, k, x, "raised", threshold, frame); err != nil {
+		return err
+	}
+	s.alarms[k] = x
+	return nil
+}
+
+func (s *areaSession) clear(now time.Time, k alarmKey, frame []byte) error {
+	x := s.alarms[k]
+	var threshold *float64
+	if k.own() {
+		v := s.threshold(x.unit)
+		threshold = &v
+	}
+	if err := s.tell(now, k, x, "cleared", threshold, frame); err != nil {
+		return err
+	}
+	delete(s.alarms, k)
+	return nil
+}
+
+func (s *areaSession) tell(now time.Time, k alarmKey, x *standing, state string, threshold *float64, frame []byte) error {
+	e := event.RadiationRateAlarm{
+		AlarmID: x.id, Kind: k.kind, Channel: k.channel, By: event.ByInstrument, State: state, Unit: x.unit, PeakValue: x.peak, Threshold: threshold,
+		StartedTS: event.At(x.since), DurationS: round3(now.Sub(x.since).Seconds()), Interrupted: x.interrupted, Raw: event.RawOf(frame),
+	}
+	if k.own() {
+		e.By = event.ByAgent
+	}
+	if v, ok := s.valueOf(k); ok {
+		e.Value, e.Unit, e.ValueRaw, e.UnitRaw = &v.v, v.unit, v.text, v.unitText
+	}
+	return s.h.Emit(drivers.Observation{Data: e, Time: now, Subject: x.id})
+}
