@@ -75,7 +75,12 @@ type Hooks struct {
 	Ledger drivers.Ledger
 	// Changed is called, from any goroutine, when State would say something new.
 	Changed func()
-	Log     *slog.Logger
+	// Received, if set, is called with the bytes of each read of the link, before the
+	// driver sees them, and when they came. It must not wait, and not keep b.
+	Received func(at time.Time, b []byte)
+	// Parted, if set, is called when a link has ended that was open.
+	Parted func(at time.Time)
+	Log    *slog.Logger
 }
 
 // Supervisor runs one device. Make it with New, run it once.
@@ -189,6 +194,9 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 	cancel()
 	if err != nil {
 		return err
+	}
+	if s.hooks.Parted != nil {
+		defer func() { s.hooks.Parted(time.Now()) }()
 	}
 	watched := &watchedConn{Conn: conn, s: s}
 	if c, ok := conn.(interface{ CountBytes(func(int)) }); ok {
@@ -566,7 +574,7 @@ func sampleOf(b []byte) event.Raw {
 	return head
 }
 
-// watchedConn counts bytes, and once woken keeps its read deadline in the past,
+// watchedConn counts bytes, shows them to whoever reads along, and once woken keeps its read deadline in the past,
 // so that a driver which is just about to set a later one can't sleep on.
 type watchedConn struct {
 	link.Conn
@@ -582,6 +590,9 @@ func (c *watchedConn) Unwrap() link.Conn { return c.Conn }
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.s.countBytes(n)
+	if n > 0 && c.s.hooks.Received != nil {
+		c.s.hooks.Received(time.Now(), p[:n])
+	}
 	return n, err
 }
 

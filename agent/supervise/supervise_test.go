@@ -501,3 +501,71 @@ func TestUnrecordable(t *testing.T) {
 		<-done
 	})
 }
+
+// Who reads along gets every byte before the driver, and is told of the end of each
+// link, whoever ends it.
+func TestReadingAlong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var got []string
+		add := func(s string) {
+			mu.Lock()
+			defer mu.Unlock()
+			got = append(got, s)
+		}
+		heard := func() string {
+			mu.Lock()
+			defer mu.Unlock()
+			return strings.Join(got, "|")
+		}
+		end := &pipeEndpoint{device: make(chan net.Conn, 100)}
+		s := New(Device{
+			Lane: "entry-1", ID: "rpm-1", Endpoint: end, Silence: 12 * time.Second,
+			New: func() (drivers.Instrument, error) { return &lineInstrument{}, nil },
+		}, Hooks{
+			Emit: func(o drivers.Observation) error {
+				if d, ok := o.Data.(event.RadiationDiagnostic); ok && d.Kind != "held" {
+					add("emitted " + d.Kind)
+				}
+				return nil
+			},
+			Changed: func() {}, Log: slog.New(slog.DiscardHandler),
+			Received: func(at time.Time, b []byte) {
+				require.Equal(t, time.Now(), at)
+				add(string(b))
+			},
+			Parted: func(time.Time) { add("parted") },
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			s.Run(ctx)
+		}()
+		dev := <-end.device
+		send(t, dev, "emit 1")
+		send(t, dev, "gibberish")
+		require.Equal(t, "emit 1\n|emitted 1|gibberish\n", heard())
+		require.NoError(t, dev.Close())
+		synctest.Wait()
+		require.Equal(t, "emit 1\n|emitted 1|gibberish\n|parted", heard())
+		// A link that can't be opened has no end.
+		end.setRefuse(errors.New("refused"))
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, strings.Count(heard(), "parted"))
+		end.setRefuse(nil)
+		dev = <-end.device
+		send(t, dev, "ok")
+		time.Sleep(14 * time.Second) // silence
+		synctest.Wait()
+		require.Equal(t, 2, strings.Count(heard(), "parted"))
+		dev = <-end.device
+		send(t, dev, "panic")
+		require.Equal(t, 3, strings.Count(heard(), "parted"))
+		<-end.device
+		synctest.Wait()
+		cancel()
+		<-done
+		require.Equal(t, 4, strings.Count(heard(), "parted"))
+	})
+}
