@@ -39,10 +39,11 @@ type Replayed struct {
 
 // Replay plays a recorded daily file onto a connection: each line byte for byte
 // with its line end, after the pauses that the times at the end of the lines
-// tell, in either form (",HH-MM-SS.mmm" or ",YYYY-MM-DD HH:MM:SS.mmm -07"),
+// tell, in either form (",HH-MM-SS.mmm" or ",YYYY-MM-DD HH:MM:SS.mmm -07", also with the minutes of the zone),
 // without that time column. A line without a time follows the one before at
 // once; a time that goes back makes no pause, but over midnight in the first
-// form. It does not close conn.
+// form. Lines that begin with "# lanepost: " and have no time at their end are an
+// agent's notes in its daily file, and are left out. It does not close conn.
 func Replay(ctx context.Context, r io.Reader, conn io.Writer, opts ReplayOptions) (Replayed, error) {
 	return replay(ctx, newRecording(r, opts.KeepTime), given{conn}, opts)
 }
@@ -165,7 +166,20 @@ func newRecording(r io.Reader, keepTime bool) *recording {
 
 func (r *recording) err() error { return r.failed }
 
+// note begins a line of an agent's daily file that did not come from the device.
+const note = "# lanepost: "
+
 func (r *recording) next() (item, bool) {
+	for {
+		i, more := r.line()
+		if !more || i.bytes != nil {
+			return i, more
+		}
+	}
+}
+
+// line is the next line, without bytes for a note.
+func (r *recording) line() (item, bool) {
 	line, err := r.in.ReadSlice('\n')
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 		r.failed = fmt.Errorf("read the recording after line %d: %w", r.lines, err)
@@ -185,8 +199,10 @@ func (r *recording) next() (item, bool) {
 	}
 	body := bytes.TrimRight(line, "\r\n")
 	end := line[len(body):]
+	timed := false
 	if comma := bytes.LastIndexByte(body, ','); comma >= 0 {
 		if t, ok := parseTimeColumn(body[comma+1:]); ok {
+			timed = true
 			r.timed++
 			r.at += t.since(r.last)
 			r.last = t
@@ -194,6 +210,9 @@ func (r *recording) next() (item, bool) {
 				body = body[:comma]
 			}
 		}
+	}
+	if !timed && bytes.HasPrefix(line, []byte(note)) {
+		return item{}, true
 	}
 	return item{at: r.at, bytes: append(bytes.Clone(body), end...)}, true
 }
@@ -206,7 +225,7 @@ type timeColumn struct {
 }
 
 // timeColumnLayouts are the forms of the time column; the daily one first.
-var timeColumnLayouts = [...]string{"15-04-05.000", "2006-01-02 15:04:05.000 -07"}
+var timeColumnLayouts = [...]string{"15-04-05.000", "2006-01-02 15:04:05.000 -07", "2006-01-02 15:04:05.000 -0700"}
 
 func parseTimeColumn(b []byte) (timeColumn, bool) {
 	for i, layout := range timeColumnLayouts {

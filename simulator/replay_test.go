@@ -31,6 +31,22 @@ const (
 		"GB,000401,000406,000436,000436,00-00-03.580" // no line end at all
 )
 
+// An agent's daily file has notes of its own, and its zone may have minutes.
+func TestReplayOfAnAgentsFile(t *testing.T) {
+	const file = "# lanepost: 2026-03-14 11:59:00.000 +02 the agent began anew to write this file\r\n" +
+		"NB,000000,000000,000000,000000,2026-03-14 12:00:00.000 +02\r\n" +
+		"# lanepost: from the wire, since it has a time,2026-03-14 12:00:00.100 +02\n" +
+		"# another's note\n" +
+		"# lanepost: 2026-03-14 12:00:01.000 +02 the link ended\r\n" +
+		"GB,000401,000406,000436,000436,2026-03-14 15:30:00.000 +0530\r\n"
+	var wire bytes.Buffer
+	done, err := Replay(t.Context(), strings.NewReader(file), &wire, ReplayOptions{})
+	require.NoError(t, err)
+	require.Equal(t, "NB,000000,000000,000000,000000\r\n# lanepost: from the wire, since it has a time\n# another's note\n"+
+		"GB,000401,000406,000436,000436\r\n", wire.String())
+	require.Equal(t, Replayed{Lines: 6, Timed: 3, Bytes: int64(wire.Len())}, done)
+}
+
 // timed is a line and when it must come.
 type timed struct {
 	at   time.Duration
