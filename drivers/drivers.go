@@ -31,6 +31,9 @@ type Driver struct {
 	// Schemes are the link schemes that it can be reached by, for instance
 	// "tcp" and "serial".
 	Schemes []string
+	// Lines says that what the instrument sends is lines of text, each a record, so
+	// that they can be kept in daily files.
+	Lines bool
 	// Silence is how long a healthy instrument stays quiet at the most. A
 	// profile or a device may set another limit.
 	Silence time.Duration

@@ -57,8 +57,8 @@ type MinFree struct {
 	Bytes int64
 }
 
-// floor is what is left free of a file system of that size.
-func (m MinFree) floor(total int64) int64 {
+// Floor is what is left free of a file system of that size.
+func (m MinFree) Floor(total int64) int64 {
 	if m == (MinFree{}) {
 		m = MinFree{Share: defaultFreeShare, Bytes: defaultFreeBytes}
 	}
@@ -108,7 +108,7 @@ func (l *classLog) keepWithin(d disk) {
 			freed = l.shed(true, fmt.Sprintf("routine events are kept for %s", l.caps.MaxAge))
 		case l.caps.MaxBytes > 0 && l.bytes() > l.caps.MaxBytes:
 			freed = l.shed(true, l.capText())
-		case d.known && d.free < l.s.minFree.floor(d.total):
+		case d.known && d.free < l.s.minFree.Floor(d.total):
 			if freed = l.shed(false, ""); freed > 0 {
 				d = l.s.look()
 			}
@@ -246,7 +246,7 @@ func (l *classLog) fit(need int64) (size int64, err error) {
 		size = max(min(size, room), need)
 	}
 	d := l.s.look()
-	short := l.s.minFree.floor(d.total) - (d.free - size)
+	short := l.s.minFree.Floor(d.total) - (d.free - size)
 	if !d.known || short <= 0 {
 		return size, nil
 	}
@@ -422,7 +422,7 @@ func (s *Spool) takeReserve() bool {
 // pressure says what is short. The caller holds s.mu.
 func (s *Spool) pressure() string {
 	var short []string
-	if s.disk.known && s.disk.free < s.minFree.floor(s.disk.total) || s.reserveBytes > 0 && !s.reserved {
+	if s.disk.known && s.disk.free < s.minFree.Floor(s.disk.total) || s.reserveBytes > 0 && !s.reserved {
 		short = append(short, "disk")
 	}
 	for _, l := range s.logs {

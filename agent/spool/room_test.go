@@ -272,6 +272,6 @@ func TestMinFree(t *testing.T) {
 		{MinFree{Bytes: -1}, 100, 0},
 		{MinFree{Share: -1}, 100, 0},
 	} {
-		require.Equal(t, c.want, c.min.floor(c.total), "%v", c)
+		require.Equal(t, c.want, c.min.Floor(c.total), "%v", c)
 	}
 }

@@ -27,6 +27,7 @@ func TSAPortal() drivers.Driver {
 		Name:    "tsa-portal",
 		Summary: "Rapiscan/TSA radiation portal (VM-250, TM-850, RPM4500 families), line protocol",
 		Schemes: []string{"tcp", "serial"},
+		Lines:   true,
 		Silence: 12 * time.Second, // two backgrounds lost
 		New:     newPortal,
 	}
