@@ -67,6 +67,7 @@ type Agent struct {
 	id          *identity
 	checkpoints *checkpoints
 	joins       *joins
+	taps        taps
 	ledgerDir   string
 	clock       clock
 	began       time.Time
@@ -199,6 +200,8 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 		return err
 	}
 	a.checkpoints.tellKey(a)
+	a.taps.follow(a, a.cfg)
+	defer a.taps.close(a)
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
 		"previous_stop", previous, "devices", started.Devices)
 	a.joins.unsaid()
@@ -255,6 +258,7 @@ func (a *Agent) loop(ctx context.Context) {
 			a.recordOutcomes()
 			a.joins.tell(now)
 			a.checkpoints.tellKey(a)
+			a.taps.retry(a)
 			if a.checkpoints.overdue(now) {
 				a.tryCheckpoint()
 			}
@@ -468,15 +472,17 @@ func (a *Agent) addDevice(c config.Device) *device {
 	log := a.log.With("lane", c.Lane, "device", c.ID)
 	ctx, stop := context.WithCancel(a.life)
 	d := &device{cfg: c, ctx: ctx, stop: stop, done: make(chan struct{})}
+	raw := a.taps.tap(c.Lane + "/" + c.ID)
 	d.ledger = &deviceLedger{a: a, path: filepath.Join(a.ledgerDir, c.Lane+"__"+c.ID+".jsonl")}
 	d.sup = supervise.New(supervise.Device{
 		Lane: c.Lane, ID: c.ID, Profile: c.Profile.Name,
 		Endpoint: c.Endpoint, Silence: c.Silence, New: c.New,
 	}, supervise.Hooks{
-		Ledger:  d.ledger,
-		Emit:    func(o drivers.Observation) error { return a.record(source, o) },
-		Changed: func() { a.publishDevice(d) },
-		Log:     log,
+		Ledger:   d.ledger,
+		Emit:     func(o drivers.Observation) error { return a.record(source, o) },
+		Changed:  func() { a.publishDevice(d) },
+		Received: raw.received, Parted: raw.parted,
+		Log: log,
 	})
 	a.mu.Lock()
 	a.devices[c.Lane+"/"+c.ID] = d

@@ -78,6 +78,7 @@ type bench struct {
 	cancel context.CancelCauseFunc
 	done   chan error
 	ended  sync.WaitGroup
+	reload chan struct{}
 
 	mu     sync.Mutex
 	events []event.Event
@@ -145,7 +146,7 @@ func writeConfig(t *testing.T, dir string, connect string) string {
 }
 
 func newBench(t *testing.T, path string) *bench {
-	return &bench{t: t, path: path, done: make(chan error, 1)}
+	return &bench{t: t, path: path, done: make(chan error, 1), reload: make(chan struct{})}
 }
 
 // start runs a whole agent.
@@ -178,7 +179,7 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 	sp, err := spool.Open(cfg.Spool.Dir, o)
 	require.NoError(b.t, err)
 	a := &Agent{
-		opts: Options{Version: "test", ConfigPath: b.path, Log: log}, log: log, site: cfg.Site,
+		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload}, log: log, site: cfg.Site,
 		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		printer: newPrinter(stdout, log, sp.Stats()),
 	}

@@ -104,6 +104,9 @@ func (a *Agent) reload() reloaded {
 			a.log.Error("uplink not started", "err", err)
 		}
 	}
+	// After the stops and before the starts: a device that is taken out has said its
+	// last, and a new one loses no byte.
+	a.taps.follow(a, next)
 	for _, d := range start {
 		a.addDevice(d).start()
 	}

@@ -62,6 +62,7 @@ func (a *Agent) problems() []string {
 			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
 		}
 	}
+	list = append(list, a.taps.problems()...)
 	list = append(list, pressureProblems(a.spool.Stats())...)
 	for _, u := range a.currentUplinks() {
 		list = append(list, uplinkProblems(u.Status(), time.Now())...)

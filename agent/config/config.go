@@ -23,6 +23,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/lanepost/lanepost/agent/daily"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
@@ -58,6 +59,8 @@ type Config struct {
 	// Log is how to log.
 	Log    Log
 	Plates Plates
+	// Daily says where daily files are kept; without a Dir there are none.
+	Daily daily.Settings
 	// Warnings are worth a look and no reason not to start.
 	Warnings []yamlfile.Problem
 
@@ -129,6 +132,9 @@ type reader struct {
 	// places and ports are the links so far, by their URL and by their device
 	// file.
 	places, ports map[string]ast.Node
+	// tees are the addresses of tees so far, dailyAt is nil without daily files.
+	tees    map[string]ast.Node
+	dailyAt ast.Node
 	// open are the devices to make once the profiles are known.
 	open []*rawDevice
 }
@@ -145,6 +151,7 @@ func Parse(name string, b []byte) (*Config, error) {
 			Log:      Log{Level: "info", Format: "text"}, scanFiles: map[string]time.Duration{},
 		},
 		places: map[string]ast.Node{}, ports: map[string]ast.Node{},
+		tees:  map[string]ast.Node{},
 		lanes: map[string]ast.Node{}, uplinks: map[string]ast.Node{},
 	}
 	if r.Root() == nil {
@@ -157,6 +164,7 @@ func Parse(name string, b []byte) (*Config, error) {
 		yamlfile.Key{Name: "spool", Read: r.readSpool},
 		yamlfile.Key{Name: "evidence", Read: r.readEvidence},
 		yamlfile.Key{Name: "plates", Read: r.readPlates},
+		yamlfile.Key{Name: "daily", Read: r.readDaily},
 		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) { r.profileDir, r.profilesAt = r.directory(n, "profiles"), n }},
 		yamlfile.Key{Name: "log", Read: func(n ast.Node) {
 			r.Mapping(n, "log",
@@ -166,6 +174,7 @@ func Parse(name string, b []byte) (*Config, error) {
 		}},
 	)
 	r.makeDevices()
+	r.checkDaily()
 	for _, check := range r.checks {
 		check()
 	}

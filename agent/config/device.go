@@ -17,6 +17,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 
+	"github.com/lanepost/lanepost/agent/tee"
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/drivers/registry"
@@ -44,11 +45,19 @@ type Device struct {
 	// depends on: its names, driver, link, silence limit, or a setting, whether
 	// this file, the profile or the driver's defaults say so.
 	Fingerprint string
+	// Tee says where others may read along what the device sends; nil for nowhere.
+	// Like Daily it is no part of the device's run, and not of the Fingerprint.
+	Tee *tee.Settings
+	// Daily is what its daily files are called behind the site, LANE-DEVICE; empty if
+	// it has none.
+	Daily string
 }
 
 // rawDevice is a device as it stands in the file.
 type rawDevice struct {
 	profileAt, connectAt, settings       ast.Node
+	teeAt                                ast.Node
+	tee                                  *tee.Settings
 	lane, laneName, id, profile, connect string
 	beside                               []besideKey
 	silence                              time.Duration
@@ -129,6 +138,7 @@ func (r *reader) readDevice(n ast.Node, d *rawDevice, ids map[string]ast.Node) {
 		{Name: "profile", Required: true, Read: func(n ast.Node) { d.profile, d.profileAt = r.text(n, "profile"), n }},
 		{Name: "connect", Required: true, Read: func(n ast.Node) { d.connect, d.connectAt = r.text(n, "connect"), n }},
 		{Name: "settings", Read: func(n ast.Node) { d.settings = n }},
+		{Name: "tee", Read: func(n ast.Node) { d.tee, d.teeAt = r.readTee(n), n }},
 		{Name: "silence", Read: func(n ast.Node) { d.silence, _ = r.Duration(n, "silence", minSilence, maxSilence) }},
 	}
 	own := len(keys)
@@ -256,6 +266,10 @@ func (r *reader) makeDevice(d *rawDevice) {
 		d.lane, d.id, p.Name, driver.Name, endpoint.String(), device.Silence.String(), string(written),
 	}, "\x00")))
 	device.Fingerprint = hex.EncodeToString(sum[:])
+	device.Tee = d.tee
+	if r.dailyAt != nil && isDaily(driver, endpoint) {
+		device.Daily = d.lane + "-" + d.id
+	}
 	r.c.devices = append(r.c.devices, device)
 }
 
@@ -293,6 +307,7 @@ func (r *reader) endpoint(d *rawDevice, p *profiles.Profile, driver drivers.Driv
 	switch {
 	case err == nil && slices.Contains(driver.Schemes, endpoint.Scheme()):
 		r.onlyClient(d, endpoint)
+		r.checkTee(d, endpoint)
 		return endpoint, true
 	case err == nil:
 		r.At(d.connectAt, fmt.Sprintf("profile %s can't be reached by %s:", p.Name, endpoint.Scheme()), "use one of "+strings.Join(driver.Schemes, ", "))
