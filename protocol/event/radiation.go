@@ -38,6 +38,12 @@ const (
 	EndGX = "gx"
 	// EndGXLost: the portal sent background although no GX had come.
 	EndGXLost = "gx_lost"
+	// EndClear: no occupancy input of a portal whose registers are read is set any
+	// more.
+	EndClear = "clear"
+	// EndNextObject: such a portal counted the next object while its occupancy
+	// inputs were still set, so where this one ended was not seen.
+	EndNextObject = "next_object"
 	// EndStalled: nothing came for the driver's stall limit.
 	EndStalled = "stalled"
 	// EndDisconnected: the link broke, or the agent stopped.
@@ -54,15 +60,16 @@ type RadiationOccupancy struct {
 	// Outcome sums it up. Use it, not the absence of an alarm flag, to decide
 	// that nothing was found.
 	Outcome Outcome `json:"outcome"`
-	// End tells how the occupancy ended. Only "gx" is an observed end.
-	End string `json:"end" jsonschema:"enum=gx,enum=gx_lost,enum=stalled,enum=disconnected"`
+	// End tells how the occupancy ended. Only "gx" and "clear" are observed ends.
+	End string `json:"end" jsonschema:"enum=gx,enum=gx_lost,enum=clear,enum=next_object,enum=stalled,enum=disconnected"`
 	// JoinedMid is true when the agent connected in the middle of the occupancy.
 	JoinedMid bool `json:"joined_mid"`
 	// Gamma and Neutron tell what is known of each kind of detector.
 	Gamma   Modality `json:"gamma"`
 	Neutron Modality `json:"neutron"`
 
-	// GXCounter is the portal's occupancy number; null when GX was lost.
+	// GXCounter is the portal's occupancy number, the object counter of a portal
+	// whose registers are read; null when GX was lost, or no object was counted.
 	GXCounter *int `json:"gx_counter"`
 	// NeutronBgCPS is the neutron background in counts per second as GX tells
 	// it (its field is in 1/1000 counts per second); null when GX was lost.
@@ -81,11 +88,14 @@ type RadiationOccupancy struct {
 	GammaAlarm   bool `json:"gamma_alarm"`
 	NeutronAlarm bool `json:"neutron_alarm"`
 	// GammaSamples counts gamma samples of 200 ms, GammaAlarmSamples those which
-	// the portal marked as alarming.
+	// the portal marked as alarming. Of a portal whose registers are read a sample
+	// is one look at them.
 	GammaSamples      int `json:"gamma_samples"`
 	GammaAlarmSamples int `json:"gamma_alarm_samples"`
 	// NeutronSamples counts neutron samples of 1 s, NeutronAlarmSamples those
-	// marked as alarming, NeutronCounts the counts in all of them.
+	// marked as alarming, NeutronCounts the counts in all of them. Of a portal
+	// whose registers are read a sample is one look, and NeutronCounts the highest
+	// count that it told.
 	NeutronSamples      int `json:"neutron_samples"`
 	NeutronAlarmSamples int `json:"neutron_alarm_samples"`
 	NeutronCounts       int `json:"neutron_counts"`
@@ -98,6 +108,16 @@ type RadiationOccupancy struct {
 	// GammaMaxNSigma is (GammaMax5SampleSum - B) / sqrt(B) with
 	// B = GammaBgSumCPS, rounded to three decimals; null without both.
 	GammaMaxNSigma *float64 `json:"gamma_max_nsigma"`
+	// Direction says which way it went, by the portal's own sides: "0_to_1" or
+	// "1_to_0"; left out if the portal does not tell.
+	Direction string `json:"direction,omitempty" jsonschema:"enum=0_to_1,enum=1_to_0"`
+	// ObjectMark is what the portal says of the object, its wheels perhaps; left
+	// out if it says nothing.
+	ObjectMark *int `json:"object_mark,omitempty"`
+	// Reported holds, by name, figures of a portal whose registers are read, in the
+	// portal's own units: of counts the highest, of backgrounds and variances those
+	// at the beginning.
+	Reported map[string]float64 `json:"reported,omitempty"`
 	// SpeedRecords counts speed records, SpeedsKPH lists them all in km/h.
 	SpeedRecords int       `json:"speed_records"`
 	SpeedsKPH    []float64 `json:"speeds_kph"`
@@ -128,7 +148,8 @@ type Sample struct {
 	// occupancy's start; negative for the samples from before the beam was cut.
 	OffsetS float64 `json:"t"`
 	// Counts holds the counts of each detector: in 200 ms for gamma, in 1 s for
-	// neutrons.
+	// neutrons. Of a portal whose registers are read it is the one count that it
+	// tells of all of them.
 	Counts []int `json:"counts"`
 	// Alarm is the portal's own mark on the sample.
 	Alarm bool `json:"alarm"`
@@ -205,8 +226,15 @@ type RadiationAlarm struct {
 	Counts    []int    `json:"counts"`
 	Detectors []string `json:"detectors"`
 	// Sum is, for gamma, the sum of the last five samples (as many as there are)
-	// and for neutron the counts of the alarming sample.
+	// and for neutron the counts of the alarming sample. Of a portal whose
+	// registers are read it is the count that it tells.
 	Sum int `json:"sum"`
+	// Status names the bits of the channel's status that were set with the alarm,
+	// of a portal that has them: alarm1, alarm2, ready, n0 to n7 and others.
+	Status []string `json:"status,omitempty"`
+	// Reported holds figures by name in the portal's own units, of a portal whose
+	// registers are read.
+	Reported map[string]float64 `json:"reported,omitempty"`
 	// BgSumCPS is the frozen background in counts per second; null if unknown.
 	BgSumCPS *float64 `json:"bg_sum_cps"`
 	// NSigma is the sum's distance from the background, for gamma; null if
@@ -221,13 +249,14 @@ type RadiationAlarm struct {
 type RadiationBackground struct {
 	// IntervalS is the time covered, in seconds.
 	IntervalS float64 `json:"interval_s"`
-	// Records counts the gamma background records in the interval.
+	// Records counts the gamma background records in the interval, or the looks at
+	// a portal's registers.
 	Records int `json:"records"`
 	// GammaCPS is the mean gamma background per detector in counts per second;
-	// empty when there was no record.
+	// empty when there was no record, or the portal's unit is not known.
 	GammaCPS []float64 `json:"gamma_cps"`
 	// GammaSumMinCPS and GammaSumMaxCPS bound the sum over all detectors, in
-	// counts per second. Both are zero when there was no record.
+	// counts per second. Both are zero when GammaCPS is empty.
 	GammaSumMinCPS int `json:"gamma_sum_min_cps"`
 	GammaSumMaxCPS int `json:"gamma_sum_max_cps"`
 	// NeutronCPS is the mean neutron background per detector in counts per
@@ -239,6 +268,9 @@ type RadiationBackground struct {
 	// BaselineCPS is the slow baseline over all detectors, in counts per second;
 	// null before the first record.
 	BaselineCPS *float64 `json:"baseline_cps"`
+	// Reported holds, by name, the means over the interval of what a portal tells
+	// in its own units whose registers are read.
+	Reported map[string]float64 `json:"reported,omitempty"`
 	// Detectors are the labels of the detectors, in the order of the values.
 	Detectors []string `json:"detectors"`
 	// Gamma and Neutron tell what is known of each kind of detector.
@@ -251,12 +283,14 @@ type RadiationBackground struct {
 // RadiationFault is a fault that a portal or another radiation instrument reports, on each
 // edge.
 type RadiationFault struct {
-	// Kind is "gamma_high", "gamma_low" or "neutron_high" for a background that the portal
-	// takes for a detector's fault; "detector" (the instrument says that its detector fails),
-	// "failure" (it says that it fails), "battery_low", "external_power" (it has none),
-	// "ac_lost" (a pillar has no alternating current), "frozen" (it tells the very same for
-	// too long; the agent notices that itself).
-	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=detector,enum=failure,enum=battery_low,enum=external_power,enum=ac_lost,enum=frozen"`
+	// Kind is "gamma_high", "gamma_low", "neutron_high" or "neutron_low" for a background that
+	// the portal takes for a detector's fault, "gamma_overload" and "neutron_overload" for more
+	// than the detectors can measure, "gamma_not_ready" and "neutron_not_ready" for detectors
+	// that do not measure yet or any more; "detector" (the instrument says that its detector
+	// fails), "failure" (it says that it fails), "error" and "reset" (as it calls them),
+	// "battery_low", "external_power" (it has none), "ac_lost" (a pillar has no alternating
+	// current), "frozen" (it tells the very same for too long; the agent notices that itself).
+	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=gamma_overload,enum=gamma_not_ready,enum=neutron_low,enum=neutron_overload,enum=neutron_not_ready,enum=detector,enum=failure,enum=error,enum=reset,enum=battery_low,enum=external_power,enum=ac_lost,enum=frozen"`
 	// State is "raised" or "cleared".
 	State string `json:"state" jsonschema:"enum=raised,enum=cleared"`
 	// Code is the instrument's own code of it, if it has one.
@@ -319,13 +353,30 @@ const (
 	DiagAlarmMismatch = "alarm_mismatch"
 	// DiagBackgroundMissing: an occupancy began before any background was seen.
 	DiagBackgroundMissing = "background_missing"
+	// DiagObjectCounterJump: the portal counted objects that the agent did not
+	// see.
+	DiagObjectCounterJump = "object_counter_jump"
+	// DiagObjectCounterReset: the portal's object counter was set back, so how many
+	// objects were not seen is not known.
+	DiagObjectCounterReset = "object_counter_reset"
+	// DiagLooksLate: the portal's registers were read too seldom for a while; what
+	// they told in between is lost.
+	DiagLooksLate = "looks_late"
+	// DiagRegistersMissing: some of the portal's registers can't be read.
+	DiagRegistersMissing = "registers_missing"
+	// DiagRegisterMap: what the portal says of its registers can't be, or it says
+	// nothing any more, and the usual ones were read.
+	DiagRegisterMap = "register_map"
+	// DiagAlarmOutput: the portal's alarm output was on in an occupancy in which
+	// neither of its channels alarmed.
+	DiagAlarmOutput = "alarm_output"
 )
 
 // RadiationDiagnostic reports something about a portal that a person should
 // look at, and that is neither an alarm nor a fault.
 type RadiationDiagnostic struct {
 	// Kind tells what it is about.
-	Kind string `json:"kind" jsonschema:"enum=gx_orphan,enum=gx_counter_reset,enum=gx_counter_jump,enum=speed_orphan,enum=alarm_mismatch,enum=background_missing"`
+	Kind string `json:"kind" jsonschema:"enum=gx_orphan,enum=gx_counter_reset,enum=gx_counter_jump,enum=speed_orphan,enum=alarm_mismatch,enum=background_missing,enum=object_counter_jump,enum=object_counter_reset,enum=looks_late,enum=registers_missing,enum=register_map,enum=alarm_output"`
 	// OccupancyID is the occupancy that it is about, if it is about one.
 	OccupancyID string `json:"occupancy_id,omitempty"`
 	// Detail says in words what was seen and what to do.
