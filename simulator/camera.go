@@ -162,6 +162,8 @@ type cameraEnv struct {
 	Documented func(DocumentTruth)
 	Identified func(NuclideTruth)
 	Rated      func(RateTruth)
+	// Occupied puts an occupancy of a portal into the truth.
+	Occupied func(OccupancyTruth)
 	// Told puts into the truth what became of a sighting: "sent", "resent", "lost".
 	Told func(s Sighting, what string)
 }
@@ -211,6 +213,7 @@ var cameraModels = map[string]cameraKind{
 	"dicos-scanner":    {new: newDICOSScanner, other: true},
 	"scale":            {new: newScale, line: true, other: true},
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
+	"aspect-portal":    {new: newAspectPortal, bus: "modbus-tcp", other: true},
 	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
 	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
 	"mrz-reader":       {new: newMRZReader, line: true, other: true},
@@ -301,6 +304,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 		c.tell(&x)
 	}
 	c.env.Signalled = func(x SignalTruth) {
+		x.Lane, x.Device = c.lane, c.id
+		c.tell(&x)
+	}
+	c.env.Occupied = func(x OccupancyTruth) {
 		x.Lane, x.Device = c.lane, c.id
 		c.tell(&x)
 	}

@@ -1,16 +1,11 @@
 package simulator
 
 import (
-	"errors"
 	"fmt"
-	"io"
-	"log/slog"
 	"math"
-	"net"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/simonvetter/modbus"
@@ -21,9 +16,6 @@ const (
 	plcAddresses = 64 // of each table
 	dropAfter    = 120
 	answerAfter  = 300 * time.Millisecond
-	plcIdle      = 10 * time.Minute
-	plcClients   = 16
-	startTries   = 20
 )
 
 // plcModbusSwitches are what is seen on Modbus beside what the controller does.
@@ -62,19 +54,13 @@ func plcRegisters() []plcRegister {
 // listener of this program, and from there to the library's server.
 type plcModbus struct {
 	*plc
-	registers  []plcRegister
-	missing    map[string]bool
-	dropAfter  int
-	slow       time.Duration
-	lowFirst   bool
-	front      net.Listener
-	server     *modbus.ModbusServer
-	behind     string
-	side       sync.WaitGroup
-	connection sync.Mutex // of what follows
-	conns      map[net.Conn]bool
-	closed     bool
-	requests   int
+	*modbusFront
+	registers []plcRegister
+	missing   map[string]bool
+	dropAfter int
+	slow      time.Duration
+	lowFirst  bool
+	requests  int // under the front's lock
 }
 
 func newPLCModbus(env cameraEnv) (cameraModel, error) {
@@ -82,7 +68,7 @@ func newPLCModbus(env cameraEnv) (cameraModel, error) {
 	if err := s.Only(plcModbusSwitches, []string{"map", "missing", "drop_after", "answer_after"}); err != nil {
 		return nil, err
 	}
-	m := &plcModbus{plc: newPLC(env), registers: plcRegisters(), missing: map[string]bool{}, lowFirst: s.Has("word-swap"), front: env.Listener, conns: map[net.Conn]bool{}}
+	m := &plcModbus{plc: newPLC(env), registers: plcRegisters(), missing: map[string]bool{}, lowFirst: s.Has("word-swap")}
 	if err := m.remap(s.Options["map"]); err != nil {
 		return nil, err
 	}
@@ -109,13 +95,13 @@ func newPLCModbus(env cameraEnv) (cameraModel, error) {
 			m.slow = d
 		}
 	}
-	if m.front == nil {
-		return nil, errors.New("a controller is reached over tcp")
-	}
-	if err := m.start(); err != nil {
+	var err error
+	if m.modbusFront, err = newModbusFront(env); err != nil {
 		return nil, err
 	}
-	m.side.Go(m.accept)
+	if err := m.serve(m); err != nil {
+		return nil, err
+	}
 	return m, nil
 }
 
@@ -142,102 +128,6 @@ func (m *plcModbus) remap(text string) error {
 		m.registers[i].table, m.registers[i].address = table, address
 	}
 	return nil
-}
-
-// start starts the library's server, which wants to know its port before.
-func (m *plcModbus) start() error {
-	var failed error
-	for range startTries {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return fmt.Errorf("find a port: %w", err)
-		}
-		m.behind = l.Addr().String()
-		if err := l.Close(); err != nil {
-			return fmt.Errorf("find a port: %w", err)
-		}
-		m.server, err = modbus.NewServer(&modbus.ServerConfiguration{
-			URL: "tcp://" + m.behind, Timeout: plcIdle, MaxClients: plcClients, Logger: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
-		}, m)
-		if err == nil {
-			err = m.server.Start()
-		}
-		if failed = err; failed == nil {
-			return nil
-		}
-	}
-	return fmt.Errorf("serve Modbus: %w", failed)
-}
-
-// accept is the gateway.
-func (m *plcModbus) accept() {
-	for {
-		client, err := m.front.Accept()
-		if errors.Is(err, net.ErrClosed) {
-			return
-		}
-		if err != nil {
-			time.Sleep(acceptPause) // too many files are open, perhaps
-			continue
-		}
-		device, err := net.Dial("tcp", m.behind)
-		if err != nil {
-			_ = client.Close() // the controller is off
-			continue
-		}
-		if !m.hold(client, device) {
-			_, _ = client.Close(), device.Close() // it is over
-			return
-		}
-		m.env.Event("connected")
-		m.side.Go(func() {
-			carry(device, client)
-			m.release(client, device)
-			m.env.Event("disconnected")
-		})
-		m.side.Go(func() { carry(client, device) })
-	}
-}
-
-// carry copies until one side ends, and ends both.
-func carry(to, from net.Conn) {
-	_, _ = io.Copy(to, from) // however it ends
-	_, _ = to.Close(), from.Close()
-}
-
-func (m *plcModbus) hold(conns ...net.Conn) bool {
-	m.connection.Lock()
-	defer m.connection.Unlock()
-	for _, c := range conns {
-		m.conns[c] = true
-	}
-	return !m.closed
-}
-
-func (m *plcModbus) release(conns ...net.Conn) {
-	m.connection.Lock()
-	defer m.connection.Unlock()
-	for _, c := range conns {
-		delete(m.conns, c)
-	}
-}
-
-// drop ends every connection.
-func (m *plcModbus) drop(forGood bool) {
-	m.connection.Lock()
-	defer m.connection.Unlock()
-	m.closed = m.closed || forGood
-	for c := range m.conns {
-		_ = c.Close() // that is the fault
-	}
-}
-
-// Close ends the controller.
-func (m *plcModbus) Close() error {
-	err := m.front.Close()
-	m.drop(true)
-	m.side.Wait()
-	return errors.Join(err, m.server.Stop())
 }
 
 // answer reads a range of a table.

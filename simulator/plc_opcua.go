@@ -144,7 +144,7 @@ func (p *plcOPCUA) serve(conn net.Conn, id uint32) {
 		},
 	}
 	for {
-		if conn.SetDeadline(time.Now().Add(plcIdle)) != nil {
+		if conn.SetDeadline(time.Now().Add(modbusIdle)) != nil {
 			return
 		}
 		chunk := make([]byte, opcua.HeadLength)

@@ -82,8 +82,15 @@ type OccupancyTruth struct {
 	CutS   float64 `json:"cut_s"`
 	StartS float64 `json:"start_s"`
 	EndS   float64 `json:"end_s"`
-	// End is "gx", "power-cycle" or "scenario-end"; only the first has a GX.
+	// End is "gx", "power-cycle" or "scenario-end"; only the first has a GX. Of an
+	// aspect-portal it is "clear".
 	End string `json:"end"`
+	// Unit, Direction and Mark are of an aspect-portal: the unit that saw it, the
+	// way it went and its wheels. HighestCount is the highest gamma count.
+	Unit         int    `json:"unit,omitempty"`
+	Direction    string `json:"direction,omitempty"`
+	Mark         int    `json:"mark,omitempty"`
+	HighestCount int    `json:"highest_count,omitempty"`
 
 	GXCounter           int       `json:"gx_counter"`
 	NeutronBgCPS        float64   `json:"neutron_bg_cps"`
