@@ -257,6 +257,7 @@ type demoInstrument struct {
 // demoInstruments are those of each model; a portal is one for what is not among them. What
 // the simulated ones say is known, so the settings can tell what it means.
 var demoInstruments = map[string]demoInstrument{
+	"aspect-portal":   {profile: "aspect-modbus"},
 	"hikvision":       {profile: "hikvision-stream"},
 	"area-monitor":    {profile: "thermo-radeye"},
 	"tsa-environment": {profile: "tsa-environment"},

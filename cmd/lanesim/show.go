@@ -35,6 +35,9 @@ func paint(t tone, text string) string {
 func describe(d event.Data) (string, tone) {
 	switch e := d.(type) {
 	case *event.RadiationAlarm:
+		if e.Reported != nil {
+			return fmt.Sprintf("%s ALARM  count %d (%s)", strings.ToUpper(e.Kind), e.Sum, strings.Join(e.Status, ", ")), alarm
+		}
 		if e.Kind == "neutron" {
 			return fmt.Sprintf("NEUTRON ALARM  %d counts in one second%s", e.Sum, against(e.BgSumCPS)), alarm
 		}
@@ -45,6 +48,9 @@ func describe(d event.Data) (string, tone) {
 		var sum float64
 		for _, c := range e.GammaCPS {
 			sum += c
+		}
+		if v, ok := e.Reported["gamma_background"]; ok && len(e.GammaCPS) == 0 {
+			return fmt.Sprintf("background  %.0f gamma, in the portal's own unit", v), quiet
 		}
 		return fmt.Sprintf("background  %.0f counts/s gamma over %d detectors", sum, len(e.GammaCPS)), quiet
 	case *event.RadiationFault:
@@ -342,7 +348,11 @@ func describeOccupancy(e *event.RadiationOccupancy) (string, tone) {
 	default:
 		b.WriteString("occupancy, no alarm")
 	}
-	fmt.Fprintf(&b, "  %.1f s", float64(e.GammaSamples)*0.2)
+	length := float64(e.GammaSamples) * 0.2
+	if e.Reported != nil { // its samples are looks
+		length = e.DurationS
+	}
+	fmt.Fprintf(&b, "  %.1f s", length)
 	if e.SpeedKPH != nil {
 		fmt.Fprintf(&b, ", %.0f km/h", *e.SpeedKPH)
 	}

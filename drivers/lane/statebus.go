@@ -267,7 +267,7 @@ func (b *stateBus) Run(ctx context.Context, conn link.Conn, h drivers.Host) erro
 		if next = next.Add(b.settings.Every); next.Before(now) {
 			next = now
 		}
-		if err := pause(ctx, bus, next.Sub(now)); err != nil {
+		if err := drivers.Pause(ctx, bus, next.Sub(now)); err != nil {
 			return errors.Join(b.emit(h, func() ([]drivers.Observation, error) { return b.engine.disconnected(h.Now(), err.Error()) }), err)
 		}
 	}
@@ -285,23 +285,4 @@ func (b *stateBus) emit(h drivers.Host, take func() ([]drivers.Observation, erro
 		err = b.keep(h)
 	}
 	return err
-}
-
-// pauser is a bus whose time is not the clock's: that of a script.
-type pauser interface {
-	Pause(ctx context.Context, d time.Duration) error
-}
-
-func pause(ctx context.Context, bus link.Bus, d time.Duration) error {
-	if p, ok := bus.(pauser); ok {
-		return p.Pause(ctx, d)
-	}
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -18,6 +18,7 @@ func All() []drivers.Driver {
 		rpm.N42Push(),
 		rpm.AreaMonitor(),
 		rpm.TSAEnvironment(),
+		rpm.AspectPortal(),
 		anpr.HikvisionStream(),
 		anpr.HikvisionPush(),
 		anpr.HikvisionPlates(),

@@ -1,0 +1,372 @@
+package rpm
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/aspect"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+// AspectPortal is the driver of Aspect portals, whose registers (package aspect) are read
+// over Modbus. It never writes.
+//
+// aspect.go reads the registers, aspectfaults.go tells of what is wrong with them and with
+// the portal, aspectoccupancy.go assembles occupancies.
+func AspectPortal() drivers.Driver {
+	return drivers.Driver{
+		Name:    "aspect-portal",
+		Summary: "Aspect radiation portal over Modbus, read only",
+		Schemes: []string{"modbus-tcp", "modbus-rtu", "modbus-rtu-tcp"},
+		Silence: 10 * time.Second,
+		New: func(decode func(any) error) (drivers.Instrument, error) {
+			s := defaultAspectSettings()
+			if err := decode(&s); err != nil {
+				return nil, err
+			}
+			if err := s.check(); err != nil {
+				return nil, err
+			}
+			return newAspectPortal(s), nil
+		},
+	}
+}
+
+// Bounds of the settings.
+const (
+	minAspectEvery  = 20 * time.Millisecond
+	maxAspectEvery  = time.Second
+	maxAspectLate   = time.Minute
+	maxCountTime    = 10 * time.Minute
+	maxAspectLinger = 10 * time.Second
+	maxCounterJump  = 1<<16 - 2
+)
+
+// AspectSettings are the settings of the driver "aspect-portal".
+type AspectSettings struct {
+	// Every is how often the registers are read. The portal keeps nothing for who comes
+	// late.
+	Every time.Duration `yaml:"every"`
+	// LateAfter is how long after a look the next one may come before what was between
+	// counts as not observed.
+	LateAfter time.Duration `yaml:"late_after"`
+	// Description says whether the portal is asked where its registers lie. Base and Size
+	// are where they lie if it does not say, or is not asked.
+	Description bool `yaml:"description"`
+	Base        int  `yaml:"base"`
+	Size        int  `yaml:"size"`
+	// Neutron says whether the portal has neutron detectors.
+	Neutron bool `yaml:"neutron"`
+	// CountTime is the time that the portal's counts, and its backgrounds, are of; 0 if it
+	// is not known, and then nothing is told in counts per second.
+	CountTime time.Duration `yaml:"count_time"`
+	// Linger is for how long after the last occupancy input an occupancy stays open: a late
+	// alarm and a gap between two axles belong to it then.
+	Linger time.Duration `yaml:"linger"`
+	// CounterJump is by how much the object counter goes up between two looks at most; more
+	// is a counter that was set back.
+	CounterJump int `yaml:"counter_jump"`
+	// BackgroundInterval, Stall and SeriesLimit are as for "tsa-portal".
+	BackgroundInterval time.Duration `yaml:"background_interval"`
+	Stall              time.Duration `yaml:"stall"`
+	SeriesLimit        int           `yaml:"series_limit"`
+}
+
+func defaultAspectSettings() AspectSettings {
+	return AspectSettings{
+		Every: 150 * time.Millisecond, LateAfter: 500 * time.Millisecond,
+		Description: true, Base: aspect.FixedBase, Size: aspect.BlockSize, Neutron: true, CounterJump: 1000,
+		BackgroundInterval: time.Minute, Stall: 3 * time.Second, SeriesLimit: 2000,
+	}
+}
+
+func (s *AspectSettings) check() error {
+	description := aspect.Description{Base: uint16(max(0, min(s.Base, 0xffff))), Size: uint16(max(0, min(s.Size, 0xffff)))} //nolint:gosec // bounded
+	_, mapErr := description.Map()
+	switch {
+	case s.Every < minAspectEvery || s.Every > maxAspectEvery:
+		return fmt.Errorf("every: %s; take %s to %s, at best 100ms to 200ms: the portal keeps nothing for who comes late", s.Every, minAspectEvery, maxAspectEvery)
+	case s.LateAfter < 2*s.Every || s.LateAfter > maxAspectLate:
+		return fmt.Errorf("late_after: %s; take twice every (%s) to %s", s.LateAfter, 2*s.Every, maxAspectLate)
+	case mapErr != nil || int(description.Base) != s.Base || int(description.Size) != s.Size:
+		return fmt.Errorf("base, size: there can't be %d registers at address %d; take 100 and 21, or what the portal's papers say", s.Size, s.Base)
+	case s.CountTime < 0 || s.CountTime > maxCountTime:
+		return fmt.Errorf("count_time: %s; take 0 (not known) to %s", s.CountTime, maxCountTime)
+	case s.Linger < 0 || s.Linger > maxAspectLinger:
+		return fmt.Errorf("linger: %s; take 0 to %s", s.Linger, maxAspectLinger)
+	case s.CounterJump < 1 || s.CounterJump > maxCounterJump:
+		return fmt.Errorf("counter_jump: %d; take 1 to %d", s.CounterJump, maxCounterJump)
+	case s.BackgroundInterval < time.Second || s.BackgroundInterval > 24*time.Hour:
+		return fmt.Errorf("background_interval: %s; take 1s to 24h", s.BackgroundInterval)
+	case s.Stall < s.LateAfter || s.Stall > 5*time.Minute:
+		return fmt.Errorf("stall: %s; take late_after (%s) to 5m", s.Stall, s.LateAfter)
+	case s.SeriesLimit < 1 || s.SeriesLimit > 10000:
+		return fmt.Errorf("series_limit: %d; take 1 to 10000", s.SeriesLimit)
+	}
+	return nil
+}
+
+// aspectPortal is one portal over all its connections.
+type aspectPortal struct {
+	settings AspectSettings
+
+	counter     uint16 // of objects, as last read
+	haveCounter bool
+	faults      map[string]bool // by kind; raised ones are true
+	tamper      string          // the last state told; empty if none
+	setup       map[string]string
+	described   bool   // it told its map since the agent started
+	missing     string // what can't be read, as last told
+}
+
+func newAspectPortal(s AspectSettings) *aspectPortal {
+	return &aspectPortal{
+		settings: s, faults: map[string]bool{},
+		setup: map[string]string{"block_base": strconv.Itoa(s.Base), "block_size": strconv.Itoa(s.Size)},
+	}
+}
+
+// aspectSession is one connection to it.
+type aspectSession struct {
+	p    *aspectPortal
+	host drivers.Host
+	bus  link.Bus
+
+	place   aspect.Map
+	points  []link.Point   // those of the block that can be read
+	offsets []int          // their places in the block
+	retried time.Time      // when all were last asked for
+	absent  map[int]string // what can't be read, by its place in the block, and why
+
+	now    time.Time
+	wire   []byte    // the registers in hand
+	read   time.Time // when the last ones before were read, zero before the first
+	first  bool      // the look in hand is the first of this connection
+	late   lateness
+	alarms [2]bool // of gamma and neutron, at the last look
+
+	occ  *aspectOccupancy // nil unless something is in the portal
+	thin aspectThinner
+}
+
+// Run implements drivers.Instrument.
+func (p *aspectPortal) Run(ctx context.Context, conn link.Conn, host drivers.Host) error {
+	bus, ok := link.As[link.Bus](conn)
+	if !ok {
+		return errors.New("this link has no registers to read: the driver and the link do not fit")
+	}
+	s := &aspectSession{p: p, host: host, bus: bus, now: host.Now(), absent: map[int]string{}}
+	s.thin.since = s.now
+	if err := s.describe(ctx); err != nil {
+		return s.end(err)
+	}
+	s.all()
+	next := host.Now()
+	for {
+		samples, err := bus.Sample(ctx, s.points)
+		s.now = host.Now()
+		if err != nil {
+			return s.end(cmp.Or(ctx.Err(), fmt.Errorf("read the portal's registers: %w", err)))
+		}
+		if err := s.look(samples); err != nil {
+			return err
+		}
+		// The rhythm is kept as long as the portal is quick enough for it.
+		now := host.Now()
+		if next = next.Add(p.settings.Every); next.Before(now) {
+			next = now
+		}
+		if err := drivers.Pause(ctx, bus, next.Sub(now)); err != nil {
+			return s.end(err)
+		}
+	}
+}
+
+// end emits what is still held, and returns the reason.
+func (s *aspectSession) end(reason error) error {
+	if s.occ != nil {
+		s.now = s.host.Now()
+		if err := s.close(event.EndDisconnected); err != nil {
+			return err
+		}
+	}
+	return reason
+}
+
+// describe asks where the block lies.
+func (s *aspectSession) describe(ctx context.Context) error {
+	p := s.p
+	s.place = aspect.Map{Base: p.settings.Base, Size: p.settings.Size}
+	if !p.settings.Description {
+		return nil
+	}
+	points := make([]link.Point, aspect.DescriptionSize)
+	for i := range points {
+		points[i] = register(aspect.DescriptionAddress + i)
+	}
+	samples, err := s.bus.Sample(ctx, points)
+	s.now = s.host.Now()
+	if err != nil {
+		return cmp.Or(ctx.Err(), fmt.Errorf("read the description of the portal's registers: %w", err))
+	}
+	var words [aspect.DescriptionSize]uint16
+	for i, x := range samples {
+		if x.Err != nil {
+			return s.undescribed(fmt.Sprintf("the portal gives no description of its registers any more (%s)", x.Err))
+		}
+		words[i] = uint16(x.Value)
+		s.wire = append(s.wire, byte(words[i]>>8), byte(words[i]))
+	}
+	d, err := aspect.ParseDescription(words)
+	if err != nil {
+		return s.undescribed(err.Error())
+	}
+	place, err := d.Map()
+	if err != nil {
+		return s.diagnose(event.DiagRegisterMap, "",
+			fmt.Sprintf("%s; registers %d to %d were read in its place. Compare with the portal's papers, and set base, size and description: false", err, s.place.Base, s.place.Base+s.place.Size-1),
+			map[string]float64{"block_base": float64(d.Base), "block_size": float64(d.Size)})
+	}
+	s.place = place
+	return s.described(d)
+}
+
+// undescribed tells that a portal which had a description has none now; one that never had
+// is as it should be.
+func (s *aspectSession) undescribed(why string) error {
+	if !s.p.described {
+		return nil
+	}
+	return s.diagnose(event.DiagRegisterMap, "",
+		fmt.Sprintf("%s, and had one before: is it another device? Registers %d to %d are read", why, s.place.Base, s.place.Base+s.place.Size-1), nil)
+}
+
+func (s *aspectSession) described(d aspect.Description) error {
+	setup := map[string]string{
+		"signature": fmt.Sprintf("0x%04x", d.Signature), "registers": strconv.Itoa(int(d.Registers)), "block_id": strconv.Itoa(int(d.BlockID)),
+		"block_base": strconv.Itoa(int(d.Base)), "block_size": strconv.Itoa(int(d.Size)),
+	}
+	first := !s.p.described
+	changes := []event.SetupChange{}
+	for _, name := range []string{"signature", "registers", "block_id", "block_base", "block_size"} {
+		if before, known := s.p.setup[name]; known && before != setup[name] {
+			changes = append(changes, event.SetupChange{Name: name, Before: before, After: setup[name]})
+		}
+	}
+	s.p.setup, s.p.described = setup, true
+	if !first && len(changes) == 0 {
+		return nil
+	}
+	return s.emit(event.RadiationSetupChanged{First: first, Changes: changes, Setup: setup, Raw: event.RawOf(s.wire)}, "")
+}
+
+func register(address int) link.Point {
+	return link.Point{At: "holding:" + strconv.Itoa(address), Type: "u16"}
+}
+
+// all asks for every register of the block from now on.
+func (s *aspectSession) all() {
+	s.points, s.offsets, s.retried = nil, nil, s.host.Now()
+	for i := range s.place.Readable() {
+		s.points, s.offsets = append(s.points, register(s.place.Base+i)), append(s.offsets, i)
+	}
+}
+
+// look takes what was read.
+func (s *aspectSession) look(samples []link.Sample) error {
+	retry := len(s.absent) > 0 && len(s.points) == s.place.Readable()
+	var r aspect.Registers
+	var why error
+	for i, x := range samples {
+		at := s.offsets[i]
+		if x.Err != nil {
+			why = x.Err
+			s.absent[at] = strings.TrimPrefix(x.Err.Error(), s.points[i].At+": ")
+			continue
+		}
+		delete(s.absent, at)
+		r.Words[at], r.Read[at] = uint16(x.Value), true
+	}
+	s.wire = r.Bytes()
+	if len(s.wire) == 0 {
+		return s.nothing(why)
+	}
+	if err := s.tellAbsent(); err != nil {
+		return err
+	}
+	b, problems := aspect.Decode(r)
+	if problems != nil {
+		s.host.Unparsed(problems.Error(), slices.Clone(s.wire))
+	}
+	s.host.Valid()
+	if err := s.lateLook(retry); err != nil {
+		return err
+	}
+	s.first, s.read = s.read.IsZero(), s.now
+	if err := s.faultEdges(b); err != nil {
+		return err
+	}
+	if err := s.passages(b); err != nil {
+		return err
+	}
+	s.choose()
+	if s.occ == nil {
+		return s.background(b)
+	}
+	return nil
+}
+
+// choose says what is read next. What can't be read is asked for seldom, and while the
+// portal is free: the rest comes in one request then.
+func (s *aspectSession) choose() {
+	switch {
+	case len(s.absent) == 0:
+		return
+	case s.occ == nil && s.now.Sub(s.retried) >= s.p.settings.BackgroundInterval:
+		s.all()
+		return
+	}
+	s.points, s.offsets = nil, nil
+	for i := range s.place.Readable() {
+		if _, absent := s.absent[i]; !absent {
+			s.points, s.offsets = append(s.points, register(s.place.Base+i)), append(s.offsets, i)
+		}
+	}
+}
+
+// nothing handles a look that gave no register at all. That is no reading, and not a free
+// portal.
+func (s *aspectSession) nothing(why error) error {
+	s.all()
+	if s.occ != nil {
+		s.occ.damaged = true
+		if s.now.Sub(s.read) >= s.p.settings.Stall {
+			if err := s.close(event.EndStalled); err != nil {
+				return err
+			}
+		}
+	}
+	return s.tellMissing(fmt.Sprintf("no register of the portal can be read (%s); no vehicle is watched", why))
+}
+
+func (s *aspectSession) emit(d event.Data, subject string) error {
+	err := s.host.Emit(drivers.Observation{Data: d, Time: s.now, Subject: subject})
+	if err != nil {
+		return fmt.Errorf("record %s: %w", d.Type(), err)
+	}
+	return nil
+}
+
+func (s *aspectSession) diagnose(kind, occupancy, detail string, values map[string]float64) error {
+	return s.emit(event.RadiationDiagnostic{
+		Kind: kind, OccupancyID: occupancy, Detail: detail, Values: values, Raw: event.RawOf(s.wire),
+	}, occupancy)
+}
