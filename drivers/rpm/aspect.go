@@ -144,6 +144,7 @@ type aspectSession struct {
 	points  []link.Point   // those of the block that can be read
 	offsets []int          // their places in the block
 	retried time.Time      // when all were last asked for
+	retry   bool           // they are now, to see whether those that could not be read can
 	absent  map[int]string // what can't be read, by its place in the block, and why
 
 	now    time.Time
@@ -282,7 +283,8 @@ func (s *aspectSession) all() {
 
 // look takes what was read.
 func (s *aspectSession) look(samples []link.Sample) error {
-	retry := len(s.absent) > 0 && len(s.points) == s.place.Readable()
+	retry := s.retry
+	s.retry = false
 	var r aspect.Registers
 	var why error
 	for i, x := range samples {
@@ -332,6 +334,7 @@ func (s *aspectSession) choose() {
 		return
 	case s.occ == nil && s.now.Sub(s.retried) >= s.p.settings.BackgroundInterval:
 		s.all()
+		s.retry = true
 		return
 	}
 	s.points, s.offsets = nil, nil
