@@ -40,6 +40,9 @@ const (
 	aspectNoise = 20
 	// aspectSteps is in how many steps a vehicle drives through.
 	aspectSteps    = 4
+	// aspectPolls is how often a client without a clock must have read a unit before the
+	// next step comes.
+	aspectPolls    = 2
 	aspectShortMap = 17
 	maxAspectUnits = 32
 	// aspectAfter is how long after a vehicle a fault ends.
@@ -271,7 +274,7 @@ func (p *aspectPortal) seen(ctx context.Context, u *aspectUnit) error {
 	p.mu.Unlock()
 	for {
 		p.mu.Lock()
-		enough := u.polls >= stepPolls
+		enough := u.polls >= aspectPolls
 		p.mu.Unlock()
 		if enough {
 			return nil

@@ -101,7 +101,7 @@ func (s *aspectSession) passages(b aspect.Block) error {
 			return err
 		}
 	}
-	if err := s.measured(b); err != nil {
+	if err := s.measured(b, occupied); err != nil {
 		return err
 	}
 	if s.occ == nil {
@@ -170,7 +170,7 @@ func (s *aspectSession) open(joinedMid bool) error {
 
 // measured takes what the channels tell. An alarm that begins in a free portal makes an
 // occupancy of its own.
-func (s *aspectSession) measured(b aspect.Block) error {
+func (s *aspectSession) measured(b aspect.Block, occupied bool) error {
 	channels := s.channels(b)
 	if len(channels) == 1 {
 		s.alarms[1] = false
@@ -193,7 +193,7 @@ func (s *aspectSession) measured(b aspect.Block) error {
 	o.raw.add(s.wire)
 	o.object(b, s.p.settings.SeriesLimit)
 	for _, c := range channels {
-		if err := s.sampled(c, b); err != nil {
+		if err := s.sampled(c, b, occupied || o.start.Equal(s.now)); err != nil {
 			return err
 		}
 	}
@@ -226,8 +226,9 @@ func (o *aspectOccupancy) object(b aspect.Block, limit int) {
 	}
 }
 
-// sampled takes one look at a channel.
-func (s *aspectSession) sampled(c aspectChannel, b aspect.Block) error {
+// sampled takes one look at a channel. What it counts when the object has left, not inside
+// any more, is none of the object's; an alarm is, and what can't be read may have been one.
+func (s *aspectSession) sampled(c aspectChannel, b aspect.Block, inside bool) error {
 	o := s.occ
 	x := o.channels[c.name]
 	if x == nil {
@@ -238,8 +239,11 @@ func (s *aspectSession) sampled(c aspectChannel, b aspect.Block) error {
 		}
 		x.background = s.perSecond(c)
 	}
-	x.faulty = x.faulty || s.p.faulty(c.name)
 	alarm := c.read && c.Status.Alarms()
+	if !inside && !alarm && c.read {
+		return nil
+	}
+	x.faulty = x.faulty || s.p.faulty(c.name)
 	reported, counts := backgrounds(c.name, b), []int{}
 	if c.counted {
 		count := c.name + "_count"

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/drivers/rpm"
+	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/simulator"
+)
+
+// aspectLane is a lane with a simulated Aspect portal and sources in its traffic.
+func aspectLane(c simulator.CameraSettings) *simulator.Scenario {
+	s := cameraScenario("aspect-portal", 150*time.Second, c)
+	s.Lanes[0].Traffic.Random.Gamma, s.Lanes[0].Traffic.Random.Neutron = 0.3, 0.2
+	return s
+}
+
+// quickAspect looks often, and does not mind a busy machine.
+func quickAspect(into any) error {
+	s := into.(*rpm.AspectSettings)
+	s.Every, s.LateAfter, s.Stall, s.CountTime = 20*time.Millisecond, time.Minute, time.Minute, time.Second
+	return nil
+}
+
+// aspectTold is what a driver told, by type.
+type aspectTold struct {
+	occupancies []event.RadiationOccupancy
+	alarms      []event.RadiationAlarm
+	diagnostics []event.RadiationDiagnostic
+	edges       []string // of faults and of the cabinet
+	setups      int
+	backgrounds []event.RadiationBackground
+}
+
+func (a aspectTold) kinds() (list []string) {
+	for _, d := range a.diagnostics {
+		list = append(list, d.Kind)
+	}
+	return list
+}
+
+func aspectEvents(h *recordingHost) (a aspectTold) {
+	for _, o := range h.events() {
+		switch e := o.Data.(type) {
+		case event.RadiationOccupancy:
+			a.occupancies = append(a.occupancies, e)
+		case event.RadiationAlarm:
+			a.alarms = append(a.alarms, e)
+		case event.RadiationDiagnostic:
+			a.diagnostics = append(a.diagnostics, e)
+		case event.RadiationFault:
+			a.edges = append(a.edges, e.Kind+" "+map[string]string{"raised": "1", "cleared": "0"}[e.State])
+		case event.RadiationTamper:
+			a.edges = append(a.edges, "tamper "+map[string]string{"on": "1", "clear": "0"}[e.State])
+		case event.RadiationSetupChanged:
+			a.setups++
+		case event.RadiationBackground:
+			a.backgrounds = append(a.backgrounds, e)
+		}
+	}
+	return a
+}
+
+// Every occupancy is told with what the portal counted and whether it alarmed, whatever the
+// portal does; what it counted and nobody saw is told as missed.
+func TestSimulatedAspect(t *testing.T) {
+	for name, c := range map[string]simulator.CameraSettings{
+		"as it should be": {},
+		"no-description":  {},
+		"no-map":          {},
+		"short-map":       {},
+		"counter-jump":    {},
+		"counter-wrap":    {Options: map[string]string{"base": "3000"}},
+		"overload":        {},
+		"power-fail":      {},
+		"tamper":          {},
+		"slow":            {Options: map[string]string{"answer_after": "10ms"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if strings.Contains(name, "-") || name == "overload" || name == "tamper" || name == "slow" {
+				c.Switches = []string{name}
+			}
+			sim := simulator.Start(t, aspectLane(c))
+			require.True(t, strings.HasPrefix(sim.Devices()[0].Connect, "modbus-tcp://127.0.0.1:"))
+			h := newRecordingHost()
+			runDriver(t, rpm.AspectPortal(), sim.Devices()[0].Connect, quickAspect, h)
+			require.NoError(t, sim.Wait())
+			truth, told := sim.Truth(), aspectEvents(h)
+			require.False(t, slices.ContainsFunc(truth.Links, func(l simulator.LinkTruth) bool { return l.What == "written" }))
+			require.Greater(t, len(truth.Occupancies), 3)
+			require.Len(t, told.occupancies, len(truth.Occupancies))
+			alarms, overloads := 0, 0
+			for i, want := range truth.Occupancies {
+				got := told.occupancies[i]
+				require.Equal(t, event.EndClear, got.End)
+				require.False(t, got.JoinedMid)
+				require.Equal(t, want.GammaAlarm, got.GammaAlarm)
+				require.Equal(t, want.NeutronAlarm, got.NeutronAlarm)
+				require.InDelta(t, want.HighestCount, got.Reported["gamma_count"], 0)
+				require.Equal(t, want.NeutronCounts, got.NeutronCounts)
+				require.Equal(t, want.Direction, got.Direction)
+				require.Equal(t, 1673, *got.GammaBgSumCPS)
+				require.InDelta(t, 2.25, *got.NeutronBgCPS, 0)
+				outcome := event.OutcomeNoAlarm
+				if got.Gamma == event.ModalityFault {
+					overloads++
+					outcome = event.OutcomeIncomplete
+				}
+				if want.GammaAlarm || want.NeutronAlarm {
+					alarms++
+					outcome = event.OutcomeAlarm
+				}
+				require.Equal(t, outcome, got.Outcome)
+				require.Equal(t, outcome == event.OutcomeAlarm, slices.ContainsFunc(told.alarms, func(a event.RadiationAlarm) bool { return a.OccupancyID == got.OccupancyID }))
+				if name == "short-map" {
+					require.Nil(t, got.GXCounter)
+					require.Empty(t, got.SpeedsKPH)
+					continue
+				}
+				require.Equal(t, want.GXCounter, *got.GXCounter)
+				require.Equal(t, want.SpeedsKPH, got.SpeedsKPH)
+				require.Equal(t, want.Mark, *got.ObjectMark)
+			}
+			require.Positive(t, alarms)
+			require.Equal(t, name == "overload", overloads > 0)
+			require.NotEmpty(t, told.backgrounds)
+			require.Equal(t, []float64{1673}, told.backgrounds[0].GammaCPS)
+
+			missed, wantMissed, edges := 0.0, 0.0, []string(nil)
+			for _, d := range told.diagnostics {
+				missed += d.Values["missed"]
+			}
+			for _, x := range truth.Signals {
+				if x.Signal == "missed" {
+					wantMissed += x.Value
+					continue
+				}
+				edges = append(edges, x.Signal+" "+map[float64]string{1: "1", 0: "0"}[x.Value])
+			}
+			require.InDelta(t, wantMissed, missed, 0)
+			require.Equal(t, edges, told.edges)
+			require.Equal(t, name == "overload" || name == "power-fail" || name == "tamper", len(edges) > 0)
+			kinds := told.kinds()
+			require.Equal(t, name == "counter-jump", slices.Contains(kinds, event.DiagObjectCounterJump))
+			require.Equal(t, name == "short-map", slices.Contains(kinds, event.DiagRegistersMissing))
+			require.Equal(t, name == "no-map", slices.Contains(kinds, event.DiagRegisterMap))
+			require.NotContains(t, kinds, event.DiagObjectCounterReset)
+			require.Equal(t, map[bool]int{true: 0, false: 1}[name == "no-map" || name == "no-description"], told.setups)
+		})
+	}
+}
+
+// A portal that is read too seldom is never clear.
+func TestSimulatedAspectTooSlow(t *testing.T) {
+	t.Parallel()
+	sim := simulator.Start(t, aspectLane(simulator.CameraSettings{Switches: []string{"slow"}, Options: map[string]string{"answer_after": "60ms"}}))
+	h := newRecordingHost()
+	runDriver(t, rpm.AspectPortal(), sim.Devices()[0].Connect, func(into any) error {
+		err := quickAspect(into)
+		into.(*rpm.AspectSettings).LateAfter = 40 * time.Millisecond
+		return err
+	}, h)
+	require.NoError(t, sim.Wait())
+	told := aspectEvents(h)
+	require.Contains(t, told.kinds(), event.DiagLooksLate)
+	require.Greater(t, len(told.occupancies), 3)
+	for _, o := range told.occupancies {
+		require.NotEqual(t, event.OutcomeNoAlarm, o.Outcome)
+	}
+}
+
+// Several portals behind one address are told apart by their unit, and each has its own
+// vehicles.
+func TestSimulatedAspectUnits(t *testing.T) {
+	t.Parallel()
+	sim := simulator.Start(t, aspectLane(simulator.CameraSettings{Options: map[string]string{"units": "2"}}))
+	hosts := []*recordingHost{newRecordingHost(), newRecordingHost()}
+	runDriver(t, rpm.AspectPortal(), sim.Devices()[0].Connect+"?unit=1", quickAspect, hosts[0])
+	runDriver(t, rpm.AspectPortal(), sim.Devices()[0].Connect+"?unit=2", quickAspect, hosts[1])
+	require.NoError(t, sim.Wait())
+	for i, h := range hosts {
+		var want, got []int
+		for _, o := range sim.Truth().Occupancies {
+			if o.Unit == i+1 {
+				want = append(want, o.HighestCount)
+			}
+		}
+		for _, o := range aspectEvents(h).occupancies {
+			got = append(got, int(o.Reported["gamma_count"]))
+		}
+		require.NotEmpty(t, want)
+		require.Equal(t, want, got)
+	}
+}
