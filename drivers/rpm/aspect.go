@@ -42,7 +42,7 @@ func AspectPortal() drivers.Driver {
 
 // Bounds of the settings.
 const (
-	minAspectEvery  = 20 * time.Millisecond
+	minAspectEvery  = 10 * time.Millisecond
 	maxAspectEvery  = time.Second
 	maxAspectLate   = time.Minute
 	maxCountTime    = 10 * time.Minute
