@@ -39,7 +39,7 @@ const (
 	// aspectNoise is by how much a count is off at most, which is less than what alarms.
 	aspectNoise = 20
 	// aspectSteps is in how many steps a vehicle drives through.
-	aspectSteps    = 4
+	aspectSteps = 4
 	// aspectPolls is how often a client without a clock must have read a unit before the
 	// next step comes.
 	aspectPolls    = 2

@@ -163,11 +163,11 @@ func TestSimulatedAspect(t *testing.T) {
 // A portal that is read too seldom is never clear.
 func TestSimulatedAspectTooSlow(t *testing.T) {
 	t.Parallel()
-	sim := simulator.Start(t, aspectLane(simulator.CameraSettings{Switches: []string{"slow"}, Options: map[string]string{"answer_after": "60ms"}}))
+	sim := simulator.Start(t, aspectLane(simulator.CameraSettings{Switches: []string{"slow"}, Options: map[string]string{"answer_after": "30ms"}}))
 	h := newRecordingHost()
 	runDriver(t, rpm.AspectPortal(), sim.Devices()[0].Connect, func(into any) error {
 		err := quickAspect(into)
-		into.(*rpm.AspectSettings).LateAfter = 40 * time.Millisecond
+		into.(*rpm.AspectSettings).LateAfter = 20 * time.Millisecond
 		return err
 	}, h)
 	require.NoError(t, sim.Wait())
