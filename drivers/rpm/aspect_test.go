@@ -191,6 +191,10 @@ func TestAspectPassages(t *testing.T) {
 			script: []drivers.Held{at(0, map[int]float64{inputs: 1}), at(2, map[int]float64{inputs: 0})},
 			want:   []string{"incomplete clear joined"},
 		},
+		"in the portal from the beginning, and the next one right behind": {
+			script: []drivers.Held{at(0, map[int]float64{inputs: 1}), at(1, map[int]float64{counter: 42}), at(2, map[int]float64{inputs: 0})},
+			want:   []string{"incomplete next_object joined", "no_alarm clear #42"},
+		},
 		"in the portal at the end": {
 			script: []drivers.Held{at(1, map[int]float64{inputs: 1, counter: 42})},
 			want:   []string{"incomplete disconnected #42"},

@@ -22,7 +22,8 @@ type aspectOccupancy struct {
 	joinedMid bool
 	// damaged is true once some of it was not observed.
 	damaged bool
-	counter *int // of the object, nil before it is counted
+	counted bool // the portal has counted the object
+	counter *int // and this is its number, nil if it is not known
 
 	channels  map[string]*aspectSeries
 	direction string
@@ -62,11 +63,11 @@ func (s *aspectSession) passages(b aspect.Block) error {
 	if err != nil {
 		return err
 	}
-	if s.occ != nil && objects > 0 && s.occ.counter == nil {
+	if s.occ != nil && objects > 0 && !s.occ.counted {
 		// It began with its input, and is counted now.
 		objects--
 		n := int(b.Objects - uint16(objects)) //nolint:gosec // below the limit of a step
-		s.occ.counter = &n
+		s.occ.counted, s.occ.counter = true, &n
 	}
 	unseen := s.unwatched()
 	switch {
@@ -90,11 +91,14 @@ func (s *aspectSession) passages(b aspect.Block) error {
 			return err
 		}
 		n := int(b.Objects)
-		s.occ.counter = &n
+		s.occ.counted, s.occ.counter = true, &n
 	case occupied && s.occ == nil:
 		if err := s.open(unseen); err != nil {
 			return err
 		}
+		// What is in the portal when the link comes up was counted before: the next count
+		// is the next object's.
+		s.occ.counted = s.first
 	}
 	if objects > 0 {
 		if err := s.missed(b, objects); err != nil {

@@ -201,3 +201,13 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkDecode(b *testing.B) {
+	r := all(page)
+	b.ReportAllocs()
+	for b.Loop() {
+		if block, why := Decode(r); why != nil || block.Objects != 65535 {
+			b.Fatal(why)
+		}
+	}
+}

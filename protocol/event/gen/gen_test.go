@@ -433,9 +433,9 @@ func TestComments(t *testing.T) {
 	s := read(t)
 	occupancy := reflect.TypeFor[event.RadiationOccupancy]()
 	for field, want := range map[string]string{
-		"GXCounter":    "The portal's occupancy number, the object counter of a portal whose registers are read; null when GX was lost, or no object was counted.",                   // its name goes
-		"NeutronAlarm": "`gamma_alarm` and `neutron_alarm` are the portal's own alarms, latched.", // shared
-		"DurationS":    "From `start_ts` to `end_ts` in seconds, by the monotonic clock.",         // names of others
+		"GXCounter":    "The portal's occupancy number, the object counter of a portal whose registers are read; null when GX was lost, or no object was counted.", // its name goes
+		"NeutronAlarm": "`gamma_alarm` and `neutron_alarm` are the portal's own alarms, latched.",                                                                  // shared
+		"DurationS":    "From `start_ts` to `end_ts` in seconds, by the monotonic clock.",                                                                          // names of others
 		"Outcome":      "`outcome` sums it up. Use it, not the absence of an alarm flag, to decide that nothing was found.",
 	} {
 		require.Equal(t, want, s.fieldComment(occupancy, field))
