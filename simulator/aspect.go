@@ -179,7 +179,7 @@ func (p *aspectPortal) drive(u *aspectUnit, v Sighting, start time.Duration) (li
 	}
 	faults := func(on bool, at time.Duration) {
 		if has("power-fail") && third {
-			set(aspect.PowerFail, on, "power_fail", at)
+			set(aspect.PowerFail, on, "external_power", at)
 		}
 		if has("tamper") && third {
 			set(aspect.Open, on, "tamper", at)

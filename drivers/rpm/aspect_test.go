@@ -237,10 +237,10 @@ func TestAspectReconnects(t *testing.T) {
 func TestAspectFaultsOverConnections(t *testing.T) {
 	p := aspectWith(t, nil)
 	out, events := told(t, p, begin(), at(0.5, map[int]float64{2: 0x0e00}), at(1, map[int]float64{3: 0x30}))
-	require.Equal(t, []string{"low_battery raised", "error raised", "tamper on", "gamma_low raised", "gamma_high raised", "gamma_not_ready raised"}, out)
+	require.Equal(t, []string{"battery_low raised", "error raised", "tamper on", "gamma_low raised", "gamma_high raised", "gamma_not_ready raised"}, out)
 	require.Empty(t, events[0].(event.RadiationFault).CPS)
 	out, _ = told(t, p, begin(), at(0, map[int]float64{2: 0x0c00, 3: 0x20}), failing(1, 2, 3))
-	require.Equal(t, []string{"gamma_low cleared", "low_battery cleared", "registers_missing"}, out, "what can't be read stays as it was")
+	require.Equal(t, []string{"gamma_low cleared", "battery_low cleared", "registers_missing"}, out, "what can't be read stays as it was")
 }
 
 // TestAspectNumbersThatCantBe: a background that is no number is none, and is told.

@@ -30,8 +30,8 @@ var inputFaults = []struct {
 	bit  aspect.Inputs
 	kind string
 }{
-	{aspect.PowerFail, "power_fail"},
-	{aspect.LowBattery, "low_battery"},
+	{aspect.PowerFail, "external_power"},
+	{aspect.LowBattery, "battery_low"},
 	{aspect.Error, "error"},
 	{aspect.Reset, "reset"},
 }
