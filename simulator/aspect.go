@@ -161,7 +161,7 @@ func (p *aspectPortal) drive(u *aspectUnit, v Sighting, start time.Duration) (li
 	end := start + inside
 	truth := &OccupancyTruth{
 		Kind: "occupancy", Unit: u.n, End: "clear", CutS: seconds(start), StartS: seconds(start), EndS: seconds(end), Vehicles: []int{v.Vehicle},
-		Groups: []string{}, SpeedsKPH: []float64{round(aspect.KPH(mmPerSecond), 3)}, SpeedRecords: 1, SourceInside: v.Gamma > 0 || v.Neutron > 0,
+		Groups: []string{}, SpeedsKPH: []float64{round(aspect.KPH(mmPerSecond), 3)}, SpeedRecords: 1, SourceInside: v.GammaCPS > 0 || v.NeutronCPS > 0,
 		GammaBgSumCPS: aspectGammaBackground, NeutronBgCPS: aspectNeutronBackground, Direction: "1_to_0", Mark: int(aspectWheels[v.Kind]),
 		Touched: []Touch{}, TouchedBackground: []Touch{}, TouchedSetup: []Touch{}, TouchedEnd: []Touch{},
 	}
@@ -196,8 +196,8 @@ func (p *aspectPortal) drive(u *aspectUnit, v Sighting, start time.Duration) (li
 	for i := range aspectSteps {
 		at := start + inside*time.Duration(i)/aspectSteps
 		near := math.Sin(math.Pi * (float64(i) + 0.5) / aspectSteps)
-		gamma := uint32(aspectGammaBackground + v.Gamma*near + float64(p.env.Rand.IntN(2*aspectNoise)-aspectNoise))
-		neutron := uint32(aspectNeutronCount + v.Neutron*near)
+		gamma := uint32(aspectGammaBackground + v.GammaCPS*near + float64(p.env.Rand.IntN(2*aspectNoise)-aspectNoise))
+		neutron := uint32(aspectNeutronCount + v.NeutronCPS*near)
 		list = append(list, aspectStep{at, func() {
 			if i == 0 {
 				if b.Objects++; has("counter-jump") && third {
