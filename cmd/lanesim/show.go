@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"strings"
 
 	"github.com/lanepost/lanepost/protocol/event"
@@ -292,7 +293,11 @@ func describeJoin(e *event.XrayJoin) (string, tone) {
 	}
 	text := fmt.Sprintf("the files of scan %s are those of the scan %.0f s before, by %s", e.ScanID, e.WaitedS, e.By)
 	if e.ClockAheadS != nil {
-		text += fmt.Sprintf(", the scanner's clock is %.1f s ahead", *e.ClockAheadS)
+		way := "ahead"
+		if *e.ClockAheadS < 0 {
+			way = "behind"
+		}
+		text += fmt.Sprintf(", the scanner's clock is %.1f s %s", math.Abs(*e.ClockAheadS), way)
 	}
 	if !e.Certain {
 		return text + " (uncertain)", warning

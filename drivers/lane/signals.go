@@ -96,37 +96,10 @@ func lookupSignal(name string) (signalKind, error) {
 		return signalKind{}, fmt.Errorf("%s needs a number: %s_1", name, name)
 	}
 	hint := "; declare one of your own as custom_NAME with a kind"
-	best, least := "", 4
-	for _, right := range slices.Sorted(maps.Keys(signalTable)) {
-		if d := distance(strings.TrimRight(name, "_0123456789"), right); d < least {
-			best, least = right, d
-		}
-	}
-	if best != "" {
-		hint = fmt.Sprintf("; did you mean %s?%s", best, strings.TrimPrefix(hint, ";"))
+	if near := link.Nearest(strings.TrimRight(name, "_0123456789"), slices.Sorted(maps.Keys(signalTable))); near != "" {
+		hint = fmt.Sprintf("; did you mean %s?%s", near, strings.TrimPrefix(hint, ";"))
 	}
 	return signalKind{}, fmt.Errorf("there is no signal of this name%s", hint)
-}
-
-// distance counts the letters by which two names differ (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }
 
 // reading is what a signal is at one moment: a value, or unknown.

@@ -193,7 +193,7 @@ func unknownScheme(connect, name string, found bool) error {
 	case !found, strings.Trim(rest(connect), "0123456789") == "", strings.Count(path, ":") > 1 && !strings.Contains(connect, "/"):
 		return fmt.Errorf("connect has no kind of link; for a network address write tcp://%s", echo(path))
 	}
-	if near := nearest(strings.ToLower(name), schemeNames()); near != "" {
+	if near := Nearest(strings.ToLower(name), schemeNames()); near != "" {
 		return fmt.Errorf("connect: there is no kind of link %q, did you mean %q? %s", echo(name), near, have)
 	}
 	return fmt.Errorf("connect: there is no kind of link %q; %s", echo(name), have)
@@ -314,15 +314,15 @@ func (s *settings) duration(key string, fallback, low, high time.Duration, off b
 
 // didYouMean is a hint at the nearest of the right words, or nothing.
 func didYouMean(word string, right []string) string {
-	if near := nearest(word, right); near != "" {
+	if near := Nearest(word, right); near != "" {
 		return fmt.Sprintf("; did you mean %s?", near)
 	}
 	return ""
 }
 
-// nearest is the right word that word begins, or that at most two edits make of
+// Nearest is the right word that word begins, or that at most two edits make of
 // it, as long as enough of the letters stay.
-func nearest(word string, right []string) string {
+func Nearest(word string, right []string) string {
 	if len(word) > maxEcho || word == "" {
 		return ""
 	}
