@@ -269,6 +269,11 @@ func (s *Scans) Due(now time.Time, fitted func(lane string) Fitted, id func() (s
 }
 
 func (s *Scans) due(name string, l *lane, now time.Time, has Fitted, id func() (string, error)) (list []Join, err error) {
+	defer func() {
+		if err != nil {
+			l.changed = true // it is tried again
+		}
+	}()
 	add := func(source string, data event.XrayJoin) error {
 		made, err := id()
 		if err != nil {

@@ -2,6 +2,7 @@ package passage
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lanepost/lanepost/agent/ledger"
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -391,6 +393,32 @@ func TestJoinsOverACrash(t *testing.T) {
 	s.restart()
 	require.Equal(t, joins, s.scans.Unsaid())
 	require.Empty(t, s.after(time.Hour), "told once")
+}
+
+// refusing is a ledger on a disk that takes nothing for a while.
+type refusing struct {
+	drivers.Ledger
+	refuses bool
+}
+
+func (r *refusing) Put(key, value string) error {
+	if r.refuses {
+		return errors.New("no space left on device")
+	}
+	return r.Ledger.Put(key, value)
+}
+
+// What can't be noted is joined when the disk takes it again.
+func TestLedgerRefuses(t *testing.T) {
+	s := newSite(t)
+	s.cycle("c1", 0)
+	s.files("f1", s.now, 0)
+	s.scans.book = &refusing{Ledger: s.book, refuses: true}
+	joins, err := s.scans.Due(s.now, func(string) Fitted { return s.has }, s.id)
+	require.Error(t, err)
+	require.Empty(t, joins)
+	s.scans.book = s.book
+	require.Equal(t, []string{"joined c1 f1 by only"}, s.after(5*time.Second))
 }
 
 func TestUnreadableNotesAreLeftOut(t *testing.T) {
