@@ -158,7 +158,7 @@ func examples() map[string]Example {
 				"SN1,000040,03,0004,1200,01,120\r\n" +
 				"SN2,0.510,5.020,0.512,5.018,PP\r\n")),
 		}},
-		{byPortal("019ceb74-077c-71d9-a6ab-20c5e17f9d36", "08:26:15.804", "08:26:15.804", ""), 58219, RadiationDiagnostic{
+		{byPortal("019ceb6d-9edc-71d9-a6ab-20c5e17f9d36", "08:19:15.804", "08:19:15.804", ""), 1182, RadiationDiagnostic{
 			Kind:   DiagGXCounterJump,
 			Detail: "the portal's occupancy counter went from 412 to 415: 2 occupancies were not observed",
 			Values: map[string]float64{"before": 412, "after": 415, "missed": 2},

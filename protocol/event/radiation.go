@@ -409,4 +409,13 @@ func (RadiationBackground) Class() Class   { return Routine }
 func (RadiationFault) Class() Class        { return Urgent }
 func (RadiationTamper) Class() Class       { return Urgent }
 func (RadiationSetupChanged) Class() Class { return Urgent }
-func (RadiationDiagnostic) Class() Class   { return Routine }
+
+// Class implements Data. That a vehicle passed unseen, or that an alarm does not agree
+// with what was counted, is for whoever decides about the vehicle now.
+func (d RadiationDiagnostic) Class() Class {
+	switch d.Kind {
+	case DiagGXCounterJump, DiagObjectCounterJump, DiagObjectCounterReset, DiagLooksLate, DiagAlarmMismatch, DiagAlarmOutput:
+		return Urgent
+	}
+	return Routine
+}

@@ -124,7 +124,7 @@ var kinds = [...]Kind{
 		When:    "At the first report of settings since the agent started, and at each later report that differs.",
 	},
 	{
-		Type: RadiationDiagnostic{}.Type(), Zero: RadiationDiagnostic{}, Classes: routine,
+		Type: RadiationDiagnostic{}.Type(), Zero: RadiationDiagnostic{}, Classes: Classes[:],
 		Subject: "the occupancy id, if it is about one",
 		Summary: "Something about a portal that a person should look at, neither alarm nor fault.",
 		When:    "When it is noticed.",
