@@ -74,11 +74,13 @@ func run(ctx context.Context, path string, stdout bool) error {
 	if err != nil {
 		return err
 	}
+	log := newLogger(os.Stderr, cfg.Log)
+	slog.SetDefault(log) // for what has no device to speak for
 	o := agent.Options{
 		ConfigPath: path,
 		Version:    version.Number(),
 		Reload:     reload,
-		Log:        newLogger(os.Stderr, cfg.Log),
+		Log:        log,
 	}
 	if stdout {
 		o.Stdout = os.Stdout

@@ -394,11 +394,11 @@ func serve(e *listenEndpoint) (*server, error) {
 	}
 	var config *tls.Config
 	if e.certFile != "" {
-		pair, err := tls.LoadX509KeyPair(e.certFile, e.keyFile)
+		shown, err := ReadServerCertificate(e.certFile, e.keyFile)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %s: the certificate for cameras: %w", e.address, err)
+			return nil, fmt.Errorf("listen on %s: %w", e.address, err)
 		}
-		config = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}}
+		config = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: shown.Get}
 	}
 	ln, err := net.Listen("tcp", e.address)
 	if err != nil {
