@@ -30,7 +30,7 @@ const mediaDICOM = "application/dicom"
 // dicosGroup are the files of one scan that are told together.
 type dicosGroup struct {
 	scan       *dicosScan
-	candidates []*candidate
+	candidates []*drivers.Followed
 }
 
 func (s *FolderSettings) dicosRules() dicosRules {
@@ -40,7 +40,7 @@ func (s *FolderSettings) dicosRules() dicosRules {
 
 // takeDICOS works off files that are ready, the newest first. more is true if not all of
 // them were looked at.
-func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host, ready []*candidate) (more bool, err error) {
+func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host, ready []*drivers.Followed) (more bool, err error) {
 	if w.forgot.IsZero() {
 		for _, key := range untoldDICOS(h) {
 			if err := w.tellDICOS(ctx, f, h, &dicosGroup{scan: loadDICOS(h.Ledger(), key)}); err != nil {
@@ -56,8 +56,8 @@ func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	}
 	batch := slices.Clone(ready[:min(len(ready), w.settings.Batch)])
 	// In a scan the oldest comes first: so they were written.
-	slices.SortFunc(batch, func(a, b *candidate) int {
-		return cmp.Or(a.modified.Compare(b.modified), strings.Compare(a.path(), b.path()))
+	slices.SortFunc(batch, func(a, b *drivers.Followed) int {
+		return cmp.Or(a.Modified.Compare(b.Modified), strings.Compare(a.Path, b.Path))
 	})
 	groups := map[string]*dicosGroup{}
 	var order []string
@@ -69,7 +69,7 @@ func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 		if part == nil {
 			continue
 		}
-		key := cmp.Or(part.Key, c.path())
+		key := cmp.Or(part.Key, c.Path)
 		g := groups[key]
 		if g == nil {
 			g = &dicosGroup{scan: loadDICOS(h.Ledger(), key)}
@@ -93,37 +93,37 @@ func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 
 // readDICOS reads a file, to its end. It gives nil for one that is not there in full yet,
 // and for one that can't be read, which is told.
-func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate) (*dicosPart, error) {
-	r, err := f.Open(ctx, c.path())
-	if c.away(h, err) {
+func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host, c *drivers.Followed) (*dicosPart, error) {
+	r, err := f.Open(ctx, c.Path)
+	if c.Away(h, err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", c.path(), err)
+		return nil, fmt.Errorf("read %s: %w", c.Path, err)
 	}
 	defer func() { _ = r.Close() }()     // it was only read
-	large := c.size > w.settings.MaxFile // it is read to its end all the same, to see that it has one
+	large := c.Size > w.settings.MaxFile // it is read to its end all the same, to see that it has one
 	sum, head := sha256.New(), &headWriter{}
-	bounded := &io.LimitedReader{R: r, N: c.size}
+	bounded := &io.LimitedReader{R: r, N: c.Size}
 	through := io.TeeReader(bounded, io.MultiWriter(sum, head))
 	o, why := dicos.Read(through)
 	if _, err := io.Copy(io.Discard, through); err != nil {
-		return nil, fmt.Errorf("read %s: %w", c.path(), err)
+		return nil, fmt.Errorf("read %s: %w", c.Path, err)
 	}
 	now := h.Now()
 	if bounded.N > 0 { // it has become shorter meanwhile
-		c.later(now)
+		c.Later(now)
 		return nil, nil
 	}
-	file := event.XrayFile{Name: word(c.name), Role: "image", State: "here", SHA256: hex.EncodeToString(sum.Sum(nil))}
+	file := event.XrayFile{Name: word(c.Name()), Role: "image", State: "here", SHA256: hex.EncodeToString(sum.Sum(nil))}
 	whole := why == nil && o.Whole()
 	if large {
 		file.State, file.SHA256 = "too_large", ""
 	}
 	if !whole {
 		// It may be written still.
-		if now.Sub(c.since) < w.settings.Deadline {
-			c.later(now)
+		if now.Sub(c.Since) < w.settings.Deadline {
+			c.Later(now)
 			return nil, nil
 		}
 		if !large {
@@ -142,8 +142,8 @@ func (w *watcher) readDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	if o.SOPClass == dicos.ClassTDR || o.Modality == "TDR" {
 		file.Role = "threat_report"
 	}
-	part := newDICOSPart(o, file, c.size, whole)
-	part.Path, part.Seal = c.path(), seal(c.size, c.modified)
+	part := newDICOSPart(o, file, c.Size, whole)
+	part.Path, part.Seal = c.Path, c.Seal()
 	return part, nil
 }
 
@@ -163,15 +163,15 @@ func (w *watcher) tellDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	}
 	replayed := true
 	for _, c := range g.candidates {
-		replayed = replayed && c.modified.Before(w.began.Add(-replayedAfter))
+		replayed = replayed && w.follower.Replayed(c)
 	}
 	if err := g.scan.tell(h, w.settings.dicosRules(), replayed, list); err != nil {
 		return err
 	}
 	for _, c := range g.candidates {
-		c.done = true
-		if err := h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified)); err != nil {
-			h.Log().Warn("that a file was told is not known after a restart", "file", c.path(), "error", err)
+		c.Done = true
+		if err := c.Keep(h); err != nil {
+			h.Log().Warn("that a file was told is not known after a restart", "file", c.Path, "error", err)
 		}
 	}
 	return nil
@@ -190,7 +190,7 @@ func (w *watcher) attachDICOS(ctx context.Context, f *link.Folder, g *dicosGroup
 			continue
 		}
 		info, err := f.Stat(ctx, p.Path)
-		fresh := slices.ContainsFunc(g.candidates, func(c *candidate) bool { return c.path() == p.Path && seal(c.size, c.modified) == p.Seal })
+		fresh := slices.ContainsFunc(g.candidates, func(c *drivers.Followed) bool { return c.Path == p.Path && c.Seal() == p.Seal })
 		switch {
 		case errors.Is(err, fs.ErrNotExist) && fresh: // it was there a moment ago
 			p.File.State, p.File.SHA256, p.Whole = "missing", "", false
@@ -199,7 +199,7 @@ func (w *watcher) attachDICOS(ctx context.Context, f *link.Folder, g *dicosGroup
 			continue // it went with an earlier revision
 		case err != nil:
 			return nil, fmt.Errorf("look at %s: %w", p.Path, err)
-		case seal(info.Size(), info.ModTime()) != p.Seal:
+		case drivers.Seal(info.Size(), info.ModTime()) != p.Seal:
 			continue // what it is now makes another revision
 		}
 		a := event.Attachment{SHA256: p.File.SHA256, Size: p.Size, MediaType: mediaDICOM, Name: word(path.Base(p.Path))}

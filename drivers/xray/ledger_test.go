@@ -195,7 +195,7 @@ func TestForgetOld(t *testing.T) {
 	var l drivers.MemoryLedger
 	now := time.Now()
 	for i := range forgetOnce + 100 {
-		require.NoError(t, l.Put(fmt.Sprintf("path:%04d", i), seal(1, now.Add(time.Duration(i)*time.Second))))
+		require.NoError(t, l.Put(fmt.Sprintf("path:%04d", i), drivers.Seal(1, now.Add(time.Duration(i)*time.Second))))
 	}
 	require.NoError(t, l.Put("scan:x", "?"))
 	require.NoError(t, l.Put("part:x", "?"))

@@ -66,8 +66,8 @@ func (m *Meaning) checkAlerts(dialect string) error {
 			return fmt.Errorf("the dialect %s has no codes of the site; they are for cargovision", dialect)
 		case !slices.Contains(cargovision.CodeNames(), name):
 			return fmt.Errorf("there is no %q; there are %s", name, strings.Join(cargovision.CodeNames(), ", "))
-		case len(codes) == 0 || len(codes) > maxPatterns || slices.Contains(codes, ""):
-			return fmt.Errorf("%s: write 1 to %d codes, none of them empty", name, maxPatterns)
+		case len(codes) == 0 || len(codes) > maxCodes || slices.Contains(codes, ""):
+			return fmt.Errorf("%s: write 1 to %d codes, none of them empty", name, maxCodes)
 		}
 	}
 	return nil

@@ -40,34 +40,33 @@ func looksLike(head []byte) string {
 
 // takeOpaque tells of a file that is a scan of its own. Its place is the scan's id, since
 // nothing else is known of it.
-func (w *watcher) takeOpaque(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate) (worked bool, err error) {
+func (w *watcher) takeOpaque(ctx context.Context, f *link.Folder, h drivers.Host, c *drivers.Followed) (worked bool, err error) {
 	now := h.Now()
-	if c.size == 0 {
-		if now.Sub(c.since) < w.settings.Deadline {
-			c.later(now)
+	if c.Size == 0 {
+		if now.Sub(c.Since) < w.settings.Deadline {
+			c.Later(now)
 			return false, nil
 		}
 		return false, w.reject(h, c, errors.New("it is empty"), nil)
 	}
-	x := file{XrayFile: event.XrayFile{Name: word(c.name), Role: "opaque", State: "here"}, path: c.path(), size: c.size}
-	hash := seal(c.size, c.modified) // of one that is too large
-	if c.size > w.settings.MaxFile {
+	x := file{XrayFile: event.XrayFile{Name: word(c.Name()), Role: "opaque", State: "here"}, path: c.Path, size: c.Size}
+	hash := c.Seal() // of one that is too large
+	if c.Size > w.settings.MaxFile {
 		x.State, x.path = "too_large", ""
 	} else {
 		a, err := w.sum(ctx, f, &x)
-		if c.away(h, err) {
+		if c.Away(h, err) {
 			return false, nil
 		}
 		if err != nil {
-			return false, fmt.Errorf("look at %s: %w", c.path(), err)
+			return false, fmt.Errorf("look at %s: %w", c.Path, err)
 		}
 		hash, x.Looks = a.SHA256, looksLike(x.head)
 	}
-	before, known := toldBefore(h, c.path())
+	before, known := toldBefore(h, c.Path)
 	if known && before.SHA256 == hash {
-		c.done = true
-		return false, h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
+		return false, c.Finish(h)
 	}
-	scan := &sidecar.Scan{ID: c.path(), Inspected: true} // perhaps: it is not known
+	scan := &sidecar.Scan{ID: c.Path, Inspected: true} // perhaps: it is not known
 	return true, w.tell(ctx, f, h, c, scan, x.head[:min(len(x.head), rawHead)], hash, before, files{list: []file{x}})
 }

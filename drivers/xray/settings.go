@@ -7,10 +7,10 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/cargovision"
 	"github.com/lanepost/lanepost/protocol/manifest"
 	"github.com/lanepost/lanepost/protocol/sidecar"
@@ -18,12 +18,9 @@ import (
 
 // Bounds of the settings.
 const (
-	minEvery, maxEvery       = 200 * time.Millisecond, 5 * time.Minute
-	maxQuiet                 = 10 * time.Minute
-	minDeadline, maxDeadline = time.Second, 48 * time.Hour
-	maxDays, maxDepth        = 400, 6
-	maxPatterns              = 64
-	maxFileSize              = 1 << 30
+	maxDays     = 400
+	maxCodes    = 64
+	maxFileSize = 1 << 30
 )
 
 // FolderSettings are the settings of a scanner that drops files into a folder.
@@ -33,26 +30,16 @@ type FolderSettings struct {
 	// for scanners that drop one file for each scan, in a form that is not published.
 	Dialect string           `yaml:"dialect"`
 	Sidecar *sidecar.Dialect `yaml:"sidecar"`
-	// Sidecars are the patterns of their names, Ignore those of other files that look
-	// like them and of files that are not there in full.
-	Sidecars []string `yaml:"sidecars"`
-	Ignore   []string `yaml:"ignore"`
+	// Sidecars are the patterns of their names. Ignore are those of other files that look
+	// like them too, and Deadline is how long the files that a scan names are waited for;
+	// then it goes without them, and what comes later makes a revision.
+	Sidecars               []string `yaml:"sidecars"`
+	drivers.FollowSettings `yaml:",inline"`
 	// Days are the folders of a day, with the signs of strftime: "%Y/%m/%d". Empty for
 	// a scanner that has none. Back is how many days back are looked at: exports come
 	// late, and clocks are wrong.
 	Days []string `yaml:"days"`
 	Back int      `yaml:"back"`
-	// Depth is how many folders below are looked into.
-	Depth int `yaml:"depth"`
-	// Every is how often it is looked, Quiet how long a file must not have changed.
-	Every time.Duration `yaml:"every"`
-	Quiet time.Duration `yaml:"quiet"`
-	// Deadline is how long the files that a scan names are waited for. Then it goes
-	// without them, and what comes later makes a revision.
-	Deadline time.Duration `yaml:"deadline"`
-	// Batch is how many scans are worked off between two looks, so that a new one does
-	// not wait for an old heap.
-	Batch int `yaml:"batch"`
 	// Meaning is how what the scanner says is taken.
 	Meaning `yaml:",inline"`
 	// MachineClears: where the dialect is dicos, the CLEAR of all machines stands for an
@@ -68,10 +55,10 @@ type FolderSettings struct {
 }
 
 func defaults() FolderSettings {
-	return FolderSettings{
-		Dialect: "cargovision", Sidecars: []string{"*.xml"}, Ignore: []string{"*ocr.xml", "*atr.xml", ".*", "*.tmp", "*.part", "*.filepart", "*.inprogress"},
-		Back: 2, Depth: 4, Every: 2 * time.Second, Quiet: 2 * time.Second, Deadline: 2 * time.Minute, Batch: 20, MaxFile: 64 << 20,
-	}
+	s := FolderSettings{Dialect: "cargovision", Sidecars: []string{"*.xml"}, FollowSettings: drivers.DefaultFollow(), Back: 2, MaxFile: 64 << 20}
+	s.Depth = 4
+	s.Ignore = append(s.Ignore, "*ocr.xml", "*atr.xml", "*.inprogress")
+	return s
 }
 
 func (s *FolderSettings) check() error {
@@ -96,18 +83,8 @@ func (s *FolderSettings) check() error {
 	if err := s.checkAlerts(s.Dialect); err != nil {
 		return fmt.Errorf("alerts: %w", err)
 	}
-	for name, list := range map[string][]string{"sidecars": s.Sidecars, "ignore": s.Ignore} {
-		if len(list) > maxPatterns {
-			return fmt.Errorf("%s: there are more than %d patterns", name, maxPatterns)
-		}
-		for _, p := range list {
-			if _, err := path.Match(p, "x"); err != nil || strings.Contains(p, "/") {
-				return fmt.Errorf("%s: %q is no pattern of file names, as *.xml is", name, p)
-			}
-		}
-	}
-	if len(s.Sidecars) == 0 {
-		return errors.New("sidecars: there is none; write for example *.xml")
+	if err := s.Check("sidecars", s.Sidecars); err != nil {
+		return err
 	}
 	if len(s.Days) > 8 {
 		return errors.New("days: more than 8 are not looked at")
@@ -117,22 +94,9 @@ func (s *FolderSettings) check() error {
 			return fmt.Errorf("days: %w", err)
 		}
 	}
-	for _, c := range []struct {
-		name     string
-		is       time.Duration
-		min, max time.Duration
-	}{{"every", s.Every, minEvery, maxEvery}, {"quiet", s.Quiet, 0, maxQuiet}, {"deadline", s.Deadline, minDeadline, maxDeadline}} {
-		if c.is < c.min || c.is > c.max {
-			return fmt.Errorf("%s: %s; take %s to %s", c.name, c.is, c.min, c.max)
-		}
-	}
 	switch {
 	case s.Back < 0 || s.Back > maxDays:
 		return fmt.Errorf("back: %d; take 0 to %d days", s.Back, maxDays)
-	case s.Depth < 0 || s.Depth > maxDepth:
-		return fmt.Errorf("depth: %d; take 0 to %d", s.Depth, maxDepth)
-	case s.Batch < 1 || s.Batch > 10_000:
-		return fmt.Errorf("batch: %d; take 1 to 10000", s.Batch)
 	case s.MaxFile < 1 || s.MaxFile > maxFileSize:
 		return fmt.Errorf("max_file: %d; take 1 to %d bytes", s.MaxFile, maxFileSize)
 	}
@@ -181,13 +145,4 @@ func dayFolder(mask string, day time.Time) (string, error) {
 		return "", fmt.Errorf("%q leads out of the folder", mask)
 	}
 	return name, nil
-}
-
-// matches reports whether a name fits one of the patterns, in upper or lower case.
-func matches(patterns []string, name string) bool {
-	name = strings.ToLower(name)
-	return slices.ContainsFunc(patterns, func(p string) bool {
-		ok, err := path.Match(strings.ToLower(p), name)
-		return err == nil && ok
-	})
 }

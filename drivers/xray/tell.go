@@ -18,7 +18,7 @@ import (
 )
 
 // tell makes the event of a scan.
-func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *candidate, scan *sidecar.Scan, raw []byte, hash string, before told, found files) error {
+func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *drivers.Followed, scan *sidecar.Scan, raw []byte, hash string, before told, found files) error {
 	now := h.Now()
 	e, err := w.settings.scanEvent(w.settings.Dialect, scan, raw, now)
 	if err != nil {
@@ -30,29 +30,29 @@ func (w *watcher) tell(ctx context.Context, f *link.Folder, h drivers.Host, c *c
 		e.Completeness = "partial"
 	}
 	doubt(&e)
-	e.Replayed = c.modified.Before(w.began.Add(-replayedAfter))
+	e.Replayed = w.follower.Replayed(c)
 	if w.settings.Dialect != dialectOpaque {
-		e.Files = append(e.Files, event.XrayFile{Name: word(c.name), Role: "sidecar", State: "here", SHA256: hash})
+		e.Files = append(e.Files, event.XrayFile{Name: word(c.Name()), Role: "sidecar", State: "here", SHA256: hash})
 	}
 	attachments, err := w.attach(ctx, f, &e, found)
 	if err != nil {
 		return err
 	}
 	if len(raw) > event.MaxRaw { // the event has the head of it only
-		a := event.NewAttachment(raw, "application/xml", word(c.name))
+		a := event.NewAttachment(raw, "application/xml", word(c.Name()))
 		e.Attachments = append(e.Attachments, a)
 		attachments = append(attachments, drivers.Attachment{Attachment: a, Content: raw})
 	}
-	next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix(), Path: c.path(), Earlier: before.earlier(hash)}
+	next := told{Revision: before.Revision + 1, SHA256: hash, Missing: len(e.Missing), At: now.Unix(), Path: c.Path, Earlier: before.earlier(hash)}
 	if err := publish(h, scan.ID, e, before, next, attachments); err != nil {
 		return err
 	}
-	c.done = next.Missing == 0
-	if !c.done {
-		c.later(now)
+	c.Done = next.Missing == 0
+	if !c.Done {
+		c.Later(now)
 		return nil
 	}
-	return h.Ledger().Put("path:"+c.path(), seal(c.size, c.modified))
+	return c.Keep(h)
 }
 
 // attach makes attachments of the files that are here, and the small picture.
