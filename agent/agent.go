@@ -22,6 +22,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/blobs"
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/supervise"
 	"github.com/lanepost/lanepost/drivers"
@@ -96,6 +97,11 @@ type Agent struct {
 	pseudonymKey atomic.Pointer[[]byte]
 
 	printer *printer // nil if nothing is printed
+
+	logs    *console.Logs
+	recent  recent
+	disks   disks
+	console *console.Console // nil before it is opened
 }
 
 // device is one supervised device and the means to stop it.
@@ -118,6 +124,9 @@ func Run(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
+	logs := console.NewLogs(o.Log.Handler())
+	logs.SetLevels(logLevels(cfg))
+	o.Log = slog.New(logs.Handler())
 	for _, w := range cfg.Warnings {
 		o.Log.Warn("configuration", "warning", w.String())
 	}
@@ -133,7 +142,7 @@ func Run(ctx context.Context, o Options) error {
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	defer die()
 	a := &Agent{
-		opts: o, log: o.Log, site: cfg.Site, spool: sp, disk: disk, cfg: cfg, life: life,
+		opts: o, log: o.Log, logs: logs, site: cfg.Site, spool: sp, disk: disk, cfg: cfg, life: life,
 		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
 		began:     time.Now(), devices: map[string]*device{}, reloads: make(chan chan reloaded),
 	}
@@ -165,6 +174,8 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	if err := a.readPseudonymKey(a.cfg); err != nil {
 		return err
 	}
+	a.openConsole()
+	defer a.console.Close()
 	started := event.AgentStarted{
 		Version: a.opts.Version, PreviousStop: previous,
 		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
@@ -235,9 +246,9 @@ func (a *Agent) loop(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-a.opts.Reload:
-			a.reload()
+			a.recent.reloaded(a.reload())
 		case done := <-a.reloads:
-			done <- a.reload()
+			done <- a.recent.reloaded(a.reload())
 		case <-a.blobs.Changed():
 			a.recordOutcomes()
 		case <-a.checkpoints.due:
@@ -254,6 +265,7 @@ func (a *Agent) loop(ctx context.Context) {
 				})
 			}
 			last = now
+			a.recent.sample(a, now)
 			a.recordLosses()
 			a.recordOutcomes()
 			a.joins.tell(now)
@@ -387,6 +399,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		return err
 	}
 	a.recorded()
+	a.recent.recorded(a, h, draft.Class(), seq, data, line)
 	a.joins.recorded(h, o.Data)
 	if a.printer != nil {
 		a.printer.add(draft.Class(), seq, line)

@@ -17,6 +17,9 @@ type reloaded struct {
 	Problems     []string `json:"problems"`
 }
 
+// refusedFile begins the problem of a file that was refused.
+const refusedFile = "the configuration file is not valid and was not loaded: "
+
 // reload reads the configuration again. Only devices that changed are
 // restarted; a file that does not validate changes nothing.
 func (a *Agent) reload() reloaded {
@@ -24,7 +27,7 @@ func (a *Agent) reload() reloaded {
 	if err != nil {
 		a.log.Error("reload refused, the old configuration goes on", "err", err)
 		a.mu.Lock()
-		a.refusedConfig = []string{"the configuration file is not valid and was not loaded: " + strings.Join(config.Lines(err), "; ")}
+		a.refusedConfig = []string{refusedFile + strings.Join(config.Lines(err), "; ")}
 		a.mu.Unlock()
 		a.try(event.AgentConfigChanged{
 			Applied: false, ConfigSHA256: a.cfg.SHA256, Problems: config.Lines(err),
@@ -88,7 +91,7 @@ func (a *Agent) reload() reloaded {
 	a.stopUplinks(func(u *uplinkRun) bool { return !keepUplinks[u.cfg.Name] })
 	a.mu.Lock()
 	// What needs a restart holds for the life of the process.
-	next.Site, next.Spool, next.Log = a.cfg.Site, a.cfg.Spool, a.cfg.Log
+	next.Site, next.Spool, next.Log.Format = a.cfg.Site, a.cfg.Spool, a.cfg.Log.Format
 	a.cfg = next
 	a.refusedConfig = slices.Clone(changed.Problems)
 	a.mu.Unlock()
@@ -109,6 +112,10 @@ func (a *Agent) reload() reloaded {
 	a.taps.follow(a, next)
 	for _, d := range start {
 		a.addDevice(d).start()
+	}
+	a.recent.follow(next)
+	if a.logs != nil {
+		a.logs.SetLevels(logLevels(next))
 	}
 	a.checkpoints.reload(a, next.Evidence)
 	if err := a.readPseudonymKey(next); err != nil {
@@ -154,8 +161,8 @@ func (a *Agent) needsRestart(next *config.Config) []string {
 			list = append(list, fmt.Sprintf("mqtt: the uplink %s is new and begins at the next start", m.Name))
 		}
 	}
-	if next.Log != a.cfg.Log {
-		list = append(list, "log: takes effect at the next start")
+	if next.Log.Format != a.cfg.Log.Format {
+		list = append(list, "log.format: takes effect at the next start")
 	}
 	return list
 }

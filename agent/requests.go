@@ -248,20 +248,25 @@ func (a *Agent) answerReload(ctx context.Context, _ *uplinkRun, args json.RawMes
 	if err := noArguments(args); err != nil {
 		return nil, err
 	}
+	return a.askReload(ctx)
+}
+
+// askReload has the configuration read anew and waits for what comes of it.
+func (a *Agent) askReload(ctx context.Context) (reloaded, error) {
 	done := make(chan reloaded, 1)
 	ctx, cancel := context.WithTimeout(ctx, reloadWait)
 	defer cancel()
 	select {
 	case a.reloads <- done:
 	case <-ctx.Done():
-		return nil, errors.New("the agent is busy with another reload, or stops")
+		return reloaded{}, errors.New("the agent is busy with another reload, starts or stops")
 	}
 	select {
 	case r := <-done:
 		return r, nil
 	case <-ctx.Done():
 		// Also when the uplink itself is being restarted by what it asked for.
-		return nil, fmt.Errorf("the reload has not come to its end within %s; the state topic will tell", reloadWait)
+		return reloaded{}, fmt.Errorf("the reload has not come to its end within %s; the state topic will tell", reloadWait)
 	}
 }
 

@@ -48,7 +48,7 @@ type Signer struct {
 // again.
 func OpenSigner(dir string) (*Signer, error) {
 	s := &Signer{dir: dir}
-	reason, err := readBounded(filepath.Join(dir, signingReasonFile))
+	reason, err := readBounded(filepath.Join(dir, signingReasonFile), maxKeyFile)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read why there is a new signing key: %w", err)
 	}
@@ -190,7 +190,7 @@ func RotateSigningKey(dir string) (public ed25519.PublicKey, err error) {
 var errDamagedKey = errors.New("the signing key is damaged")
 
 func readKey(path string) (ed25519.PrivateKey, error) {
-	text, err := readBounded(path)
+	text, err := readBounded(path, maxKeyFile)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
 		return nil, fmt.Errorf("read the signing key: %w", err)
@@ -212,17 +212,18 @@ func readKey(path string) (ed25519.PrivateKey, error) {
 	return key, nil
 }
 
-func readBounded(path string) ([]byte, error) {
+// readBounded reads a file of at most so many bytes.
+func readBounded(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	text, err := io.ReadAll(io.LimitReader(f, most+1))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, err
 	}
-	if len(text) > maxKeyFile {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, maxKeyFile)
+	if int64(len(text)) > most {
+		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
 	}
 	return text, nil
 }

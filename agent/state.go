@@ -1,7 +1,6 @@
 package agent
 
 import (
-	"fmt"
 	"strings"
 	"time"
 
@@ -43,74 +42,6 @@ func (a *Agent) state(now time.Time, online bool, session uint64) event.AgentSta
 		s.OldestUnsent = &t
 	}
 	return s
-}
-
-// problems lists what is wrong now, in words.
-func (a *Agent) problems() []string {
-	var list []string
-	a.mu.Lock()
-	if a.refused != "" {
-		list = append(list, "the disk does not take events: "+a.refused)
-	}
-	list = append(list, a.refusedConfig...)
-	a.mu.Unlock()
-	if a.joins != nil && a.joins.broken != "" {
-		list = append(list, a.joins.broken)
-	}
-	for _, d := range a.deviceList() {
-		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
-			list = append(list, fmt.Sprintf("%s/%s is %s: %s", d.cfg.Lane, d.cfg.ID, s.State, s.Detail))
-		}
-	}
-	list = append(list, a.taps.problems()...)
-	list = append(list, pressureProblems(a.spool.Stats())...)
-	for _, u := range a.currentUplinks() {
-		list = append(list, uplinkProblems(u.Status(), time.Now())...)
-	}
-	if sync, _ := a.clock.quality(time.Now()); sync == "no" {
-		list = append(list, "the clock of this box is not synchronised: check its time server")
-	}
-	return list
-}
-
-// pressureProblems tells what the spool is short of.
-func pressureProblems(s spool.Stats) []string {
-	if s.Pressure == "" {
-		return nil
-	}
-	words := map[string]string{
-		"disk":        "the disk of the spool directory is nearly full: routine events give way, and a loss event says which; free space on it",
-		"urgent cap":  "urgent events have nearly reached their cap: when it is reached, instruments are not read on; bring the broker back, or raise spool.urgent.max_size",
-		"routine cap": "routine events have nearly reached their cap: the oldest give way, and a loss event says which; bring the broker back, or raise spool.routine.max_size",
-	}
-	var list []string
-	for _, one := range strings.Split(s.Pressure, ", ") {
-		text, ok := words[one]
-		if !ok {
-			text = "the spool is short of " + one
-		}
-		list = append(list, text)
-	}
-	return list
-}
-
-// uplinkProblems lists what is wrong with an uplink. Others than the one that
-// tells the state may be down.
-func uplinkProblems(s uplink.Status, now time.Time) []string {
-	var list []string
-	if s.State != uplink.Online && s.LastError != "" {
-		list = append(list, fmt.Sprintf("the uplink %s has no broker since %s: %s: %s", s.Name, s.Since.UTC().Format(time.RFC3339), s.LastError, s.Hint))
-	}
-	for _, p := range s.Problems(now) {
-		list = append(list, p.Text)
-	}
-	for _, e := range s.Stuck {
-		list = append(list, fmt.Sprintf("the uplink %s can't get %s sequence %d past its broker: look in the broker's log", s.Name, e.Class, e.Sequence))
-	}
-	if s.SpoolError != "" {
-		list = append(list, s.SpoolError)
-	}
-	return list
 }
 
 // encodeSnapshot makes a retained state document.

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/daily"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/tee"
 )
 
-// taps are those who get the raw bytes of devices beside their drivers: tees and
-// daily files. They outlive the connections of a device and its restarts, and follow
+// taps are those who get the raw bytes of devices beside their drivers: tees, daily
+// files and those who listen by the console. They outlive the connections of a device and its restarts, and follow
 // the configuration without one.
 type taps struct {
 	// mu is not held while anything is closed: what ends may tell of a problem yet,
@@ -30,6 +31,7 @@ type taps struct {
 type tap struct {
 	tee  atomic.Pointer[tee.Tee]
 	file atomic.Pointer[daily.Recorder]
+	raw  console.Raw
 
 	// Guarded by taps.mu.
 	wanted  *tee.Settings
@@ -55,6 +57,7 @@ func (t *taps) tapLocked(key string) *tap {
 
 // received is called with each read of the device's link. It does not wait.
 func (p *tap) received(at time.Time, b []byte) {
+	p.raw.Received(at, b)
 	if to := p.tee.Load(); to != nil {
 		to.Received(b)
 	}
@@ -65,6 +68,7 @@ func (p *tap) received(at time.Time, b []byte) {
 
 // parted is called at the end of the device's link.
 func (p *tap) parted(at time.Time) {
+	p.raw.Parted(at)
 	if to := p.tee.Load(); to != nil {
 		to.Parted()
 	}
@@ -119,6 +123,7 @@ func (t *taps) follow(a *Agent, cfg *config.Config) {
 			p.file.Store(nil)
 		}
 		if !ok {
+			p.raw.Removed()
 			delete(t.of, key)
 		}
 	}

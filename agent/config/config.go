@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -59,6 +58,8 @@ type Config struct {
 	// Log is how to log.
 	Log    Log
 	Plates Plates
+	// Console says what is shown of the running agent, and to whom.
+	Console Console
 	// Daily says where daily files are kept; without a Dir there are none.
 	Daily daily.Settings
 	// Warnings are worth a look and no reason not to start.
@@ -71,23 +72,6 @@ type Config struct {
 
 // Devices lists the devices in the order of the file.
 func (c *Config) Devices() []Device { return c.devices }
-
-// Log says how to log.
-type Log struct {
-	// Level is "debug", "info", "warn" or "error".
-	Level string
-	// Format is "text" or "json".
-	Format string
-}
-
-// SlogLevel is the level for package slog.
-func (l Log) SlogLevel() slog.Level {
-	var v slog.Level
-	if err := v.UnmarshalText([]byte(l.Level)); err != nil {
-		return slog.LevelInfo // Parse lets no other word through
-	}
-	return v
-}
 
 // Load reads the configuration file and what it refers to. The error, if the
 // file is wrong, is a yamlfile.Problems.
@@ -148,7 +132,7 @@ func Parse(name string, b []byte) (*Config, error) {
 		c: &Config{
 			Path: name, SHA256: hex.EncodeToString(sum[:]), Spool: Spool{Dir: defaultSpoolDir},
 			Evidence: Evidence{CheckpointEvents: defaultCheckpointEvents, CheckpointEvery: defaultCheckpointEvery},
-			Log:      Log{Level: "info", Format: "text"}, scanFiles: map[string]time.Duration{},
+			Log:      Log{Level: "info", Format: "text"}, Console: defaultConsole, scanFiles: map[string]time.Duration{},
 		},
 		places: map[string]ast.Node{}, ports: map[string]ast.Node{},
 		tees:  map[string]ast.Node{},
@@ -166,12 +150,8 @@ func Parse(name string, b []byte) (*Config, error) {
 		yamlfile.Key{Name: "plates", Read: r.readPlates},
 		yamlfile.Key{Name: "daily", Read: r.readDaily},
 		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) { r.profileDir, r.profilesAt = r.directory(n, "profiles"), n }},
-		yamlfile.Key{Name: "log", Read: func(n ast.Node) {
-			r.Mapping(n, "log",
-				yamlfile.Key{Name: "level", Read: func(n ast.Node) { r.c.Log.Level = r.oneOf(n, "log.level", "debug", "info", "warn", "error") }},
-				yamlfile.Key{Name: "format", Read: func(n ast.Node) { r.c.Log.Format = r.oneOf(n, "log.format", "text", "json") }},
-			)
-		}},
+		yamlfile.Key{Name: "console", Read: r.readConsole},
+		yamlfile.Key{Name: "log", Read: r.readLog},
 	)
 	r.makeDevices()
 	r.checkDaily()

@@ -150,3 +150,7 @@ func (r *reader) checkDaily() {
 		r.warn(r.dailyAt, "no device sends lines on a tcp: or serial: link, so there will be no daily files", "")
 	}
 }
+
+// HasBytes reports whether bytes follow each other on a link, so that others can read them
+// along.
+func HasBytes(e link.Endpoint) bool { return byteLinks[e.Scheme()] }

@@ -442,7 +442,7 @@ func (l *classLog) remove(g segment) {
 // stats is a snapshot of the class.
 func (l *classLog) stats() ClassStats {
 	l.s.mu.Lock()
-	st := ClassStats{Head: l.head, Acked: l.acked, Backlog: l.head - l.acked}
+	st := ClassStats{Head: l.head, Acked: l.acked, Backlog: l.head - l.acked, MaxBytes: l.caps.MaxBytes}
 	for _, g := range l.segments {
 		st.Bytes += g.size
 	}

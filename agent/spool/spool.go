@@ -150,8 +150,9 @@ type Options struct {
 type Stats struct {
 	Urgent, Routine ClassStats
 	// Free is how many bytes the spool may still write to its file system, as of a
-	// second ago or so; negative if that is not known.
-	Free int64
+	// second ago or so; negative if that is not known. Total is how large it is; zero if
+	// that is not known.
+	Free, Total int64
 	// Pressure says in words what is short, empty if nothing is: "disk" (less than
 	// MinFree is free, or the reserve is used), "urgent cap", "routine cap" (more than
 	// seven eighths are used by what waits), or several with a comma between them.
@@ -167,8 +168,9 @@ type ClassStats struct {
 	// Backlog is Head - Acked: the records that wait, including lost ones that
 	// the Reader has not come to yet.
 	Backlog uint64
-	// Bytes is what the class's segments take on disk, with preallocated space.
-	Bytes int64
+	// Bytes is what the class's segments take on disk, with preallocated space, and
+	// MaxBytes what they may.
+	Bytes, MaxBytes int64
 	// OldestUnacked is when the first waiting record was recorded, zero if none
 	// waits.
 	OldestUnacked time.Time
@@ -450,7 +452,7 @@ func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.disk.known {
-		st.Free = s.disk.free
+		st.Free, st.Total = s.disk.free, s.disk.total
 	}
 	st.Pressure = s.pressure()
 	return st

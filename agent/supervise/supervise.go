@@ -90,6 +90,8 @@ type Supervisor struct {
 
 	mu        sync.Mutex
 	state     event.DeviceState
+	reason    string    // the first part of state.Detail: what is wrong
+	toDo      string    // the second part: what to do about it
 	lastValid time.Time // with monotonic reading; zero if none yet
 	announced string    // the last state that went out as an event
 	emitting  int       // calls of Emit in progress
@@ -122,6 +124,14 @@ func (s *Supervisor) State() event.DeviceState {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.state
+}
+
+// Trouble says what is wrong with the device now and what to do about it; both are empty
+// if nothing is.
+func (s *Supervisor) Trouble() (reason, toDo string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reason, s.toDo
 }
 
 // Run keeps the device running until ctx ends, and returns when its driver has
@@ -334,7 +344,7 @@ func (s *Supervisor) silent() {
 	if s.bytes > 0 {
 		e.Hint = fmt.Sprintf("%d bytes came, none of them a record: check baud rate, parity and profile", s.bytes)
 	}
-	s.setLocked("silent", fmt.Sprintf("no valid record for %s; %s", s.dev.Silence, e.Hint))
+	s.setLocked("silent", fmt.Sprintf("no valid record for %s", s.dev.Silence), e.Hint)
 	first := s.announced != "silent"
 	s.announced = "silent"
 	s.mu.Unlock()
@@ -364,7 +374,7 @@ func (s *Supervisor) down(err error) {
 	if failed != nil || errors.As(err, &failed) {
 		const hint = "the agent starts the driver anew; please report this with the log"
 		s.mu.Lock()
-		s.setLocked("fault", failed.reason+"; "+hint)
+		s.setLocked("fault", failed.reason, hint)
 		s.announced = "fault"
 		s.mu.Unlock()
 		s.hooks.Changed()
@@ -381,11 +391,7 @@ func (s *Supervisor) down(err error) {
 	e := event.DeviceOffline{
 		Connect: s.state.Connect, LastValid: s.lastValidLocked(), Reason: err.Error(), Hint: hint,
 	}
-	detail := err.Error()
-	if hint != "" {
-		detail += "; " + hint
-	}
-	s.setLocked("offline", detail)
+	s.setLocked("offline", err.Error(), hint)
 	s.mu.Unlock()
 	s.hooks.Changed()
 	if first {
@@ -395,12 +401,16 @@ func (s *Supervisor) down(err error) {
 }
 
 // setLocked changes the state; Since moves only with State.
-func (s *Supervisor) setLocked(state, detail string) {
+func (s *Supervisor) setLocked(state, reason, toDo string) {
 	if s.state.State != state {
 		s.state.State = state
 		s.state.Since = event.At(time.Now())
 	}
-	s.state.Detail = detail
+	s.reason, s.toDo = reason, toDo
+	s.state.Detail = reason
+	if toDo != "" {
+		s.state.Detail += "; " + toDo
+	}
 }
 
 func (s *Supervisor) lastValidLocked() *event.Time {
@@ -526,7 +536,7 @@ func (s *Supervisor) valid() {
 		return
 	}
 	s.announced = "online"
-	s.setLocked("online", "")
+	s.setLocked("online", "", "")
 	e := event.DeviceOnline{Connect: s.state.Connect, Profile: s.dev.Profile}
 	if !before.IsZero() {
 		absent := now.Sub(before).Round(time.Millisecond).Seconds()

@@ -52,8 +52,16 @@ type Problem struct {
 	// Critical: it stops the delivery, or is about to at the next connect. If
 	// not, it will.
 	Critical bool
-	// Text says what it is and what to do.
-	Text string
+	// What it is, and what to do about it; ToDo is empty if What says that already.
+	What, ToDo string
+}
+
+// Text is all of it in one.
+func (p Problem) Text() string {
+	if p.ToDo == "" {
+		return p.What
+	}
+	return p.What + ": " + p.ToDo
 }
 
 // roleWords say whose a certificate is, and what to do about its end. {in file}
@@ -87,10 +95,10 @@ func (s Status) Problems(now time.Time) []Problem {
 		} else {
 			text += fmt.Sprintf(" expires in %s (%s)", inDays(left), day(c.NotAfter))
 		}
-		list = append(list, Problem{Critical: left <= 0, Text: text + ": " + remedy})
+		list = append(list, Problem{Critical: left <= 0, What: text, ToDo: remedy})
 	}
 	if s.RenewalError != "" {
-		list = append(list, Problem{Text: s.RenewalError})
+		list = append(list, Problem{What: s.RenewalError})
 	}
 	return list
 }

@@ -70,7 +70,7 @@ func TestRenewedWithoutRestart(t *testing.T) {
 	eventuallyStatus(t, u, func(s Status) bool { return s.RenewalError != "" })
 	require.Contains(t, u.Status().RenewalError, "the certificate files were changed and can't be used")
 	require.Contains(t, u.Status().RenewalError, "private key does not match")
-	require.Contains(t, u.Status().Problems(time.Now())[3].Text, "can't be used", "after those of the three that last an hour")
+	require.Contains(t, u.Status().Problems(time.Now())[3].Text(), "can't be used", "after those of the three that last an hour")
 	require.EqualValues(t, 1, u.Status().Session, "the session goes on with the old ones")
 	replace(newKey, clientKey)
 	eventuallyStatus(t, u, func(s Status) bool { return s.State == Online && s.Session == 2 })
@@ -174,23 +174,23 @@ func TestProblems(t *testing.T) {
 	}{
 		{CertificateStatus{RoleClient, "lane-3", in(31 * day), "/etc/x.pem"}, nil},
 		{CertificateStatus{RoleClient, "lane-3", in(12*day + time.Hour), "/etc/x.pem"}, []Problem{{false,
-			"the client certificate /etc/x.pem (lane-3) expires in 12 days (2026-12-05): put a renewed one in its place; the agent takes it up by itself"}}},
+			"the client certificate /etc/x.pem (lane-3) expires in 12 days (2026-12-05)", "put a renewed one in its place; the agent takes it up by itself"}}},
 		{CertificateStatus{RoleClient, "lane-3", in(30 * time.Hour), "/etc/x.pem"}, []Problem{{false,
-			"the client certificate /etc/x.pem (lane-3) expires in 30 hours (2026-11-24): put a renewed one in its place; the agent takes it up by itself"}}},
+			"the client certificate /etc/x.pem (lane-3) expires in 30 hours (2026-11-24)", "put a renewed one in its place; the agent takes it up by itself"}}},
 		{CertificateStatus{RoleClient, "lane-3", in(time.Hour), "/etc/x.pem"}, []Problem{{false,
-			"the client certificate /etc/x.pem (lane-3) expires in less than two hours (2026-11-23): put a renewed one in its place; the agent takes it up by itself"}}},
+			"the client certificate /etc/x.pem (lane-3) expires in less than two hours (2026-11-23)", "put a renewed one in its place; the agent takes it up by itself"}}},
 		{CertificateStatus{RoleClient, "lane-3", in(-3 * day), "/etc/x.pem"}, []Problem{{true,
-			"the client certificate /etc/x.pem (lane-3) has expired on 2026-11-20: put a renewed one in its place; the agent takes it up by itself"}}},
+			"the client certificate /etc/x.pem (lane-3) has expired on 2026-11-20", "put a renewed one in its place; the agent takes it up by itself"}}},
 		{CertificateStatus{RoleCA, "Border CA", in(20 * day), "/etc/ca.pem"}, []Problem{{false,
-			"the authority's certificate /etc/ca.pem (Border CA) expires in 20 days (2026-12-13): add the one that follows it to the file; the agent takes it up by itself"}}},
+			"the authority's certificate /etc/ca.pem (Border CA) expires in 20 days (2026-12-13)", "add the one that follows it to the file; the agent takes it up by itself"}}},
 		{CertificateStatus{RoleCA, "Public CA", in(20 * day), ""}, []Problem{{false,
-			"the authority's certificate (Public CA) expires in 20 days (2026-12-13): bring this system's list of certificate authorities up to date"}}},
+			"the authority's certificate (Public CA) expires in 20 days (2026-12-13)", "bring this system's list of certificate authorities up to date"}}},
 		{CertificateStatus{RoleBroker, "mqtt.example", in(-time.Second), ""}, []Problem{{true,
-			"the broker's certificate (mqtt.example) has expired on 2026-11-23: those who run the broker must renew it; once it has expired, events wait in the spool"}}},
+			"the broker's certificate (mqtt.example) has expired on 2026-11-23", "those who run the broker must renew it; once it has expired, events wait in the spool"}}},
 	} {
 		require.Equal(t, c.want, Status{Certificates: []CertificateStatus{c.certificate}}.Problems(now))
 	}
-	require.Equal(t, []Problem{{false, "they don't fit"}}, Status{RenewalError: "they don't fit"}.Problems(now))
+	require.Equal(t, []Problem{{false, "they don't fit", ""}}, Status{RenewalError: "they don't fit"}.Problems(now))
 }
 
 // TestExpiredBrokerIsNamed: the certificate that was refused is in the status.
@@ -205,8 +205,8 @@ func TestExpiredBrokerIsNamed(t *testing.T) {
 	eventuallyStatus(t, u, func(s Status) bool { return s.LastError != "" })
 	problems := u.Status().Problems(time.Now())
 	require.Len(t, problems, 2)
-	require.Contains(t, problems[0].Text, "the authority's certificate "+ca.file)
-	require.Contains(t, problems[1].Text, "the broker's certificate (127.0.0.1) has expired")
+	require.Contains(t, problems[0].Text(), "the authority's certificate "+ca.file)
+	require.Contains(t, problems[1].Text(), "the broker's certificate (127.0.0.1) has expired")
 	require.True(t, problems[1].Critical)
 }
 

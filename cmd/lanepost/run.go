@@ -88,9 +88,10 @@ func run(ctx context.Context, path string, stdout bool) error {
 	return agent.Run(ctx, o)
 }
 
-// newLogger makes the logger that the configuration asks for.
+// newLogger makes a logger in the form that the configuration asks for. It lets every
+// level pass: the agent says what is logged.
 func newLogger(w io.Writer, c config.Log) *slog.Logger {
-	o := &slog.HandlerOptions{Level: c.SlogLevel()}
+	o := &slog.HandlerOptions{Level: slog.LevelDebug}
 	if c.Format == "json" {
 		return slog.New(slog.NewJSONHandler(w, o))
 	}

@@ -1,0 +1,147 @@
+package agent
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/agent/spool"
+	"github.com/lanepost/lanepost/agent/uplink"
+)
+
+// How bad a problem is, the worst first: what loses events or leaves a lane unobserved,
+// then what will.
+const (
+	badDisk = iota
+	badDevice
+	badPressure
+	badUplink
+	badConfig
+	badTaps
+	badClock
+	badSoon
+)
+
+// problem is something that is wrong now.
+type problem struct {
+	console.Problem
+	bad int
+}
+
+func (p problem) text() string {
+	if p.ToDo == "" {
+		return p.What
+	}
+	return p.What + "; " + p.ToDo
+}
+
+// problems lists what is wrong now, in words, the worst first.
+func (a *Agent) problems() []string {
+	var list []string
+	for _, p := range a.problemList(a.spool.Stats(), a.taps.problems()) {
+		list = append(list, p.text())
+	}
+	return list
+}
+
+// problemList lists what is wrong now, the worst first. What a hanging disk may hold up
+// is given to it.
+func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
+	var list []problem
+	add := func(bad int, device, what, toDo string) {
+		list = append(list, problem{console.Problem{What: what, Device: device, ToDo: toDo}, bad})
+	}
+	a.mu.Lock()
+	if a.refused != "" {
+		add(badDisk, "", "the disk does not take events: "+a.refused, "free space on the disk of the spool directory, or replace the disk")
+	}
+	for _, text := range a.refusedConfig {
+		toDo := ""
+		if rest, ok := strings.CutPrefix(text, refusedFile); ok {
+			text, toDo = refusedFile+rest, "mend the file and reload; until then the old configuration goes on"
+		}
+		add(badConfig, "", text, toDo)
+	}
+	doors := a.console
+	a.mu.Unlock()
+	if a.joins != nil && a.joins.broken != "" {
+		add(badConfig, "", a.joins.broken, "")
+	}
+	for _, d := range a.deviceList() {
+		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
+			key := d.cfg.Lane + "/" + d.cfg.ID
+			reason, toDo := d.sup.Trouble()
+			add(badDevice, key, fmt.Sprintf("%s is %s: %s", key, s.State, reason), toDo)
+		}
+	}
+	for _, text := range taps {
+		add(badTaps, "", text, "")
+	}
+	for _, one := range pressures(stats) {
+		add(badPressure, "", one[0], one[1])
+	}
+	now := time.Now()
+	for _, u := range a.currentUplinks() {
+		list = append(list, uplinkProblems(u.Status(), now)...)
+	}
+	if sync, _ := a.clock.quality(now); sync == "no" {
+		add(badClock, "", "the clock of this box is not synchronised", "check its time server")
+	}
+	if doors != nil {
+		for _, p := range doors.Problems() {
+			list = append(list, problem{p, badTaps})
+		}
+	}
+	slices.SortStableFunc(list, func(x, y problem) int { return cmp.Compare(x.bad, y.bad) })
+	return list
+}
+
+// pressures tells what the spool is short of, each with what to do.
+func pressures(s spool.Stats) [][2]string {
+	if s.Pressure == "" {
+		return nil
+	}
+	words := map[string][2]string{
+		"disk":        {"the disk of the spool directory is nearly full: routine events give way, and a loss event says which", "free space on it"},
+		"urgent cap":  {"urgent events have nearly reached their cap: when it is reached, instruments are not read on", "bring the broker back, or raise spool.urgent.max_size"},
+		"routine cap": {"routine events have nearly reached their cap: the oldest give way, and a loss event says which", "bring the broker back, or raise spool.routine.max_size"},
+	}
+	var list [][2]string
+	for _, one := range strings.Split(s.Pressure, ", ") {
+		text, ok := words[one]
+		if !ok {
+			text[0] = "the spool is short of " + one
+		}
+		list = append(list, text)
+	}
+	return list
+}
+
+// uplinkProblems lists what is wrong with an uplink. Others than the one that
+// tells the state may be down.
+func uplinkProblems(s uplink.Status, now time.Time) []problem {
+	var list []problem
+	add := func(bad int, what, toDo string) {
+		list = append(list, problem{console.Problem{What: what, ToDo: toDo}, bad})
+	}
+	if s.State != uplink.Online && s.LastError != "" {
+		add(badUplink, fmt.Sprintf("the uplink %s has no broker since %s: %s", s.Name, s.Since.UTC().Format(time.RFC3339), s.LastError), s.Hint)
+	}
+	for _, p := range s.Problems(now) {
+		bad := badSoon
+		if p.Critical {
+			bad = badUplink
+		}
+		add(bad, p.What, p.ToDo)
+	}
+	for _, e := range s.Stuck {
+		add(badUplink, fmt.Sprintf("the uplink %s can't get %s sequence %d past its broker", s.Name, e.Class, e.Sequence), "look in the broker's log")
+	}
+	if s.SpoolError != "" {
+		add(badDisk, s.SpoolError, "")
+	}
+	return list
+}
