@@ -54,7 +54,9 @@ type Options struct {
 	Stdout io.Writer
 	// Reload makes the agent read its configuration again.
 	Reload <-chan struct{}
-	Log    *slog.Logger
+	// Service is told how the agent is.
+	Service Service
+	Log     *slog.Logger
 }
 
 // Agent is a running agent.
@@ -69,6 +71,7 @@ type Agent struct {
 	checkpoints *checkpoints
 	joins       *joins
 	taps        taps
+	pulse       *pulse
 	ledgerDir   string
 	clock       clock
 	began       time.Time
@@ -159,6 +162,8 @@ func Run(ctx context.Context, o Options) error {
 }
 
 func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
+	a.pulse = startPulse(a)
+	defer a.pulse.close()
 	id, previous, lastAlive, err := a.openIdentity(ctx)
 	if err != nil {
 		return err
@@ -219,9 +224,11 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	for _, d := range devices {
 		d.start()
 	}
+	a.pulse.ready()
 	a.loop(ctx)
 
 	a.log.Info("agent stops", "reason", context.Cause(ctx))
+	a.pulse.stops(context.Cause(ctx))
 	a.stopDevices(func(*device) bool { return true })
 	stopped := event.AgentStopped{
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),
@@ -242,6 +249,7 @@ func (a *Agent) loop(ctx context.Context) {
 	defer tick.Stop()
 	last, alive := time.Now(), time.Now()
 	for {
+		a.pulse.beat()
 		select {
 		case <-ctx.Done():
 			return
@@ -283,6 +291,7 @@ func (a *Agent) loop(ctx context.Context) {
 					a.log.Warn("leave a sign of life", "err", err)
 				}
 			}
+			a.pulse.refresh()
 		}
 	}
 }

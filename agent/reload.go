@@ -23,6 +23,8 @@ const refusedFile = "the configuration file is not valid and was not loaded: "
 // reload reads the configuration again. Only devices that changed are
 // restarted; a file that does not validate changes nothing.
 func (a *Agent) reload() reloaded {
+	a.pulse.reloading()
+	defer a.pulse.ready()
 	next, err := config.Load(a.opts.ConfigPath)
 	if err != nil {
 		a.log.Error("reload refused, the old configuration goes on", "err", err)

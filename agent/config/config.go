@@ -142,7 +142,10 @@ func Parse(name string, b []byte) (*Config, error) {
 		return nil, r.Err()
 	}
 	r.Mapping(r.Root(), "the configuration",
-		yamlfile.Key{Name: "site", Required: true, Read: func(n ast.Node) { r.c.Site = r.name(n, "site") }},
+		yamlfile.Key{Name: "site", Required: true, Read: func(n ast.Node) {
+			r.c.Site = r.name(n, "site")
+			r.checks = append(r.checks, func() { r.checkSite(n) })
+		}},
 		yamlfile.Key{Name: "lanes", Required: true, Read: r.readLanes},
 		yamlfile.Key{Name: "mqtt", Read: r.readMQTT},
 		yamlfile.Key{Name: "spool", Read: r.readSpool},

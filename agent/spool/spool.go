@@ -210,6 +210,7 @@ type Spool struct {
 	done     chan struct{} // closed when that goroutine has ended
 	closeErr error         // its result
 	requests sync.Pool
+	turned   atomic.Pointer[time.Time]
 	// Of Open, then of the committing goroutine.
 	rooted      bool // the directories are durable
 	reserveUsed bool // and not put back yet
@@ -287,6 +288,7 @@ func Open(dir string, o Options) (*Spool, error) {
 		s.release()
 		return nil, fmt.Errorf("open spool %s: %w", dir, err)
 	}
+	s.turn()
 	go s.run()
 	return s, nil
 }
@@ -513,6 +515,15 @@ func (s *Spool) signal() {
 	}
 }
 
+// Turned is when the committing goroutine last came round. It does so each second,
+// unless the disk holds it up.
+func (s *Spool) Turned() time.Time { return *s.turned.Load() }
+
+func (s *Spool) turn() {
+	now := time.Now()
+	s.turned.Store(&now)
+}
+
 // run is the committing goroutine: it alone writes to the segments and cursors.
 func (s *Spool) run() {
 	defer close(s.done)
@@ -523,6 +534,7 @@ func (s *Spool) run() {
 	company := time.NewTimer(0) // ends the wait for it
 	defer company.Stop()
 	for {
+		s.turn()
 		select {
 		case <-s.wake:
 		case <-look.C:

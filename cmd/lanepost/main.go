@@ -21,6 +21,8 @@ const defaultConfig = "/etc/lanepost/lanepost.yaml"
 const (
 	exitFailed = 1 // something that was asked for did not work
 	exitUsage  = 2 // the command line was wrong, or there was nothing to verify
+	// exitConfig says that run refused the configuration. systemd prints it as CONFIG.
+	exitConfig = 78
 )
 
 func main() {
@@ -33,6 +35,11 @@ var errReported = errors.New("reported")
 // usageError is a mistake in the command line.
 type usageError struct{ error }
 
+// configError is a configuration with which the agent does not start.
+type configError struct{ error }
+
+func (e configError) Unwrap() error { return e.error }
+
 func execute(ctx context.Context, args []string) int {
 	root := &cobra.Command{
 		Use:   "lanepost",
@@ -44,7 +51,7 @@ func execute(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand())
+	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), versionCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -57,6 +64,10 @@ func execute(ctx context.Context, args []string) int {
 	var unread unreadError
 	if errors.As(err, &unread) {
 		return exitUsage
+	}
+	var refused configError
+	if errors.As(err, &refused) {
+		return exitConfig
 	}
 	var usage usageError
 	if errors.As(err, &usage) || cmd == root {

@@ -25,7 +25,10 @@ func runCommand() *cobra.Command {
 		Long: "run reads the configuration and runs the agent.\n\n" +
 			"SIGHUP reloads the configuration and restarts only the devices that changed;\n" +
 			"SIGINT and SIGTERM stop the agent in good order, which takes some seconds if a\n" +
-			"device or the disk does not answer; a second one does not hurry it.",
+			"device or the disk does not answer; a second one does not hurry it.\n\n" +
+			"As long as the configuration names neither a lane nor a broker, it waits for a\n" +
+			"reload. It ends with 78 if the configuration is refused at the start. systemd is\n" +
+			"told how the agent is (see docs/install.md).",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd.Context(), path, stdout)
@@ -72,14 +75,23 @@ func run(ctx context.Context, path string, stdout bool) error {
 
 	cfg, err := config.Load(path)
 	if err != nil {
-		return err
+		return configError{err}
 	}
 	log := newLogger(os.Stderr, cfg.Log)
 	slog.SetDefault(log) // for what has no device to speak for
+	service, closeService, err := openService(os.Getenv)
+	defer closeService()
+	if err != nil {
+		log.Warn("systemd can't be told how the agent is", "err", err)
+	}
+	if cfg = awaitLanes(ctx, cfg, reload, service, log); cfg == nil {
+		return nil
+	}
 	o := agent.Options{
 		ConfigPath: path,
 		Version:    version.Number(),
 		Reload:     reload,
+		Service:    service,
 		Log:        log,
 	}
 	if stdout {

@@ -126,7 +126,7 @@ func TestBadConfigurationIsToldOnce(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "c.yaml")
 	require.NoError(t, os.WriteFile(path, []byte("site: a\nlanes: []\nmqtt:\n  brokers: []\n  windw: 3\n"), 0o600))
 	text, code := output(t, "run", "--config", path)
-	require.Equal(t, 1, code)
+	require.Equal(t, 78, code)
 	require.Equal(t, "lanepost: "+path+`:4:12: mqtt.brokers is empty
       brokers: []
                ^
@@ -138,7 +138,7 @@ func TestBadConfigurationIsToldOnce(t *testing.T) {
 `, text)
 
 	text, code = output(t, "run", "--config", filepath.Join(t.TempDir(), "none.yaml"))
-	require.Equal(t, 1, code)
+	require.Equal(t, 78, code)
 	require.Contains(t, text, "no such file")
 
 	text, code = output(t, "run", "--konfig", "x")
@@ -150,6 +150,9 @@ func TestBadConfigurationIsToldOnce(t *testing.T) {
 	text, code = output(t, "--version")
 	require.Zero(t, code)
 	require.Contains(t, text, "lanepost version development, commit ")
+	text, code = output(t, "version")
+	require.Zero(t, code)
+	require.Regexp(t, `^lanepost development, commit unknown of unknown, go1\.\S+ linux/\w+\n$`, text)
 }
 
 func TestTwoAgentsOnOneSpool(t *testing.T) {
@@ -272,7 +275,7 @@ func TestCheckLeavesTheSpoolAlone(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, out, "is not a directory")
 	out, code = output(t, "run", "--config", path)
-	require.Equal(t, 1, code)
+	require.Equal(t, 78, code)
 	require.Contains(t, out, dir)
 	require.NotContains(t, out, "goroutine")
 }
