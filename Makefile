@@ -15,6 +15,9 @@ GOBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -gcflags=all=
 # golangci-lint is built from source at this version; it needs no installation.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2
 
+# So is nfpm, which makes the packages (docs/decisions/0019).
+NFPM := github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.44.0
+
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -99,6 +102,26 @@ release: ## Build every release binary with checksums into dist/
 		done; \
 	done
 	cd dist && sha256sum * > SHA256SUMS
+
+# A Debian version: 1.2.3, 1.2.3~rc1 before it and 1.2.3+4.g0123abc after it; the date
+# where there is no tag yet. Each is higher than the ones before.
+PACKAGE_VERSION ?= $(shell echo '$(VERSION)' | sed -En '/^v?[0-9]+(\.[0-9]+)+(-|$$)/{s/^v//; s/-rc/~rc/; s/-/+/; s/-/./g; p}')
+DIST ?= dist
+ifeq ($(PACKAGE_VERSION),)
+override PACKAGE_VERSION := 0.0.0+$(shell TZ=UTC git log -1 --format=%cd --date=format-local:%Y%m%d%H%M%S 2>/dev/null || echo 0).$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
+endif
+
+.PHONY: package
+package: ## Build the Debian packages into dist/ (ARCHS="amd64 arm64 armhf")
+	mkdir -p $(DIST)/package
+	gzip -9nc deploy/package/lanepost.8 >$(DIST)/package/lanepost.8.gz
+	@set -e; export SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct 2>/dev/null || echo 0); \
+	for arch in $(or $(ARCHS),amd64 arm64 armhf); do \
+		goarch=$$arch; [ $$arch = armhf ] && goarch=arm; \
+		GOOS=linux GOARCH=$$goarch GOARM=7 $(GOBUILD) -o $(DIST)/package/lanepost-$$arch ./cmd/lanepost; \
+		PACKAGE_VERSION='$(PACKAGE_VERSION)' PACKAGE_ARCH=$$arch PACKAGE_FILES=$(DIST)/package \
+			go run $(NFPM) package --config deploy/package/nfpm.yaml --packager deb --target $(DIST)/; \
+	done
 
 .PHONY: clean
 clean: ## Remove what was built

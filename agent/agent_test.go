@@ -73,12 +73,13 @@ func (p *portal) tamper(on bool) {
 
 // bench is an agent in this process.
 type bench struct {
-	t      *testing.T
-	path   string
-	cancel context.CancelCauseFunc
-	done   chan error
-	ended  sync.WaitGroup
-	reload chan struct{}
+	t       *testing.T
+	path    string
+	cancel  context.CancelCauseFunc
+	done    chan error
+	ended   sync.WaitGroup
+	reload  chan struct{}
+	service Service
 
 	mu     sync.Mutex
 	events []event.Event
@@ -179,7 +180,7 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 	sp, err := spool.Open(cfg.Spool.Dir, o)
 	require.NoError(b.t, err)
 	a := &Agent{
-		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload}, log: log, site: cfg.Site,
+		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload, Service: b.service}, log: log, site: cfg.Site,
 		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		printer: newPrinter(stdout, log, sp.Stats()),
 	}
