@@ -1,0 +1,77 @@
+package uplink
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Probe gives the first failure of an inspection.
+func Probe(ctx context.Context, o Options, site string) error {
+	steps, err := Inspect(ctx, o, site, 0)
+	if err != nil {
+		return err
+	}
+	for _, s := range steps {
+		if s.Verdict == Bad {
+			return s.Err
+		}
+	}
+	return nil
+}
+
+// TestInspectMosquitto: what can be known of a real broker is told, and what can't be
+// known is not told as if it were.
+func TestInspectMosquitto(t *testing.T) {
+	t.Parallel()
+	const largest = 127 << 10
+	access := func(text string) string {
+		path := filepath.Join(t.TempDir(), "acl")
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o644)) //nolint:gosec // mosquitto's user reads it
+		return "acl_file " + path
+	}
+	for name, c := range map[string]struct {
+		lines []string
+		want  []string // a pattern for each step
+	}{
+		"all well": {nil, []string{
+			`^TCP ok: connected to 127.0.0.1`, `^login ok: logged in as lane-box`, `^publish ok: a message was confirmed`,
+			`^passed on ok: .*came back`, `^packet size ok: 127 KiB in one message`,
+		}},
+		"may not publish": {[]string{access("topic read #\n")}, []string{
+			`^TCP ok`, `^login ok`, `^publish ok`, `^passed on warning: .*may throw away what this user publishes`, `^packet size ok`,
+		}},
+		"may not read": {[]string{access("topic write #\n")}, []string{
+			`^TCP ok`, `^login ok`, `^publish ok`, `^passed on warning: .*not let it read`, `^packet size ok`,
+		}},
+		"packets end the connection": {[]string{"max_packet_size 50000"}, []string{
+			`^TCP ok`, `^login ok`, `^publish ok`, `^passed on ok`, `^packet size failed: .*ends the connection at messages above about 4[89] KiB`,
+		}},
+		"messages are thrown away": {[]string{"message_size_limit 50000"}, []string{
+			`^TCP ok`, `^login ok`, `^publish ok`, `^passed on ok`, `^packet size failed: .*confirms and throws away messages above about 4[89] KiB`,
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// With no limit (0) this version of mosquitto ends a session at what it does not allow.
+			m := startMosquitto(t, append(c.lines, "allow_anonymous true", "max_queued_messages 1000")...)
+			t.Parallel() // from here: two that look for a free port at once may find the same
+			steps, err := Inspect(context.Background(), Options{Brokers: []string{"tcp://" + m.addr}, ClientID: "lane-box"}, "test", largest)
+			require.NoError(t, err)
+			var got []string
+			for _, s := range steps {
+				got = append(got, fmt.Sprintf("%s %s: %s", s.Name, s.Verdict, s.Detail))
+				require.Equal(t, s.Verdict != Good, s.Hint != "", "a hint where there is something to do: %+v", s)
+				require.Equal(t, s.Verdict == Bad, s.Err != nil)
+			}
+			require.Len(t, got, len(c.want), "%s", strings.Join(got, "\n"))
+			for i, want := range c.want {
+				require.Regexp(t, want, got[i])
+			}
+		})
+	}
+}
