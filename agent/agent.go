@@ -84,9 +84,10 @@ type Agent struct {
 	cfg     *config.Config
 	devices map[string]*device // by "lane/id"
 	uplinks []*uplinkRun       // in the order of the configuration
-	// waiting counts the events that wait for the disk, and refused is why.
-	waiting int
-	refused string
+	// waiting counts the events that wait for the disk, refused is why, and refusedHint
+	// what to do.
+	waiting              int
+	refused, refusedHint string
 	// refusedConfig is why the last reload was refused.
 	refusedConfig []string
 
@@ -140,7 +141,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	sp, err := spool.Open(cfg.Spool.Dir, so)
 	if err != nil {
-		return err // it names the spool
+		return whatToDo(err) // it names the spool
 	}
 	life, die := context.WithCancel(context.WithoutCancel(ctx))
 	defer die()
@@ -425,7 +426,7 @@ func (a *Agent) untilTaken(source, typ string, try func() error) error {
 		err := try()
 		if err == nil {
 			if waits {
-				a.setRefused(-1, "")
+				a.setRefused(-1, nil)
 			}
 			return nil
 		}
@@ -439,9 +440,9 @@ func (a *Agent) untilTaken(source, typ string, try func() error) error {
 			return fmt.Errorf("record %s: the agent has stopped: %w", typ, err)
 		}
 		if waits {
-			a.setRefused(0, err.Error())
+			a.setRefused(0, err)
 		} else {
-			a.setRefused(1, err.Error())
+			a.setRefused(1, err)
 			waits = true
 		}
 		select {
@@ -467,19 +468,19 @@ func (a *Agent) try(d event.Data) {
 // setRefused notes that more or fewer events wait for the disk, and why. Only the
 // first to wait and the last to get through are logged: one class may find room
 // while the other does not.
-func (a *Agent) setRefused(more int, why string) {
+func (a *Agent) setRefused(more int, why error) {
 	a.mu.Lock()
 	before := a.waiting
 	a.waiting += more
 	after := a.waiting
-	if why != "" || after == 0 {
-		a.refused = why
+	if why != nil || after == 0 {
+		a.refused, a.refusedHint = diskRefuses(why)
 	}
+	hint := a.refusedHint
 	a.mu.Unlock()
 	switch {
 	case before == 0 && after > 0:
-		a.log.Error("the disk does not take events; instruments wait", "err", why,
-			"hint", "free space on the disk of the spool directory, or replace the disk")
+		a.log.Error("the disk does not take events; instruments wait", "err", why, "hint", hint)
 	case before > 0 && after == 0:
 		a.log.Info("the disk takes events again")
 	default:
@@ -499,6 +500,7 @@ func (a *Agent) addDevice(c config.Device) *device {
 	d.sup = supervise.New(supervise.Device{
 		Lane: c.Lane, ID: c.ID, Profile: c.Profile.Name,
 		Endpoint: c.Endpoint, Silence: c.Silence, New: c.New,
+		Belongs: func(sample []byte) string { return config.Belongs(a.config().Devices(), c, sample) },
 	}, supervise.Hooks{
 		Ledger:   d.ledger,
 		Emit:     func(o drivers.Observation) error { return a.record(source, o) },

@@ -56,7 +56,7 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 	}
 	a.mu.Lock()
 	if a.refused != "" {
-		add(badDisk, "", "the disk does not take events: "+a.refused, "free space on the disk of the spool directory, or replace the disk")
+		add(badDisk, "", "the disk does not take events: "+a.refused, a.refusedHint)
 	}
 	for _, text := range a.refusedConfig {
 		toDo := ""
@@ -71,9 +71,12 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 		add(badConfig, "", a.joins.broken, "")
 	}
 	for _, d := range a.deviceList() {
-		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
-			key := d.cfg.Lane + "/" + d.cfg.ID
-			reason, toDo := d.sup.Trouble()
+		key := d.cfg.Lane + "/" + d.cfg.ID
+		reason, toDo := d.sup.Trouble()
+		switch s := d.sup.State(); {
+		case s.State == "online" && reason != "":
+			add(badClock, key, key+": "+reason, toDo)
+		case s.State != "online" && s.State != "connecting":
 			add(badDevice, key, fmt.Sprintf("%s is %s: %s", key, s.State, reason), toDo)
 		}
 	}

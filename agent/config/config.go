@@ -62,6 +62,8 @@ type Config struct {
 	Console Console
 	// Daily says where daily files are kept; without a Dir there are none.
 	Daily daily.Settings
+	// ProfileDir is the directory of the site's own profiles; empty for none.
+	ProfileDir string
 	// Warnings are worth a look and no reason not to start.
 	Warnings []yamlfile.Problem
 
@@ -152,7 +154,10 @@ func Parse(name string, b []byte) (*Config, error) {
 		yamlfile.Key{Name: "evidence", Read: r.readEvidence},
 		yamlfile.Key{Name: "plates", Read: r.readPlates},
 		yamlfile.Key{Name: "daily", Read: r.readDaily},
-		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) { r.profileDir, r.profilesAt = r.directory(n, "profiles"), n }},
+		yamlfile.Key{Name: "profiles", Read: func(n ast.Node) {
+			r.profileDir, r.profilesAt = r.directory(n, "profiles"), n
+			r.c.ProfileDir = r.profileDir
+		}},
 		yamlfile.Key{Name: "console", Read: r.readConsole},
 		yamlfile.Key{Name: "log", Read: r.readLog},
 	)
@@ -311,7 +316,7 @@ func (r *reader) unique(seen map[string]ast.Node, key string, n ast.Node, what s
 		return
 	}
 	if first, ok := seen[key]; ok {
-		r.At(n, what+" is used twice", fmt.Sprintf("the first is in line %d", yamlfile.Line(first)))
+		r.At(n, what+" is used twice", fmt.Sprintf("the first is in line %d; change one of the two", yamlfile.Line(first)))
 		return
 	}
 	seen[key] = n

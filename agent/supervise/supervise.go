@@ -60,6 +60,9 @@ type Device struct {
 	Silence time.Duration
 	// New makes the instrument anew: at the start and after a panic.
 	New func() (drivers.Instrument, error)
+	// Belongs, if set, says whose bytes a sample is of which this device's driver
+	// could make nothing, and what to do; empty if nobody's that is known.
+	Belongs func(sample []byte) string
 }
 
 // ErrUnrecordable marks an error of Hooks.Emit that lies in the observation
@@ -97,7 +100,9 @@ type Supervisor struct {
 	emitting  int       // calls of Emit in progress
 	held      time.Time // when an Emit that was held up last returned
 	bytes     int64     // bytes since lastValid
-	refused   struct {  // used by the session only
+	sample    []byte    // the first of them that were read
+	clock     deviceClock
+	refused   struct { // used by the session only
 		senders []event.RefusedSender
 		more    int64
 		sent    time.Time
@@ -217,7 +222,7 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 	}
 	opened := time.Now()
 	s.mu.Lock()
-	s.bytes = 0
+	s.bytes, s.sample = 0, s.sample[:0]
 	s.mu.Unlock()
 
 	sessionCtx, end := context.WithCancelCause(ctx)
@@ -250,6 +255,13 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 		case <-tick.C:
 			s.flushUnparsed(false)
 			s.tellRefusals(conn)
+			if c, ok := conn.(interface {
+				DeviceClock() (time.Duration, bool)
+			}); ok {
+				if offset, ok := c.DeviceClock(); ok {
+					s.sawClock(offset, false)
+				}
+			}
 			if s.isSilent(opened) {
 				s.silent()
 				end(errSilent)
@@ -336,13 +348,28 @@ func (s *Supervisor) isSilent(opened time.Time) bool {
 
 func (s *Supervisor) silent() {
 	s.mu.Lock()
+	sample := slices.Clone(s.sample)
+	s.mu.Unlock()
+	strange := ""
+	if len(sample) > 0 {
+		if s.dev.Belongs != nil {
+			strange = s.dev.Belongs(sample)
+		}
+		if strange == "" {
+			strange = link.Strange(s.dev.Endpoint, sample)
+		}
+	}
+	s.mu.Lock()
 	e := event.DeviceSilent{
 		Connect: s.state.Connect, LastValid: s.lastValidLocked(),
 		LimitS: s.dev.Silence.Seconds(), BytesSince: s.bytes,
 		Hint: "check that the instrument is switched on and its data cable is in",
 	}
 	if s.bytes > 0 {
-		e.Hint = fmt.Sprintf("%d bytes came, none of them a record: check baud rate, parity and profile", s.bytes)
+		if strange == "" {
+			strange = "check the profile"
+		}
+		e.Hint = fmt.Sprintf("%d bytes came, none of them a record: %s", s.bytes, strange)
 	}
 	s.setLocked("silent", fmt.Sprintf("no valid record for %s", s.dev.Silence), e.Hint)
 	first := s.announced != "silent"
@@ -516,9 +543,14 @@ func (s *Supervisor) flushUnparsed(now bool) {
 // host is the drivers.Host of one device.
 type host struct{ s *Supervisor }
 
-func (h host) Now() time.Time                     { return time.Now() }
-func (h host) Log() *slog.Logger                  { return h.s.hooks.Log }
-func (h host) Emit(o drivers.Observation) error   { return h.s.emitObservation(h.s.counted(o)) }
+func (h host) Now() time.Time    { return time.Now() }
+func (h host) Log() *slog.Logger { return h.s.hooks.Log }
+func (h host) Emit(o drivers.Observation) error {
+	if offset, ok := drivers.ClockOf(o); ok {
+		h.s.sawClock(offset, true)
+	}
+	return h.s.emitObservation(h.s.counted(o))
+}
 func (h host) Ledger() drivers.Ledger             { return h.s.hooks.Ledger }
 func (h host) Valid()                             { h.s.valid() }
 func (h host) Unparsed(reason string, raw []byte) { h.s.addUnparsed(reason, raw) }
@@ -528,7 +560,7 @@ func (s *Supervisor) valid() {
 	s.mu.Lock()
 	before := s.lastValid
 	s.lastValid = now
-	s.bytes = 0
+	s.bytes, s.sample = 0, s.sample[:0]
 	s.state.Records++
 	s.state.LastValid = s.lastValidLocked()
 	if s.announced == "online" {
@@ -536,7 +568,7 @@ func (s *Supervisor) valid() {
 		return
 	}
 	s.announced = "online"
-	s.setLocked("online", "", "")
+	s.setLocked("online", s.clock.text, s.clock.hint)
 	e := event.DeviceOnline{Connect: s.state.Connect, Profile: s.dev.Profile}
 	if !before.IsZero() {
 		absent := now.Sub(before).Round(time.Millisecond).Seconds()
@@ -600,6 +632,7 @@ func (c *watchedConn) Unwrap() link.Conn { return c.Conn }
 func (c *watchedConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
 	c.s.countBytes(n)
+	c.s.keepSample(p[:n])
 	if n > 0 && c.s.hooks.Received != nil {
 		c.s.hooks.Received(time.Now(), p[:n])
 	}

@@ -226,7 +226,7 @@ func (i *inspection) certificates(list []CertificateStatus) {
 		verdict, hint := Good, ""
 		for _, p := range (Status{Certificates: []CertificateStatus{c}}).Problems(time.Now()) {
 			verdict = Doubtful
-			detail, hint, _ = strings.Cut(p.Text, ": ")
+			detail, hint = p.What, p.ToDo
 		}
 		i.add("TLS", verdict, detail, hint)
 	}

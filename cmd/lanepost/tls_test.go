@@ -113,7 +113,7 @@ func TestTLSFromTheConfiguration(t *testing.T) {
 	good := configured(own.path("ca.pem"), own.path("lane"), "broker.test", secret)
 	text, code := output(t, "check", "--config", good)
 	require.Zero(t, code, text)
-	require.Regexp(t, `broker +ok +tls://`, text)
+	require.Regexp(t, `broker +login +ok`, text)
 
 	for _, c := range []struct{ why, path, says string }{
 		{"another authority", configured(foreign.path("ca.pem"), own.path("lane"), "broker.test", secret), "unknown authority"},
@@ -124,7 +124,7 @@ func TestTLSFromTheConfiguration(t *testing.T) {
 	} {
 		text, code := output(t, "check", "--config", c.path)
 		require.Equal(t, 1, code, "%s: %s", c.why, text)
-		require.Regexp(t, `broker +FAILED .*`, text, c.why)
+		require.Regexp(t, `broker +(TLS|login) +FAILED .*`, text, c.why)
 		require.Contains(t, text, c.says, c.why)
 		require.Contains(t, text, "-> ", "%s: no hint", c.why)
 		require.NotContains(t, text, password, c.why)

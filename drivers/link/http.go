@@ -47,6 +47,7 @@ type Client struct {
 	endpoint *httpEndpoint
 	base     url.URL
 	http     *http.Client
+	clock    webClock
 }
 
 // ClientOver makes a client whose requests go to rt, for tests and scripts. It
@@ -146,6 +147,7 @@ func (c *Client) once(ctx context.Context, method, target, contentType string, b
 		}
 		return nil, c.endpoint.failed(err)
 	}
+	c.clock.answered(resp.Header.Get("Date"), time.Now())
 	resp.Body = &answer{ReadCloser: resp.Body, c: c, ctx: ctx, end: end}
 	return resp, nil
 }

@@ -1,0 +1,35 @@
+package drivers
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// recogniseTime bounds one attempt to recognise a sample.
+const recogniseTime = time.Second
+
+// Recognise tells whether bytes that came from somewhere are records of an instrument:
+// it plays them to a new one and counts. They are when records came of them and more than
+// what was not understood. Nothing is emitted and nothing is sent.
+func Recognise(make func() (Instrument, error), sample []byte) (is bool) {
+	if len(sample) == 0 {
+		return false
+	}
+	// Bytes of one instrument are what the driver of another has never seen.
+	defer func() { is = is && recover() == nil }()
+	i, err := make()
+	if err != nil {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), recogniseTime)
+	defer cancel()
+	// The link opens first; what came may begin inside a record.
+	played, _ := Play(ctx, i, []Chunk{{}, {At: time.Second, Bytes: sample}}) // how it ended does not count
+	return played.Valid > 0 && played.Valid >= len(played.Unparsed)
+}
+
+// Exchanged says that what came from a device is what another one should send.
+func Exchanged(other, profile string) string {
+	return fmt.Sprintf("these are records of %s, which %s should send: the two are probably exchanged, so swap their cables, or what stands under connect", profile, other)
+}
