@@ -78,7 +78,7 @@ func (s *starter) yaml(passwordFile func(name string) string) []byte {
 				line(8, "%s: %s", pair[0], scalar(pair[1]))
 			}
 			if d.password != "" {
-				line(8, "password_file: %s", scalar(passwordFile(d.lane+"-"+d.id)))
+				line(8, "password_file: %s", scalar(passwordFile(d.lane+"."+d.id)))
 			}
 			line(8, "# How long it may stay without a valid record before it counts as silent.")
 			line(8, "# silence: 12s")
@@ -182,7 +182,7 @@ func (s *starter) secrets() (names, passwords []string) {
 	}
 	for _, d := range s.devices {
 		if d.password != "" {
-			names, passwords = append(names, d.lane+"-"+d.id), append(passwords, d.password)
+			names, passwords = append(names, d.lane+"."+d.id), append(passwords, d.password)
 		}
 	}
 	return names, passwords
