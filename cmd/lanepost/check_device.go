@@ -268,14 +268,3 @@ func hintOr(hint, otherwise string) string {
 	}
 	return hint
 }
-
-// devicesOfAgent are the rows of devices that a running agent has.
-func devicesOfAgent(_ context.Context, cfg *config.Config) (rows []result) {
-	for _, d := range cfg.Devices() {
-		rows = append(rows, result{
-			d.Lane + "/" + d.ID, "device", isSkipped, d.Endpoint.String() + " is in use by the running agent",
-			"stop the agent to check the device itself; its state is on the agent's state topic",
-		})
-	}
-	return rows
-}

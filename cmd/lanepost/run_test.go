@@ -238,11 +238,11 @@ func TestCheck(t *testing.T) {
 	// While the agent runs, its devices are its own.
 	path := writeConfig(t, devicesOf(sim), broker)
 	p := start(t, path)
-	p.waitFor("lanepost.device.online.v1", 1)
+	p.waitFor("lanepost.device.online.v1", 2)
 	text, code = output(t, "check", "--config", path)
 	require.Zero(t, code, text)
-	require.Contains(t, text, "in use by the running agent")
-	require.Regexp(t, `Nothing failed of \d+ checks \(.*3 skipped\)`, text)
+	require.Regexp(t, `entry-1/rpm-1 +device +ok +online in the running agent, as rapiscan-tsa, last record`, text)
+	require.Regexp(t, `Nothing failed of \d+ checks \(.*1 skipped\)`, text)
 	require.NotContains(t, text, "All well")
 	p.stop()
 
