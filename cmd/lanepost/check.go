@@ -26,7 +26,7 @@ const (
 	// otherwise: a silence limit may be a day.
 	maxDefaultWait = time.Minute
 	// narrowScreen and wideScreen bound how wide a table is made for a terminal, in characters.
-	narrowScreen, wideScreen = 60, 160
+	narrowScreen, wideScreen = 40, 160
 )
 
 // Results of a check.
@@ -96,8 +96,8 @@ func check(ctx context.Context, out io.Writer, o checkOptions) error {
 			return tell(out, o, unreadable(o.path, err))
 		}
 		fmt.Fprintln(out, err)
-		if errors.Is(err, fs.ErrPermission) {
-			fmt.Fprintln(out, "    hint: run it as root, or as the agent's user: sudo lanepost check")
+		if hint := fileHint(err); hint != "" {
+			fmt.Fprintln(out, "    hint: "+hint)
 		}
 		fmt.Fprintln(out, "\nThe configuration can't be used, so nothing else was checked.")
 		return errReported
@@ -139,10 +139,22 @@ func check(ctx context.Context, out io.Writer, o checkOptions) error {
 	return tell(out, o, append(results, brokers...))
 }
 
+// fileHint says what to do about a configuration that can't be read.
+func fileHint(err error) string {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return "lanepost init writes a first one; or name the one that is there with --config"
+	case errors.Is(err, fs.ErrPermission):
+		return "run it as root, or as the agent's user: sudo lanepost check"
+	}
+	return ""
+}
+
 // unreadable are the rows of a configuration that can't be used.
 func unreadable(path string, err error) (rows []result) {
 	for _, line := range config.Lines(err) {
 		detail, hint, _ := strings.Cut(line, "; hint: ")
+		hint = hintOr(hint, fileHint(err))
 		rows = append(rows, result{"configuration", "file", isFailed, detail, hint})
 	}
 	if len(rows) == 0 {

@@ -219,10 +219,11 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 	case l.records > 0:
 		add("reachable", isOK, place, "")
 		add("protocol", isOK, "speaks "+name, "")
-		if first == 0 {
-			first = time.Since(began)
+		said := "first record at once"
+		if first > time.Second {
+			said = "first record after " + drivers.Span(first)
 		}
-		add("fresh data", isOK, "first record after "+drivers.Span(first.Round(100*time.Millisecond)), "")
+		add("fresh data", isOK, said, "")
 	case runErr != nil && l.bytes == 0 && r.offset == nil:
 		add("reachable", isFailed, runErr.Error(), hintOr(link.Hint(runErr), "check the device's power, cable and address, and what stands under connect"))
 	case runErr != nil && l.unparsed == 0:

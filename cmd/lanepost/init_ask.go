@@ -34,6 +34,8 @@ const (
 	maxAnswer = 4096
 	// shownProfiles is how many profiles a search shows.
 	shownProfiles = 12
+	// listWidth is how wide a list is, in characters.
+	listWidth = 60
 	// fewPorts is how many serial ports are listed.
 	fewPorts = 32
 	// pathBytes is how many random bytes make a path that nobody guesses.
@@ -377,7 +379,7 @@ func (a *asker) profile(known *profiles.Set) (*profiles.Profile, drivers.Driver,
 		}
 		for i, p := range found[:min(len(found), shownProfiles)] {
 			shown = append(shown, p.Name)
-			a.say("  %2d  %s\n%s", i+1, p.Name, wrapped(p.Summary, 6, narrowScreen))
+			a.say("  %2d  %s\n%s", i+1, p.Name, wrapped(p.Summary, 6, listWidth))
 		}
 		if len(found) > shownProfiles {
 			a.say("  and %d more: add a word to see fewer\n", len(found)-shownProfiles)

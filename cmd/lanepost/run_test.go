@@ -198,7 +198,7 @@ func TestCheck(t *testing.T) {
 	require.NotContains(t, text, "FAILED")
 	require.Regexp(t, `entry-1/rpm-1 +reachable +ok +tcp://`, text)
 	require.Regexp(t, `entry-1/rpm-1 +protocol +ok +speaks rapiscan-tsa`, text)
-	require.Regexp(t, `entry-1/rpm-1 +fresh data +ok +first record after`, text)
+	require.Regexp(t, `entry-1/rpm-1 +fresh data +ok +first record`, text)
 	require.Regexp(t, `broker +TCP +ok +tcp://127.0.0.1:\d+: connected`, text)
 	require.Regexp(t, `broker +passed on +ok`, text)
 	require.Regexp(t, `broker +packet size +ok`, text)

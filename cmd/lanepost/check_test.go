@@ -1,0 +1,142 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestCheckAsJSON(t *testing.T) {
+	t.Parallel()
+	type answer struct {
+		Failed, Warnings, Skipped int
+		Checks                    []result
+	}
+	read := func(text string) (a answer) {
+		require.NoError(t, json.Unmarshal([]byte(text), &a), text)
+		return a
+	}
+	path := writeConfig(t, deviceYAML("rpm-1", "rapiscan-tsa", fmt.Sprintf("tcp://127.0.0.1:%d", freePort(t))))
+	text, code := output(t, "check", "--json", "--wait", "1s", "--config", path)
+	require.Equal(t, exitFailed, code)
+	a := read(text)
+	require.Equal(t, 1, a.Failed)
+	require.Equal(t, 1, a.Skipped)
+	i := 0
+	for a.Checks[i].State != isFailed {
+		i++
+	}
+	require.Equal(t, "entry-1/rpm-1", a.Checks[i].What)
+	require.Equal(t, "reachable", a.Checks[i].Check)
+	require.NotEmpty(t, a.Checks[i].Hint)
+
+	require.NoError(t, os.WriteFile(path, []byte("site: a\nlanes: []\nmqtt:\n  windw: 3\n  brokers: [tcp://h]\n"), 0o600))
+	text, code = output(t, "check", "--json", "--config", path)
+	require.Equal(t, exitFailed, code)
+	a = read(text)
+	require.Len(t, a.Checks, 1)
+	require.Equal(t, result{"configuration", "file", isFailed, path + `:4:3: unknown key "windw" in mqtt`, `did you mean "window"?`}, a.Checks[0])
+
+	text, code = output(t, "check", "--json", "--config", filepath.Join(t.TempDir(), "none"))
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, read(text).Checks[0].Hint, "lanepost init writes a first one")
+}
+
+// As root, it is the agent's user who must be able to do things.
+func TestCheckAsTheAgentsUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root looks with another's eyes")
+	}
+	path := writeConfig(t, quietDevice(t)+deviceYAML("rpm-2", "rapiscan-tsa-serial", "serial:"+chattering(t, nil)+"?baud=9600&parity=none"))
+	for p := filepath.Dir(path); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+		require.NoError(t, os.Chmod(p, 0o755))
+	}
+	spool := filepath.Join(filepath.Dir(path), "spool")
+	require.NoError(t, os.Mkdir(spool, 0o700))
+	text, code := output(t, "check", "--wait", "1s", "--user", "nobody", "--config", path)
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, `configuration +readable +FAILED +user nobody can't read `+path+`: permission denied`, text)
+	require.Regexp(t, `-> chgrp nobody `+path+` && chmod 640`, text)
+	require.Regexp(t, `spool +writable +FAILED +user nobody can't write to `+spool, text)
+	require.Contains(t, text, "-> give it to the agent's user: chown -R nobody: "+spool)
+	require.Regexp(t, `entry-1/rpm-2 +permission +FAILED +user nobody may not open /dev/pts/`, text)
+	require.Regexp(t, `-> .*usermod -aG \w+ nobody`, text)
+	requireHints(t, text)
+
+	require.NoError(t, os.Chmod(path, 0o644)) //nolint:gosec // that is what is tested
+	require.NoError(t, os.Chown(spool, nobody, nobody))
+	text, _ = output(t, "check", "--wait", "1s", "--user", "nobody", "--config", path)
+	require.Regexp(t, `configuration +readable +ok`, text)
+	require.Regexp(t, `spool +writable +ok +user nobody can write`, text)
+	require.Empty(t, namesIn(t, spool))
+
+	text, code = output(t, "check", "--user", "no-such-user", "--config", path)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, text, "there is no such user on this machine")
+}
+
+func TestServiceProperties(t *testing.T) {
+	lower, upper := t.TempDir(), t.TempDir()
+	before := unitFolders
+	unitFolders = []string{lower, upper}
+	t.Cleanup(func() { unitFolders = before })
+	require.Empty(t, serviceProperties())
+	write := func(path, text string) {
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755)) //nolint:gosec // as systemd has them
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+	}
+	write(filepath.Join(lower, serviceUnit), "[Service]\nUser=lanepost\nSupplementaryGroups=dialout\n")
+	write(filepath.Join(upper, serviceUnit+".d", "site.conf"), "[Service]\n# Group=x\nSupplementaryGroups=plugdev\nUser=lane\n")
+	require.Equal(t, "lane", serviceProperties()["User"])
+	require.Equal(t, []string{"dialout", "plugdev"}, strings.Fields(serviceProperties()["SupplementaryGroups"]))
+	write(filepath.Join(upper, serviceUnit), "[Service]\nUser=other\n")
+	write(filepath.Join(upper, serviceUnit+".d", "site.conf"), "[Service]\nSupplementaryGroups=\n")
+	require.Equal(t, "other", serviceProperties()["User"])
+	require.Empty(t, serviceProperties()["SupplementaryGroups"])
+}
+
+func TestClockRow(t *testing.T) {
+	hour := []time.Duration{time.Hour, time.Hour + 5*time.Second}
+	for name, c := range map[string]struct {
+		synced  string
+		offsets []time.Duration
+		state   string
+		says    string
+	}{
+		"right":                  {"yes", hour, isOK, "right to within 12ms"},
+		"not synchronised":       {"no", nil, isWarning, "not synchronised"},
+		"and one device differs": {"no", hour[:1], isWarning, "not synchronised"},
+		"and all devices differ": {"no", hour, isFailed, "2 devices agree that it is 1 h behind theirs"},
+		"and they disagree":      {"no", []time.Duration{time.Hour, -time.Hour}, isWarning, "not synchronised"},
+		"and they are right":     {"no", []time.Duration{0, time.Second}, isWarning, "not synchronised"},
+		"unknown":                {"unknown", nil, isSkipped, "does not tell"},
+	} {
+		row := clockRow(c.synced, 12*time.Millisecond, c.offsets)
+		require.Equal(t, c.state, row.State, name)
+		require.Contains(t, row.Detail, c.says, name)
+		require.Equal(t, c.state == isWarning || c.state == isFailed, row.Hint != "", name)
+	}
+}
+
+// No line is wider than the terminal, unless a single word is, and nothing is lost.
+func TestTableFitsTheTerminal(t *testing.T) {
+	rows := []result{
+		{"configuration", "file", isOK, "short", ""},
+		{"entry-1/rpm-1", "reachable", isFailed, strings.Repeat("word ", 60), strings.Repeat("hint ", 40)},
+	}
+	for _, width := range []int{40, 60, 80, 160} {
+		text := layOut(rows, width)
+		for _, l := range strings.Split(text, "\n") {
+			require.LessOrEqual(t, len(l), width)
+		}
+		require.Equal(t, 60, strings.Count(text, "word"))
+		require.Equal(t, 40, strings.Count(text, "hint"))
+	}
+	require.Equal(t, 3, strings.Count(layOut(rows, 0), "\n"), "without a terminal a row is a line")
+}
