@@ -34,6 +34,9 @@ type Node struct {
 	// Attrs are the attributes of an element of XML, by local name.
 	Attrs    map[string]string
 	Children []*Node
+	// Offset is where it begins in the body, in bytes; a little beside it if bytes before it
+	// are no UTF-8.
+	Offset int
 }
 
 // Child gives the first of the named children, nil if there is none. The names are
@@ -113,15 +116,18 @@ func Parse(body []byte, most int) ([]*Node, error) {
 	if len(body) > most {
 		return nil, fmt.Errorf("a document of %d bytes; at most %d are read", len(body), most)
 	}
-	body = bytes.Trim(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
+	all := len(body)
+	body = bytes.TrimLeft(bytes.TrimPrefix(body, []byte("\xef\xbb\xbf")), "\x00 \t\r\n")
+	before := all - len(body)
+	body = bytes.TrimRight(body, "\x00 \t\r\n")
 	start := bytes.IndexAny(body, "<{")
 	if start < 0 {
 		return nil, errors.New("neither XML nor JSON")
 	}
 	if body[start] == '{' {
-		return parseAllJSON(blanks(body[start:]))
+		return parseAllJSON(blanks(body[start:]), before+start)
 	}
-	return parseXML(readable(body[start:]))
+	return parseXML(readable(body[start:]), before+start)
 }
 
 // ParseOne reads the first document of a body.
@@ -142,7 +148,7 @@ func ParseLarge(body []byte, most, nodes int) (*Node, error) {
 	if start < 0 {
 		return nil, errors.New("no JSON")
 	}
-	n, _, err := parseJSON(blanks(body[start:]), nodes)
+	n, _, err := parseJSON(blanks(body[start:]), nodes, start)
 	return n, err
 }
 
@@ -170,10 +176,10 @@ func readable(body []byte) []byte {
 }
 
 // parseAllJSON reads the documents of a list, or of several one after the other.
-func parseAllJSON(body []byte) ([]*Node, error) {
+func parseAllJSON(body []byte, before int) ([]*Node, error) {
 	var documents []*Node
 	for {
-		e, n, err := parseJSON(body, MaxNodes)
+		e, n, err := parseJSON(body, MaxNodes, before)
 		if err != nil {
 			return documents, err
 		}
@@ -185,10 +191,12 @@ func parseAllJSON(body []byte) ([]*Node, error) {
 			return documents, nil
 		}
 		body = body[int(n)+next:]
+		before += int(n) + next
 	}
 }
 
-func parseXML(body []byte) ([]*Node, error) {
+// parseXML reads the documents of a body that begins so many bytes after what was given to Parse.
+func parseXML(body []byte, before int) ([]*Node, error) {
 	d := xml.NewDecoder(bytes.NewReader(body))
 	// The strict decoder refuses an ampersand alone, which camera names have.
 	d.Strict = false
@@ -199,6 +207,7 @@ func parseXML(body []byte) ([]*Node, error) {
 	var texts [][]byte // of the open ones
 	count := 0
 	for {
+		offset := before + int(d.InputOffset())
 		token, err := d.RawToken()
 		if errors.Is(err, io.EOF) {
 			if len(open) > 0 {
@@ -222,7 +231,7 @@ func parseXML(body []byte) ([]*Node, error) {
 			if len(open) >= MaxDepth {
 				return documents, ErrDepth
 			}
-			e := &Node{Name: t.Name.Local}
+			e := &Node{Name: t.Name.Local, Offset: offset}
 			for _, a := range t.Attr {
 				if count++; count > MaxNodes {
 					return documents, ErrNodes
@@ -258,21 +267,22 @@ func parseXML(body []byte) ([]*Node, error) {
 }
 
 // parseJSON reads one document of JSON, and gives where it ends.
-func parseJSON(body []byte, nodes int) (*Node, int64, error) {
+func parseJSON(body []byte, nodes, before int) (*Node, int64, error) {
 	d := json.NewDecoder(bytes.NewReader(body))
 	d.UseNumber()
 	left := nodes
 	root := &Node{}
-	if err := readJSON(d, root, "", 0, &left); err != nil {
+	if err := readJSON(d, root, "", 0, &left, before); err != nil {
 		return nil, 0, fmt.Errorf("JSON: %w", err)
 	}
 	return root.Children[0], d.InputOffset(), nil
 }
 
-func readJSON(d *json.Decoder, parent *Node, name string, depth int, left *int) error {
+func readJSON(d *json.Decoder, parent *Node, name string, depth int, left *int, before int) error {
 	if depth > MaxDepth {
 		return ErrDepth
 	}
+	offset := before + int(d.InputOffset())
 	token, err := d.Token()
 	if err != nil {
 		return err
@@ -284,14 +294,14 @@ func readJSON(d *json.Decoder, parent *Node, name string, depth int, left *int) 
 	case json.Delim:
 		if t == '[' { // as many elements of the name as there are values
 			for d.More() {
-				if err := readJSON(d, parent, name, depth+1, left); err != nil {
+				if err := readJSON(d, parent, name, depth+1, left, before); err != nil {
 					return err
 				}
 			}
 			_, err := d.Token()
 			return err
 		}
-		e := &Node{Name: name}
+		e := &Node{Name: name, Offset: offset}
 		parent.Children = append(parent.Children, e)
 		for d.More() {
 			key, err := d.Token()
@@ -302,16 +312,16 @@ func readJSON(d *json.Decoder, parent *Node, name string, depth int, left *int) 
 			if !ok {
 				return errors.New("a key that is no text")
 			}
-			if err := readJSON(d, e, k, depth+1, left); err != nil {
+			if err := readJSON(d, e, k, depth+1, left, before); err != nil {
 				return err
 			}
 		}
 		_, err := d.Token()
 		return err
 	case nil:
-		parent.Children = append(parent.Children, &Node{Name: name})
+		parent.Children = append(parent.Children, &Node{Name: name, Offset: offset})
 	default:
-		parent.Children = append(parent.Children, &Node{Name: name, Text: strings.TrimSpace(fmt.Sprint(t))})
+		parent.Children = append(parent.Children, &Node{Name: name, Offset: offset, Text: strings.TrimSpace(fmt.Sprint(t))})
 	}
 	return nil
 }

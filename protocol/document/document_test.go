@@ -112,3 +112,21 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// Where a value stands in the body, so that a person can be shown it.
+func TestOffsets(t *testing.T) {
+	xml := "\xef\xbb\xbf <a><b x=\"1\"/> <c>2</c></a><d/>"
+	list, err := Parse([]byte(xml), len(xml))
+	require.NoError(t, err)
+	require.Equal(t, "<a>", xml[list[0].Offset:][:3])
+	require.Equal(t, "<b ", xml[list[0].Child("b").Offset:][:3])
+	require.Equal(t, "<c>", xml[list[0].Child("c").Offset:][:3])
+	require.Equal(t, "<d/", xml[list[1].Offset:][:3])
+	json := `noise {"a": 1, "b": {"c": [2, 3]}}  {"d": null}`
+	list, err = Parse([]byte(json), len(json))
+	require.NoError(t, err)
+	require.Equal(t, `{"a`, json[list[0].Offset:][:3])
+	require.Equal(t, `: 1`, json[list[0].Child("a").Offset:][:3])
+	require.Equal(t, `, 3`, json[list[0].Child("b").All("c")[1].Offset:][:3])
+	require.Equal(t, `: null`, json[list[1].Child("d").Offset:][:6])
+}

@@ -189,7 +189,10 @@ func (d *Dialect) Role(name string) string {
 }
 
 // TextsAt gives the texts at a place.
-func TextsAt(n *document.Node, place string) []string {
+func TextsAt(n *document.Node, place string) []string { return document.Texts(NodesAt(n, place)) }
+
+// NodesAt gives what stands at a place; an attribute as a node with its text.
+func NodesAt(n *document.Node, place string) []*document.Node {
 	nodes := []*document.Node{n}
 	for _, step := range strings.Split(strings.Trim(place, "/"), "/") {
 		name, attribute, picks := strings.Cut(step, "@")
@@ -204,7 +207,7 @@ func TextsAt(n *document.Node, place string) []string {
 				switch {
 				case compares && c.Attr(wanted) != value:
 				case picks && !compares:
-					next = append(next, &document.Node{Text: strings.TrimSpace(c.Attr(attribute))})
+					next = append(next, &document.Node{Text: strings.TrimSpace(c.Attr(attribute)), Offset: c.Offset})
 				default:
 					next = append(next, c)
 				}
@@ -212,7 +215,7 @@ func TextsAt(n *document.Node, place string) []string {
 		}
 		nodes = next
 	}
-	return document.Texts(nodes)
+	return nodes
 }
 
 // Confidence reads a confidence from 0 to 100. It is nil for one that is not told, or is

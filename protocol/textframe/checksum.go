@@ -1,6 +1,7 @@
 package textframe
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -15,9 +16,14 @@ type Checksum struct {
 	Kind string `yaml:"kind"`
 	// Place is "before_end" (the default) or "after_end".
 	Place string `yaml:"place"`
-	// Digits is "binary" (the default), one or two bytes, or "hex", twice as many
-	// hexadecimal digits, upper or lower case.
+	// Digits is "binary" (the default), one or two bytes; "hex", twice as many
+	// hexadecimal digits, upper or lower case; or "decimal", three digits or five.
 	Digits string `yaml:"digits"`
+	// Mark stands right before the checksum, with the escapes of Framing.Start: the * of
+	// NMEA 0183. It is not counted.
+	Mark string `yaml:"mark"`
+	// Skip is how many bytes of the text are not counted, from its beginning.
+	Skip int `yaml:"skip"`
 	// LowFirst is true if the low byte of a CRC comes first.
 	LowFirst bool `yaml:"low_first"`
 	// WithStart and WithEnd count the start and the end in. The end can count only
@@ -43,6 +49,16 @@ var checksumKinds = map[string]struct {
 		}
 		return x & 0xff
 	}},
+	// What Modbus ASCII calls its LRC: with it the bytes add up to 0. Others call the xor so.
+	"lrc-modbus": {1, func(b []byte) (x uint16) {
+		for _, c := range b {
+			x -= uint16(c)
+		}
+		return x & 0xff
+	}},
+	"crc16-arc":         {2, func(b []byte) uint16 { return crcReflected(b, 0, 0xa001) }},
+	"crc16-kermit":      {2, func(b []byte) uint16 { return crcReflected(b, 0, 0x8408) }},
+	"crc16-ibm-sdlc":    {2, func(b []byte) uint16 { return ^crcReflected(b, 0xffff, 0x8408) }},
 	"crc16-modbus":      {2, func(b []byte) uint16 { return crcReflected(b, 0xffff, 0xa001) }},
 	"crc16-ccitt-false": {2, func(b []byte) uint16 { return crc(b, 0xffff, 0x1021) }},
 	"crc16-xmodem":      {2, func(b []byte) uint16 { return crc(b, 0, 0x1021) }},
@@ -87,7 +103,10 @@ type checksum struct {
 	size     int // in the frame
 	after    bool
 	hex      bool
+	decimal  bool
 	lowFirst bool
+	mark     []byte
+	skip     int
 	start    bool
 	end      bool
 }
@@ -115,8 +134,18 @@ func (c Checksum) compile(hasEnd bool) (checksum, error) {
 	case "", "binary":
 	case "hex":
 		s.hex, s.size = true, 2*s.bytes
+	case "decimal":
+		s.decimal, s.size = true, 2*s.bytes+1
 	default:
-		return checksum{}, fmt.Errorf("checksum: digits %q are not known; take binary or hex", shown(c.Digits))
+		return checksum{}, fmt.Errorf("checksum: digits %q are not known; take binary, hex or decimal", shown(c.Digits))
+	}
+	var err error
+	if s.mark, err = mark("checksum: mark", c.Mark); err != nil {
+		return checksum{}, err
+	}
+	s.size += len(s.mark)
+	if s.skip = c.Skip; s.skip < 0 || s.skip > MaxMark {
+		return checksum{}, fmt.Errorf("checksum: skip: %d; take 0 to %d bytes", c.Skip, MaxMark)
 	}
 	switch {
 	case s.after && !hasEnd:
@@ -125,12 +154,14 @@ func (c Checksum) compile(hasEnd bool) (checksum, error) {
 		return checksum{}, errors.New("checksum: it stands before the end and can't count it; take out with_end")
 	case s.bytes == 1 && s.lowFirst:
 		return checksum{}, errors.New("checksum: one byte has no order; take out low_first")
+	case s.decimal && s.lowFirst:
+		return checksum{}, errors.New("checksum: a decimal number has no order of bytes; take out low_first")
 	}
 	return s, nil
 }
 
-// written is the checksum of a text as it stands in a frame, hexadecimal digits in
-// upper case.
+// written is the checksum of a text as it stands in a frame, with its mark, hexadecimal
+// digits in upper case.
 func (s checksum) written(start, data, end []byte) []byte {
 	if s.sum == nil {
 		return nil
@@ -139,11 +170,14 @@ func (s checksum) written(start, data, end []byte) []byte {
 	if s.start {
 		counted = append(counted, start...)
 	}
-	counted = append(counted, data...)
+	counted = append(counted, data[min(s.skip, len(data)):]...)
 	if s.end {
 		counted = append(counted, end...)
 	}
 	x := s.sum(counted)
+	if s.decimal {
+		return fmt.Appendf(slices.Clone(s.mark), "%0*d", s.size-len(s.mark), x)
+	}
 	b := []byte{byte(x)}
 	if s.bytes == 2 {
 		b = []byte{byte(x >> 8), byte(x)}
@@ -152,7 +186,32 @@ func (s checksum) written(start, data, end []byte) []byte {
 		}
 	}
 	if s.hex {
-		return []byte(strings.ToUpper(hex.EncodeToString(b)))
+		b = []byte(strings.ToUpper(hex.EncodeToString(b)))
 	}
-	return b
+	return slices.Concat(s.mark, b)
+}
+
+// same compares a checksum of a frame with what it should be.
+func (s checksum) same(got, want []byte) bool {
+	if s.hex && bytes.HasPrefix(got, s.mark) {
+		return bytes.EqualFold(got[len(s.mark):], want[len(s.mark):])
+	}
+	return bytes.Equal(got, want)
+}
+
+// ChecksumOf gives the checksum of a frame and what it should be, without the mark, and where
+// in the frame it stands; ok is false if there is none, or the bytes can't be a frame.
+func (f *Frames) ChecksumOf(frame []byte) (at int, got, want []byte, ok bool) {
+	tail := f.sum.size + len(f.end)
+	if f.sum.sum == nil || len(frame) < len(f.start)+tail || !bytes.HasPrefix(frame, f.start) {
+		return 0, nil, nil, false
+	}
+	at = len(frame) - tail
+	data := frame[len(f.start):at]
+	if f.sum.after {
+		at += len(f.end)
+	}
+	want = f.sum.written(f.start, data, f.end)
+	n := len(f.sum.mark)
+	return at + n, frame[at+n : at+f.sum.size], want[n:], true
 }

@@ -161,14 +161,15 @@ func (f *Frames) unwrap(frame []byte) ([]byte, error) {
 	if !bytes.Equal(end, f.end) {
 		return nil, errors.New("the frame has no end")
 	}
-	if f.sum.hex {
-		sum = bytes.ToUpper(sum)
-	}
-	if f.sum.sum != nil && !bytes.Equal(sum, f.sum.written(f.start, data, f.end)) {
+	if f.sum.sum != nil && !f.sum.same(sum, f.sum.written(f.start, data, f.end)) {
 		return nil, errChecksum
 	}
 	return data, nil
 }
+
+// Text reads bytes by the code page. lossy is true if some of them are none of it: they are
+// U+FFFD then.
+func (f *Frames) Text(b []byte) (text string, lossy bool) { return f.text(b) }
 
 // text reads bytes by the code page.
 func (f *Frames) text(b []byte) (string, bool) {

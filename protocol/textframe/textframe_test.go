@@ -76,10 +76,11 @@ func TestChecksums(t *testing.T) {
 	// and the sum by hand: 31^32^...^39 = 31, 31+32+...+39 = 1dd.
 	for kind, want := range map[string]uint16{
 		"crc16-modbus": 0x4b37, "crc16-ccitt-false": 0x29b1, "crc16-xmodem": 0x31c3, "xor": 0x31, "sum8": 0xdd,
+		"crc16-arc": 0xbb3d, "crc16-kermit": 0x2189, "crc16-ibm-sdlc": 0x906e, "lrc-modbus": 0x23, // dd + 23 = 100
 	} {
 		require.Equal(t, want, checksumKinds[kind].sum([]byte("123456789")), kind)
 	}
-	require.Len(t, checksumKinds, 5)
+	require.Len(t, checksumKinds, 9)
 	frames := map[string]struct {
 		sum   Checksum
 		frame string
@@ -90,6 +91,10 @@ func TestChecksums(t *testing.T) {
 		"after the end with it":  {Checksum{Kind: "xor", Place: "after_end", WithEnd: true}, "\x02123456789\x03\x32"},
 		"with start and end":     {Checksum{Kind: "xor", Place: "after_end", WithStart: true, WithEnd: true}, "\x02123456789\x03\x30"},
 		"low byte first":         {Checksum{Kind: "crc16-modbus", LowFirst: true}, "\x02123456789\x37\x4b\x03"},
+		"behind a mark":          {Checksum{Kind: "xor", Digits: "hex", Mark: "*"}, "\x02123456789*31\x03"},
+		"decimal":                {Checksum{Kind: "sum8", Digits: "decimal"}, "\x02123456789221\x03"},
+		"decimal, two bytes":     {Checksum{Kind: "crc16-kermit", Digits: "decimal", Mark: ";", Place: "after_end"}, "\x02123456789\x03;08585"},
+		"without the first two":  {Checksum{Kind: "sum8", Digits: "hex", Skip: 2}, "\x021234567897A\x03"}, // dd - 31 - 32
 		"high byte first, digit": {Checksum{Kind: "crc16-xmodem", Digits: "hex", Place: "after_end"}, "\x02123456789\x0331C3"},
 	}
 	for name, c := range frames {
@@ -103,6 +108,24 @@ func TestChecksums(t *testing.T) {
 			require.NotEmpty(t, problems, name)
 		}
 	}
+}
+
+func TestWhatAChecksumShouldBe(t *testing.T) {
+	f, err := Framing{Start: "$", End: `\r\n`, Checksum: Checksum{Kind: "xor", Digits: "hex", Mark: "*"}}.Compile()
+	require.NoError(t, err)
+	at, got, want, ok := f.ChecksumOf([]byte("$123456789*32\r\n"))
+	require.True(t, ok)
+	require.Equal(t, 11, at)
+	require.Equal(t, "32", string(got))
+	require.Equal(t, "31", string(want))
+	_, _, _, ok = f.ChecksumOf([]byte("$*\r\n"))
+	require.False(t, ok)
+	_, err = Framing{End: `\n`, Checksum: Checksum{Kind: "xor", Mark: `\q`}}.Compile()
+	require.ErrorContains(t, err, "checksum: mark")
+	_, err = Framing{End: `\n`, Checksum: Checksum{Kind: "xor", Skip: -1}}.Compile()
+	require.ErrorContains(t, err, "checksum: skip")
+	_, err = Framing{End: `\n`, Checksum: Checksum{Kind: "crc16-arc", Digits: "decimal", LowFirst: true}}.Compile()
+	require.ErrorContains(t, err, "low_first")
 }
 
 func TestAChecksumThatLooksLikeTheEnd(t *testing.T) {
