@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -250,21 +251,55 @@ func (p *Profile) checkDriver(lookup Lookup) error {
 		return err
 	}
 	doc := p.doc.Fresh()
-	doc.At(SettingAt(p.settings, p.driverAt, err), err.Error(), "")
+	NoteSettings(doc, p.settings, p.driverAt, err)
 	return doc.Err()
 }
 
-// SettingAt is the place of the setting that a driver's error names, which it
-// begins with; else of all settings, or of otherwise if there are none.
-func SettingAt(settings, otherwise ast.Node, err error) ast.Node {
+// NoteSettings notes what a driver says is wrong with its settings, each problem of a joined
+// error where it stands; at otherwise if there are no settings.
+func NoteSettings(doc *yamlfile.Document, settings, otherwise ast.Node, err error) {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // joined at the top, not somewhere inside
+		for _, one := range joined.Unwrap() {
+			NoteSettings(doc, settings, otherwise, one)
+		}
+		return
+	}
+	text, hint := err.Error(), ""
+	var parts interface{ Parts() (text, hint string) }
+	if errors.As(err, &parts) {
+		text, hint = parts.Parts()
+	}
+	doc.At(settingAt(settings, otherwise, err), text, hint)
+}
+
+// settingAt is the place of the setting that a driver's error names: it begins with the keys
+// that lead there, "grammar: checksum: ...". An element of a list is named by its number, from 1,
+// or by its own name. It is the place of all settings if the error names none, or of otherwise
+// if there are none.
+func settingAt(settings, otherwise ast.Node, err error) ast.Node {
 	if settings == nil {
 		return otherwise
 	}
-	name, _, _ := strings.Cut(err.Error(), ":")
-	if at := yamlfile.Value(settings, name); at != nil {
-		return at
+	at := settings
+	for rest, more := err.Error(), true; more; {
+		var name string
+		name, rest, more = strings.Cut(rest, ":")
+		name = strings.TrimSpace(name)
+		next := yamlfile.Value(at, name)
+		if list, isList := at.(*ast.SequenceNode); isList {
+			for i, element := range list.Values {
+				if s, isText := yamlfile.Value(element, "name").(*ast.StringNode); strconv.Itoa(i+1) == name || isText && s.Value == name {
+					next = element
+					break
+				}
+			}
+		}
+		if next == nil {
+			break
+		}
+		at = next
 	}
-	return settings
+	return at
 }
 
 func readBounded(from fs.FS, name string) ([]byte, error) {

@@ -259,6 +259,19 @@ type VectorResult struct {
 	// Err says the first thing that differs from what is expected; nil if
 	// nothing does.
 	Err error
+	// Played is what came out, and Events how each event of it compares with what is expected.
+	Played drivers.Played
+	Events []EventResult
+}
+
+// EventResult is one event of a vector.
+type EventResult struct {
+	// Want and Got are the types; empty if none was expected, or none came.
+	Want, Got string
+	// Data is what came, as JSON.
+	Data string
+	// Err is what differs; nil if nothing does.
+	Err error
 }
 
 // Check runs every vector: it plays the input into the profile's driver and
@@ -266,33 +279,54 @@ type VectorResult struct {
 func (p *Profile) Check(lookup Lookup) []VectorResult {
 	results := make([]VectorResult, 0, len(p.Vectors))
 	for _, v := range p.Vectors {
-		results = append(results, VectorResult{v.Name, p.check(lookup, v)})
+		results = append(results, p.CheckVector(lookup, v, nil))
 	}
 	return results
 }
 
-func (p *Profile) check(lookup Lookup, v Vector) error {
-	d, ok := lookup(p.Driver)
-	if !ok {
-		return fmt.Errorf("profile %s: there is no driver %q in this version", p.Name, p.Driver)
+// CheckVector runs one vector. prepare, if not nil, gets the instrument before.
+func (p *Profile) CheckVector(lookup Lookup, v Vector, prepare func(drivers.Instrument)) VectorResult {
+	r := VectorResult{Vector: v.Name}
+	instrument, err := p.instrument(lookup, v.settings)
+	if err == nil {
+		if prepare != nil {
+			prepare(instrument)
+		}
+		d, _ := lookup(p.Driver)
+		r.Played, err = play(instrument, d, v)
 	}
-	if err := play(p, d, v); err != nil {
-		return fmt.Errorf("profile %s: vector %q: %w", p.Name, v.Name, err)
+	if err == nil {
+		r.Events = compareEvents(v, r.Played)
+		err = compare(v, r.Played)
 	}
-	return nil
+	if err != nil {
+		r.Err = fmt.Errorf("profile %s: vector %q: %w", p.Name, v.Name, err)
+	}
+	return r
 }
 
-func play(p *Profile, d drivers.Driver, v Vector) error {
-	instrument, err := d.New(func(settings any) error {
+// CheckDriver tries the profile with its driver. The error is a yamlfile.Problems.
+func (p *Profile) CheckDriver(lookup Lookup) error { return p.checkDriver(lookup) }
+
+// Instrument makes the profile's instrument, with nothing but its settings.
+func (p *Profile) Instrument(lookup Lookup) (drivers.Instrument, error) {
+	return p.instrument(lookup, nil)
+}
+
+func (p *Profile) instrument(lookup Lookup, beside ast.Node) (drivers.Instrument, error) {
+	d, ok := lookup(p.Driver)
+	if !ok {
+		return nil, fmt.Errorf("there is no driver %q in this version", p.Driver)
+	}
+	return d.New(func(settings any) error {
 		if err := p.Decode(settings); err != nil {
 			return err
 		}
-		return p.decode(v.settings, settings)
+		return p.decode(beside, settings)
 	})
-	if err != nil {
-		return err
-	}
-	var played drivers.Played
+}
+
+func play(instrument drivers.Instrument, d drivers.Driver, v Vector) (played drivers.Played, err error) {
 	switch {
 	case len(v.Files) > 0:
 		played, err = drivers.PlayFolder(context.Background(), instrument, v.Files)
@@ -307,9 +341,32 @@ func play(p *Profile, d drivers.Driver, v Vector) error {
 	default:
 		played, err = drivers.PlayResponses(context.Background(), instrument, v.HTTP)
 	}
-	if err != nil {
-		return err
+	return played, err
+}
+
+func compareEvents(v Vector, played drivers.Played) (list []EventResult) {
+	for i := range max(len(v.Expect), len(played.Observations)) {
+		var r EventResult
+		if i < len(v.Expect) {
+			r.Want = v.Expect[i].Type
+		}
+		if i < len(played.Observations) {
+			r.Got, r.Data = played.Observations[i].Data.Type(), asJSON(played.Observations[i].Data)
+		}
+		switch {
+		case r.Want == "":
+			r.Err = errors.New("it is not expected")
+		case r.Got == "":
+			r.Err = errors.New("it did not come")
+		default:
+			r.Err = matches(v.Expect[i], played.Observations[i])
+		}
+		list = append(list, r)
 	}
+	return list
+}
+
+func compare(v Vector, played drivers.Played) error {
 	if (played.Written > 0) != v.Asks {
 		return fmt.Errorf("the driver sent %d requests to the device; asks says %t", played.Written, v.Asks)
 	}

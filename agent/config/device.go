@@ -236,7 +236,7 @@ func (r *reader) makeDevice(d *rawDevice) {
 	})
 	if err != nil {
 		if !errors.Is(err, errDecoded) {
-			r.At(profiles.SettingAt(d.settings, d.profileAt, err), err.Error(), "")
+			profiles.NoteSettings(r.Document, d.settings, d.profileAt, err)
 		}
 		return
 	}

@@ -5,6 +5,7 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/anpr"
 	"github.com/lanepost/lanepost/drivers/lane"
+	"github.com/lanepost/lanepost/drivers/own"
 	"github.com/lanepost/lanepost/drivers/rpm"
 	"github.com/lanepost/lanepost/drivers/xray"
 )
@@ -45,6 +46,7 @@ func All() []drivers.Driver {
 		anpr.NedapRS485(),
 		anpr.ONVIFPullPoint(),
 		anpr.ONVIFMQTT(),
+		own.Device(),
 	}
 }
 

@@ -16,10 +16,10 @@ func TestRegistry(t *testing.T) {
 		require.NotEmpty(t, d.Summary, d.Name)
 		require.NotEmpty(t, d.Schemes, d.Name)
 		require.GreaterOrEqual(t, d.Silence, time.Second, d.Name)
-		// The defaults alone make an instrument, but for a bus whose addresses nobody knows, and
-		// what reads personal data.
+		// The defaults alone make an instrument, but for a bus whose addresses nobody knows,
+		// what reads personal data, and what is not described yet.
 		i, err := d.New(func(any) error { return nil })
-		if why := map[string]string{"state-bus": "signals: there are none", "lane-mrz": "allow_personal_data"}[d.Name]; why != "" {
+		if why := map[string]string{"state-bus": "signals: there are none", "lane-mrz": "allow_personal_data", "own-device": "records: there are none"}[d.Name]; why != "" {
 			require.ErrorContains(t, err, why)
 			continue
 		}

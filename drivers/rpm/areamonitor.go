@@ -162,8 +162,8 @@ type doseCounter struct {
 	at time.Time
 }
 
-// Run implements drivers.Instrument.
-func (a *areaMonitor) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+// begin begins a connection.
+func (a *areaMonitor) begin(conn link.Conn, h drivers.Host) *areaSession {
 	now := h.Now()
 	s := &areaSession{
 		areaMonitor: a, conn: conn, h: h, frames: ratemeter.NewSplitter(a.format), ask: now, heard: now,
@@ -173,6 +173,12 @@ func (a *areaMonitor) Run(ctx context.Context, conn link.Conn, h drivers.Host) e
 		x.interrupted, x.below = true, time.Time{}
 	}
 	clear(a.same)
+	return s
+}
+
+// Run implements drivers.Instrument.
+func (a *areaMonitor) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+	s := a.begin(conn, h)
 	buf := make([]byte, areaRead)
 	for {
 		if err := ctx.Err(); err != nil {

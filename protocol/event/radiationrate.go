@@ -16,6 +16,9 @@ const (
 	// RateCounterReset: a dose that only grows was less than before, so that no rate could
 	// be made of it.
 	RateCounterReset = "counter_reset"
+	// RateAlarmsUnknown: whether the instrument itself alarms was not told, or not all the
+	// time. That Alarms is empty says nothing then.
+	RateAlarmsUnknown = "alarms_unknown"
 )
 
 // RadiationRate is what an area monitor or a hand-held instrument measured, thinned: one event
@@ -41,7 +44,8 @@ type RadiationRate struct {
 	// Quality are what a person should look at: "no_reading" (no value came at all: what
 	// passed is unobserved, not clear), "overload", "fault", "frozen", "unit_unknown",
 	// "counter_reset", "status" (a status whose meaning is not public), "monitor_off"
-	// (the instrument's own monitor status is off).
+	// (the instrument's own monitor status is off), "alarms_unknown" (whether the instrument
+	// alarms was not told, or not all the time, so that empty Alarms say nothing).
 	Quality []string `json:"quality"`
 	// Raw is the last frame of the interval.
 	Raw Raw `json:"raw"`

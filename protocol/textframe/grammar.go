@@ -144,6 +144,7 @@ var encodings = map[string]encoding.Encoding{
 	"windows-1253": charmap.Windows1253, "windows-1254": charmap.Windows1254, "iso-8859-1": charmap.ISO8859_1,
 	"iso-8859-2": charmap.ISO8859_2, "iso-8859-5": charmap.ISO8859_5, "iso-8859-7": charmap.ISO8859_7, "iso-8859-9": charmap.ISO8859_9,
 	"koi8-r": charmap.KOI8R, "koi8-u": charmap.KOI8U, "cp866": charmap.CodePage866, "gbk": simplifiedchinese.GBK,
+	"gb18030": simplifiedchinese.GB18030,
 }
 
 // Encodings lists the code pages.
