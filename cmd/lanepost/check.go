@@ -68,6 +68,23 @@ func checkCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if o.wait < 0 {
 				return usageError{fmt.Errorf("--wait %s is negative", o.wait)}
+	var path string
+	var wait time.Duration
+	profile := profileCheck{records: shownRecords}
+		Short: "Check the configuration, every device and the broker; or a profile",
+			"record, and logs in to the brokers, where it has one message confirmed. It\n" +
+			"sends nothing to a device, records no event and leaves the spool as it is. It\n" +
+			"ends with 0 when nothing failed.\n\n" +
+			"With --profile it reads a profile and runs its vectors instead, and shows where\n" +
+			"reading stops; with --bytes it shows how a recording of a device is read by it.",
+			if err := profile.validate(); err != nil {
+				return err
+			}
+			if profile.path != "" {
+				return profile.run(cmd.Context(), cmd.OutOrStdout())
+			}
+			if wait < 0 {
+				return usageError{fmt.Errorf("--wait %s is negative", wait)}
 			}
 			return check(cmd.Context(), cmd.OutOrStdout(), o)
 		},
@@ -76,6 +93,12 @@ func checkCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit, a minute at the most)")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the table as JSON")
 	cmd.Flags().StringVar(&o.user, "user", "", "whose permissions to look at when run as root (default: the user of the service lanepost)")
+	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit, a minute at the most)")
+	cmd.Flags().StringVar(&profile.path, "profile", "", "check this profile in place of a configuration")
+	cmd.Flags().StringVar(&profile.capture, "bytes", "", "with --profile: show how the bytes of this file, as a device sent them, are read")
+	cmd.Flags().IntVar(&profile.records, "records", shownRecords, "with --profile: how many records to show")
+	cmd.Flags().BoolVar(&profile.trace, "trace", false, "with --profile: show also the records that were read")
 	return cmd
 }
 

@@ -25,6 +25,9 @@ func SignalKind(name, declared string) (kind string, binary bool, err error) {
 func toldSignal(name, declared string) (*signal, error) {
 	s := &signal{name: name, scale: 1}
 	if strings.HasPrefix(name, customName) && plainName.MatchString(name) && len(name) > len(customName) {
+		if declared == "" {
+			return nil, fmt.Errorf("kind is missing; a signal of your own needs one of %s", strings.Join(signalKinds, ", "))
+		}
 		if !slices.Contains(signalKinds, declared) {
 			return nil, fmt.Errorf("kind: %q is none; a signal of your own needs one of %s", declared, strings.Join(signalKinds, ", "))
 		}

@@ -107,8 +107,6 @@ type Step struct {
 type Explainer interface {
 	// Explain calls f for each record, from then on.
 	Explain(f func(Step))
-	// Framing says in words how messages stand in the stream.
-	Framing() string
 }
 
 var _ Explainer = (*device)(nil)
@@ -164,9 +162,6 @@ func (d *device) Explain(f func(Step)) {
 	defer d.mu.Unlock()
 	d.explain, d.format.Explain = f, true
 }
-
-// Framing implements Explainer.
-func (d *device) Framing() string { return d.format.Framing() }
 
 // Run implements drivers.Instrument.
 func (d *device) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {

@@ -198,6 +198,9 @@ func (t *teller) compile(s Settings, f *grammar.Format) (err error) {
 		if err := s.Plates.Check(); err != nil {
 			return fmt.Errorf("plates: %w", err)
 		}
+		if s.Plates.Zone != "" {
+			return grammar.Wrong("plates: zone", "it is zone beside framing for this driver", "take it out, and set zone there")
+		}
 		if s.Plates.CodePage != "" {
 			return grammar.Wrong("plates: code_page", "it is encoding for this driver", "take it out, and set encoding beside framing")
 		}

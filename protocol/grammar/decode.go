@@ -16,6 +16,7 @@ import (
 	"github.com/lanepost/lanepost/protocol/document"
 	"github.com/lanepost/lanepost/protocol/framing"
 	"github.com/lanepost/lanepost/protocol/sidecar"
+	"github.com/lanepost/lanepost/protocol/textframe"
 )
 
 // Message is what was found out about one record, or one message that makes none.
@@ -100,8 +101,39 @@ func (f *Format) Broken(p framing.Piece) Message {
 	}
 	m.Failure.From, m.Failure.To = f.at(p.Bytes, at), f.at(p.Bytes, at+len(got))
 	m.Failure.Want, m.Failure.Got = "the checksum "+printable(want), printable(got)
-	m.Failure.Hint = "if all messages are so, the kind of the checksum or what it counts is another: see with_start, with_end, skip"
+	m.Failure.Hint = "the message is damaged; if all are so, the kind of the checksum or what it counts is another: see with_start, with_end, skip"
+	if others := f.otherSums(p.Bytes); len(others) > 0 {
+		m.Failure.Hint = "the message is damaged, or the checksum is another: for this one " + strings.Join(others, "; or ") + " would be right. Look whether it is for all"
+	}
 	return m
+}
+
+// otherSums are settings of the checksum by which a frame would be right.
+func (f *Format) otherSums(frame []byte) (list []string) {
+	if !f.Explain {
+		return nil
+	}
+	for _, kind := range textframe.ChecksumKinds() {
+		for n := range 4 {
+			t := f.marked
+			t.Checksum.Kind, t.Checksum.WithStart, t.Checksum.WithEnd = kind, n&1 != 0, n&2 != 0
+			words := "kind: " + kind
+			if t.Checksum.WithStart {
+				words += ", with_start: true"
+			}
+			if t.Checksum.WithEnd {
+				words += ", with_end: true"
+			}
+			other, err := t.Compile()
+			if err != nil {
+				continue
+			}
+			if _, err := other.Data(frame); err == nil && len(list) < 3 {
+				list = append(list, words)
+			}
+		}
+	}
+	return list
 }
 
 // at is where in a text a byte of the message is.
@@ -159,8 +191,9 @@ func (f *Format) decodeText(text string, lossy bool) Message {
 		return m
 	}
 	if m.Failure == nil {
-		m.Failure = &Failure{From: -1, Got: "none of them"}
+		m.Failure = &Failure{From: -1}
 	}
+	m.Failure.Got = "none of them"
 	m.Failure.Want, m.Failure.Kind = "a record that is described: "+f.names(), ""
 	m.Failure.Hint = "add a record of this kind; if it says nothing of use, with tells: nothing"
 	return m

@@ -201,6 +201,7 @@ func Wrong(path, text, hint string) *Problem { return &Problem{path + ": " + tex
 type Format struct {
 	frames *framing.Format
 	marks  *textframe.Frames // for what a checksum should have been; nil for none
+	marked textframe.Framing // of marks
 	words  string            // the framing in words
 	text   *textframe.Frames
 	most   int
@@ -312,6 +313,7 @@ func (c *compiler) framing(f *Format, s Settings) {
 	if marked && fr.Checksum.Kind != "" {
 		t := fr.Framing
 		t.Start, t.End = start, end
+		f.marked = t
 		f.marks, _ = t.Compile() // it has been compiled above
 	}
 	f.words = describe(fr, start, end)
@@ -344,9 +346,6 @@ func describe(fr framing.Framing, start, end string) string {
 	}
 	return words
 }
-
-// Framing says in words how messages stand in the stream.
-func (f *Format) Framing() string { return f.words }
 
 // Splitter makes a splitter for one connection.
 func (f *Format) Splitter() framing.Splitter { return f.frames.Splitter() }

@@ -207,9 +207,13 @@ func (f *Frames) ChecksumOf(frame []byte) (at int, got, want []byte, ok bool) {
 		return 0, nil, nil, false
 	}
 	at = len(frame) - tail
-	data := frame[len(f.start):at]
+	data, end := frame[len(f.start):at], frame[len(frame)-len(f.end):]
 	if f.sum.after {
+		end = frame[at : at+len(f.end)]
 		at += len(f.end)
+	}
+	if !bytes.Equal(end, f.end) {
+		return 0, nil, nil, false
 	}
 	want = f.sum.written(f.start, data, f.end)
 	n := len(f.sum.mark)
