@@ -282,7 +282,11 @@ func printEvents(out io.Writer, events []profiles.EventResult) (differs bool) {
 			fmt.Fprintf(out, "  event %d  %s  as expected\n", i+1, safe(what))
 			continue
 		}
-		fmt.Fprintf(out, "  event %d  %s  %s\n", i+1, safe(what), safe(shorter(strings.TrimPrefix(e.Err.Error(), what+": "))))
+		why := shorter(strings.TrimPrefix(e.Err.Error(), what+": "))
+		if e.Want != "" && e.Got != "" && e.Want != e.Got {
+			why = "came " + e.Got + " in its place"
+		}
+		fmt.Fprintf(out, "  event %d  %s  %s\n", i+1, safe(what), safe(why))
 		if e.Data != "" {
 			fmt.Fprintf(out, "    came: %s\n", safe(shorter(e.Data)))
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"regexp"
 	"slices"
@@ -207,6 +208,13 @@ func (t *teller) compile(s Settings, f *grammar.Format) (err error) {
 		if !vendorForm.MatchString(s.Plates.Vendor) {
 			return grammar.Wrong("plates: vendor", "it is no word", "take small letters, digits and dashes, 40 at most")
 		}
+		// Words of the field say it in ours.
+		directions := map[string]string{}
+		for _, d := range []string{"toward", "away", "left", "right"} {
+			directions[d] = d
+		}
+		maps.Copy(directions, s.Plates.Directions)
+		s.Plates.Directions = directions
 		t.recorder = anpr.NewRecorder(plate.Vendor(s.Plates.Vendor), s.Plates.Settings)
 	}
 	told := map[string]lane.ToldSignal{}

@@ -343,12 +343,12 @@ func (f *Format) readAll(m *Message, k *kind, find func(*field) (from, to int, t
 		from, to int
 		there    bool
 	}
-	var list []placed
+	var list []*placed
 	for _, x := range k.fields {
 		from, to, there := find(x)
-		list = append(list, placed{x, from, to, there})
+		list = append(list, &placed{x, from, to, there})
 	}
-	slices.SortStableFunc(list, func(a, b placed) int {
+	slices.SortStableFunc(list, func(a, b *placed) int {
 		if a.helper != b.helper {
 			if a.helper {
 				return -1
