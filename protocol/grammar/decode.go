@@ -240,6 +240,9 @@ func (f *Format) stopped(re *regexp.Regexp, text string) *Failure {
 		}
 		if at := part.FindStringIndex(text); at != nil {
 			rest := (&syntax.Regexp{Op: syntax.OpConcat, Sub: tree.Sub[n:]}).String()
+			if inner, is := strings.CutPrefix(rest, "(?-m:"); is { // what it says of $ is of no use here
+				rest = strings.TrimSuffix(inner, ")")
+			}
 			return &Failure{From: at[1], To: at[1] + 1, Want: "the rest of the pattern, " + rest}
 		}
 	}
@@ -522,7 +525,10 @@ func (x *field) number(text string) (v float64, want, hint string) {
 		}
 	}
 	if want != "" && hint == "" {
-		hint = "if this word means that there is no value, add it to missing; if it means more than can be measured, to over"
+		hint = "if this word means that there is no value, add it to missing"
+		if x.use == Number {
+			hint += "; if it means more than can be measured, to over"
+		}
 	}
 	if err != nil || math.IsInf(v, 0) || math.IsNaN(v) {
 		return 0, "a number that a computer can hold", ""
@@ -762,8 +768,11 @@ func valueAt(text string, n *document.Node) int {
 func stoppedAt(n *document.Node, place string) (from int, hint string) {
 	steps := strings.Split(strings.Trim(place, "/"), "/")
 	here := n
-	for i := range steps {
+	for i, step := range steps {
 		found := at(n, strings.Join(steps[:i+1], "/"))
+		if name, _, has := strings.Cut(step, "@"); len(found) == 0 && has { // without its attribute
+			found = at(n, strings.Join(append(slices.Clone(steps[:i]), name), "/"))
+		}
 		if len(found) == 0 {
 			break
 		}

@@ -614,6 +614,8 @@ func (c *compiler) unit(path string, x *field, k Kind) {
 		}
 	case f.Unit != "" && f.UnitFrom != "":
 		c.wrong(path+": unit_from", "there is a unit too", "take one out")
+	case f.UnitFrom != "" && f.Range != nil:
+		c.wrong(path+": range", "its unit is not known, since the record tells it", "take range out, or set unit if it is always the same")
 	case f.UnitFrom != "" && (!hasHelper || f.UnitFrom == x.name):
 		c.wrong(path+": unit_from", fmt.Sprintf("the record has no field %q", shown(f.UnitFrom)), "add it to fields: where the unit stands")
 	case f.Unit != "" && !isKnown:
