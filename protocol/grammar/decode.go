@@ -403,7 +403,7 @@ var (
 	spacedSign = regexp.MustCompile(`^([+-])[ ]+`)
 	wholeForm  = regexp.MustCompile(`^[+-]?[0-9]{1,15}$`)
 	hexForm    = regexp.MustCompile(`^(0[xX])?[0-9A-Fa-f]{1,12}$`)
-	pointForm  = regexp.MustCompile(`^[+-]?([0-9]{1,15}\.?[0-9]{0,15}|\.[0-9]{1,15})([eE][+-]?[0-9]{1,2})?$`)
+	pointForm  = regexp.MustCompile(`^[+-]?([0-9]{1,15}(\.[0-9]{0,15})?|\.[0-9]{1,15})([eE][+-]?[0-9]{1,2})?$`)
 )
 
 // value reads one value; false if that failed.
