@@ -51,7 +51,7 @@ const (
 	instrument = "instrument"
 	stable     = "stable"
 	underload  = "underload"
-	net        = "net"
+	netWeight  = "net"
 	tare       = "tare"
 	recordID   = "record_id"
 	noRead     = "no_read"
@@ -100,7 +100,7 @@ func targets(tells string) map[string]grammar.Target {
 		list[overload], list[instrument] = flag, text
 	case weight:
 		list[weight], list[tare] = number(grammar.Weight), number(grammar.Weight)
-		list[stable], list[net], list[overload], list[underload], list[recordID] = flag, flag, flag, flag, text
+		list[stable], list[netWeight], list[overload], list[underload], list[recordID] = flag, flag, flag, flag, text
 	case plates:
 		for name := range plateTexts {
 			list[name] = text
@@ -417,7 +417,7 @@ func weightOf(values map[string]grammar.Value) scale.Reading {
 	w := values[weight]
 	r := scale.Reading{
 		Value: w.Number, Unit: w.Unit, NoValue: w.Missing,
-		Over: w.Over || values[overload].Flag, Under: values[underload].Flag, Net: values[net].Flag, Record: values[recordID].Text,
+		Over: w.Over || values[overload].Flag, Under: values[underload].Flag, Net: values[netWeight].Flag, Record: values[recordID].Text,
 	}
 	if v, there := values[stable]; there && !v.Missing {
 		r.Motion = scale.Moving
@@ -426,7 +426,7 @@ func weightOf(values map[string]grammar.Value) scale.Reading {
 		}
 	}
 	if v, there := values[tare]; there && !v.Missing && !v.Over && !w.Missing {
-		r.Tare, r.HasTare = grammar.Convert(v.Number, v.Unit, w.Unit)
+		r.Tare, r.HasTare = scale.KG(v.Number, v.Unit, "kg")/scale.KG(1, w.Unit, "kg"), true
 	}
 	// Whether it is overloaded is not known, so the weight is not believed.
 	r.NoValue = r.NoValue || values[overload].Missing

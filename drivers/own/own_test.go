@@ -1,0 +1,307 @@
+package own
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/event"
+)
+
+func build(text string) (drivers.Instrument, error) {
+	return Device().New(func(into any) error { return yaml.UnmarshalWithOptions([]byte(text), into, yaml.Strict()) })
+}
+
+func describe(t *testing.T, text string) drivers.Instrument {
+	t.Helper()
+	i, err := build(text)
+	require.NoError(t, err)
+	return i
+}
+
+// said is one line that the device says at a second.
+func said(at float64, lines ...string) (script []drivers.Chunk) {
+	for _, l := range lines {
+		script = append(script, drivers.Chunk{At: time.Duration(at * float64(time.Second)), Bytes: []byte(l + "\r\n")})
+		at++
+	}
+	return script
+}
+
+// told plays a script and gives what came out, in short: the type's last name and the fields that
+// are asked for.
+func told(t *testing.T, i drivers.Instrument, script []drivers.Chunk, fields ...string) (list []string, p drivers.Played) {
+	t.Helper()
+	p, err := drivers.Play(context.Background(), i, script)
+	require.NoError(t, err)
+	for _, o := range p.Observations {
+		b, err := json.Marshal(o.Data)
+		require.NoError(t, err)
+		var m map[string]json.RawMessage
+		require.NoError(t, json.Unmarshal(b, &m))
+		name := event.TypeName(o.Data.Type())
+		words := []string{name[strings.LastIndexByte(name, '.')+1:]}
+		for _, f := range fields {
+			if v, there := m[f]; there {
+				words = append(words, strings.Trim(string(v), `"`))
+			}
+		}
+		list = append(list, strings.Join(words, " "))
+	}
+	return list, p
+}
+
+const dosimeter = `
+framing: {kind: lines}
+records:
+  - name: value
+    starts: V
+    tells: radiation
+    separator: ","
+    fields:
+      gamma: {column: 2, unit: uSv/h, over: [OL], missing: ["-"]}
+  - name: state
+    starts: S
+    tells: radiation
+    separator: ","
+    fields:
+      alarm: {column: 2, words: {A: yes, N: no, "?": unknown}}
+      battery_low: {column: 3, words: {"1": yes, "0": no}, optional: true}
+`
+
+// An alarm is over when the instrument says so, and by nothing else.
+func TestOnlyTheInstrumentEndsItsAlarm(t *testing.T) {
+	d := describe(t, dosimeter)
+	fields := []string{"kind", "state", "alarms", "quality", "interrupted"}
+	list, p := told(t, d, said(0, "V,1", "S,A,0", "S,X", "S,?", "S", "V,0.1", "junk"), fields...)
+	require.Equal(t, []string{
+		`rate [] ["alarms_unknown"]`,
+		"rate-alarm threshold raised false",
+		`rate ["threshold"] ["alarms_unknown"]`, // the last word for the alarm was not known
+	}, list)
+	require.Len(t, p.Unparsed, 3)
+	require.Equal(t, `record state: field alarm, column 2: want a word that is in words`, p.Unparsed[0].Reason)
+
+	// A broken link ends nothing either, and neither does a value.
+	list, _ = told(t, d, said(100, "V,0.1", "S,?"), fields...)
+	require.Equal(t, []string{`rate ["threshold"] ["alarms_unknown"]`}, list)
+	list, _ = told(t, d, said(200, "S,N", "V,0.1"), fields...)
+	require.Equal(t, []string{ // the battery was told in the first connection, and not yet in this one
+		`rate ["threshold"] []`,
+	}, list)
+	list, _ = told(t, d, said(300, "S,N,0", "V,0.1"), fields...)
+	require.Equal(t, []string{"rate-alarm threshold cleared true", `rate [] []`}, list)
+}
+
+func TestFaultsOnTheirEdges(t *testing.T) {
+	list, _ := told(t, describe(t, dosimeter), said(0, "S,N,1", "S,N,1", "S,N,0"), "kind", "state")
+	require.Equal(t, []string{"fault battery_low raised", "fault battery_low cleared", "rate"}, list)
+}
+
+// More than can be measured is an alarm and no value, until a value comes.
+func TestMoreThanCanBeMeasured(t *testing.T) {
+	d := describe(t, strings.Replace(dosimeter, "records:", `records:
+  - name: other
+    starts: "N"
+    tells: radiation
+    separator: ","
+    fields: {neutron: {column: 2, unit: cps}}`, 1))
+	list, p := told(t, d, said(0, "S,N,0", "V,5", "V,OL", "N,1", "V,-", "V,7"), "kind", "state", "alarms")
+	require.Equal(t, []string{
+		"rate []", "rate-alarm overload raised",
+		// A neutron reading says nothing of gamma, and no value is not one that is low.
+		"rate-alarm overload cleared", "rate []",
+	}, list)
+	require.Empty(t, p.Unparsed)
+	last := p.Observations[len(p.Observations)-1].Data.(event.RadiationRate)
+	require.Equal(t, 2, last.Overloads)
+	require.Equal(t, 1, last.NoValue)
+}
+
+func TestSignalsThatAreTold(t *testing.T) {
+	d := describe(t, `
+framing: {kind: lines}
+records:
+  - name: r
+    tells: signals
+    separator: ","
+    fields:
+      estop_ok: {column: 1, words: {OK: yes, BAD: no, "": unknown}}
+      custom_mm: {column: 2, kind: numeric, deadband: 2, optional: true}
+signals: {report_every: 3s}
+`)
+	list, p := told(t, d, said(0, "OK,10", "OK,20", "OK,11", "OK,11.5", "OK,20", "BAD", "WHAT,1", ",20", "OK,20"), "signal", "reason", "state", "value", "severity")
+	require.Equal(t, []string{
+		"signal custom_mm initial info null 10", "signal estop_ok initial info true null",
+		"signal custom_mm changed info null 20", // the first one that is far enough, three seconds after it was told
+		"signal estop_ok edge safety false null",
+		"signal custom_mm lost warning null null", "signal estop_ok lost safety null null", // a word that nobody knows
+		"signal custom_mm recovered info null 20", "signal estop_ok recovered safety true null",
+		"signal link lost safety null null",
+	}, reorder(list))
+	require.Len(t, p.Unparsed, 1)
+	require.Equal(t, []string{"custom_mm", "estop_ok"}, p.Observations[len(p.Observations)-1].Data.(event.LaneSignal).Affects)
+}
+
+// reorder puts the severity where the table has it.
+func reorder(list []string) []string {
+	for i, l := range list {
+		if w := strings.Fields(l); len(w) == 6 {
+			list[i] = strings.Join([]string{w[0], w[1], w[2], w[5], w[3], w[4]}, " ")
+		}
+	}
+	return list
+}
+
+func TestWeights(t *testing.T) {
+	d := describe(t, `
+framing: {kind: lines}
+records:
+  - name: w
+    tells: weight
+    fields:
+      stable: {at: 1, length: 1, words: {S: yes, M: no}}
+      weight: {at: 2, length: 6, unit: lb, over: [OVER]}
+      tare: {at: 8, length: 4, unit: kg, optional: true}
+`)
+	list, _ := told(t, d, said(0, "S     0 100", "S 10000 100", "S  OVER", "M 10000", "S     0"), "outcome", "weight_kg", "tare_kg", "flags")
+	require.Equal(t, []string{`weight stable 4535.9237 100 ["overload"]`}, list)
+}
+
+func TestTagsAndTheirEnd(t *testing.T) {
+	d := describe(t, `
+framing: {kind: lines}
+records:
+  - name: t
+    tells: tag
+    pattern: "^T(?P<t>[^@]*)@(?P<a>.*)$"
+    fields:
+      tag: {group: t, type: text, missing: [none]}
+      antenna: {group: a, type: integer}
+`)
+	script := append(said(0, "Tone@1", "Tone@2", "Tnone@1"), drivers.Chunk{At: 10 * time.Second})
+	list, p := told(t, d, append(script, said(11, "Ttwo@1")...), "antennas", "reports", "flags")
+	require.Equal(t, []string{`tag [1,2] 2 []`, `tag [1] 1 ["interrupted"]`}, list)
+	require.Equal(t, "6F6E65", p.Observations[0].Data.(event.LaneTag).Private.EPC)
+}
+
+// What was begun and is not completed is told after the pause, and what comes then is read.
+func TestAPauseBreaksOff(t *testing.T) {
+	script := append([]drivers.Chunk{{Bytes: []byte("V,9")}}, said(30, "V,1")...)
+	list, p := told(t, describe(t, strings.Replace(dosimeter, "kind: lines", "kind: lines, idle_gap: 2s", 1)), script)
+	require.Equal(t, []string{"rate"}, list)
+	require.Len(t, p.Unparsed, 1)
+	require.Equal(t, "V,9", string(p.Unparsed[0].Raw))
+}
+
+func TestAskingOnlyIfTold(t *testing.T) {
+	_, p := told(t, describe(t, dosimeter), said(0, "V,1", "V,2", "V,3"))
+	require.Zero(t, p.Written)
+	_, p = told(t, describe(t, dosimeter+`
+ask: {send: 'R\r', every: 1s}
+`), said(0, "V,1", "V,2", "V,3"))
+	require.Equal(t, 3, p.Written)
+}
+
+// An instrument may have several connections; what it told is unknown when the last one is over.
+func TestSeveralConnections(t *testing.T) {
+	endpoint, err := link.Parse("tcp-listen://127.0.0.1:0?allow=127.0.0.1", nil)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	conn, err := endpoint.Open(ctx)
+	require.NoError(t, err)
+	defer conn.Close() //nolint:errcheck // nothing hangs on it
+	d := describe(t, "framing: {kind: lines}\nrecords:\n  - {name: r, tells: signals, separator: \",\", fields: {loop_1: {column: 1, bit: 0}}}\n")
+	h := &host{events: make(chan event.LaneSignal, 10)}
+	ended := make(chan error, 1)
+	go func() { ended <- d.Run(ctx, conn, h) }()
+	acceptor, ok := link.As[*link.Acceptor](conn)
+	require.True(t, ok)
+	dial := func() net.Conn {
+		c, err := net.Dial("tcp", acceptor.Addr().String())
+		require.NoError(t, err)
+		return c
+	}
+	say := func(c net.Conn, line string) {
+		_, err := c.Write([]byte(line))
+		require.NoError(t, err)
+	}
+	first := dial()
+	say(first, "1\n")
+	require.Equal(t, "initial", (<-h.events).Reason)
+	second := dial()
+	say(second, "0\n")
+	require.Equal(t, "edge", (<-h.events).Reason)
+	require.NoError(t, first.Close())
+	say(second, "1\n")
+	require.Equal(t, "edge", (<-h.events).Reason, "one of two connections is still there")
+	require.NoError(t, second.Close())
+	lost := <-h.events
+	require.Equal(t, "lost", lost.Reason)
+	require.Equal(t, []string{"loop_1"}, lost.Affects)
+	cancel()
+	require.NoError(t, conn.SetReadDeadline(time.Unix(1, 0)))
+	require.Error(t, <-ended)
+}
+
+// host gives the signals that a driver emits.
+type host struct {
+	ledger drivers.MemoryLedger
+	events chan event.LaneSignal
+}
+
+func (*host) Now() time.Time           { return time.Now() }
+func (*host) Valid()                   {}
+func (*host) Unparsed(string, []byte)  {}
+func (h *host) Ledger() drivers.Ledger { return &h.ledger }
+func (*host) Log() *slog.Logger        { return slog.New(slog.DiscardHandler) }
+func (h *host) Emit(o drivers.Observation) error {
+	h.events <- o.Data.(event.LaneSignal)
+	return nil
+}
+
+func TestRefusedDescriptions(t *testing.T) {
+	fields := "framing: {kind: lines}\nrecords:\n  - name: r\n    separator: \",\"\n    tells: "
+	for text, want := range map[string]string{
+		fields + "radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\n":                                                                                     "records: r: nothing would ever alarm; add one of the fields alarm,",
+		fields + "radiation\n    fields: {alarm: {column: 1, above: 0}}\n":                                                                                        "records: r: no record tells a value of radiation",
+		fields + "radiation\n    fields: {gama: {column: 1}}\n":                                                                                                   "did you mean gamma?",
+		fields + "radiation\n    fields: {dose: {column: 1, unit: cps}}\n":                                                                                        "cps is of count rate and dose is not",
+		fields + "radiation\n    fields: {gamma: {column: 1, unit: uSv/h}, alarm: {column: 2, above: 0}}\nradiation: {alarms: not_told}\n":                        "radiation: alarms: the records tell alarms",
+		fields + "radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\nradiation: {alarms: none}\n":                                                          `radiation: alarms: "none"; take not_told`,
+		fields + "radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\nradiation: {alarms: not_told, interval: 2h}\n":                                        "radiation: interval: 2h0m0s",
+		fields + "weight\n    fields: {tare: {column: 1, unit: kg}}\n":                                                                                            "a record that tells weight needs the field weight",
+		fields + "weight\n    fields: {weight: {column: 1, unit: kg}}\nweight: {empty_below_kg: -1}\n":                                                            "weight: empty_below_kg",
+		fields + "plate\n    fields: {country: {column: 1}}\n":                                                                                                    "a record that tells plate needs the field plate",
+		fields + "plate\n    fields: {plate: {column: 1}}\nplates: {zone: Europe/Kyiv}\n":                                                                         "plates: zone: it is zone beside framing",
+		fields + "plate\n    fields: {plate: {column: 1}}\nplates: {code_page: gbk}\n":                                                                            "plates: code_page: it is encoding",
+		fields + "plate\n    fields: {plate: {column: 1}}\nplates: {vendor: A b}\n":                                                                               "plates: vendor",
+		fields + "tag\n    fields: {tag: {column: 1}}\ntags: {gone_after: 1h}\n":                                                                                  "tags: gone_after",
+		fields + "tag\n    fields: {tag: {column: 1, kind: input}}\n":                                                                                             "kind: it is for signals",
+		fields + "signals\n    fields: {lop_1: {column: 1}}\n":                                                                                                    "did you mean loop?",
+		fields + "signals\n    fields: {loop_1: {column: 1, bit: 0, deadband: 1}}\n":                                                                              "deadband: it is for numbers",
+		fields + "signals\n    fields: {loop_1: {column: 1, bit: 0, kind: safety}}\n":                                                                             "kind: loop_1 is of kind input always",
+		fields + "signals\n    fields: {custom_x: {column: 1}}\n":                                                                                                 "kind is missing",
+		fields + "signals\n    fields: {loop_1: {column: 1, bit: 0}}\nask: {send: R}\n":                                                                           "ask: every: 0s; take 50ms",
+		fields + "signals\n    fields: {loop_1: {column: 1, bit: 0}}\nask: {every: 1s}\n":                                                                         "ask: send is missing",
+		fields + "signals\n    fields: {loop_1: {column: 1, bit: 0}}\nsignals: {report_every: -1s}\n":                                                             "signals: report_every",
+		fields + "signals\n    fields: {custom_x: {column: 1, kind: numeric}}\n  - {name: s, tells: signals, fields: {custom_x: {at: 1, length: 1, kind: mode}}}": "records: s: fields: custom_x: another record says another kind",
+	} {
+		_, err := build(text)
+		require.ErrorContains(t, err, want, text)
+	}
+	// A threshold of the agent's own, or the word that there are none, will do.
+	for _, more := range []string{"radiation: {alarms: not_told}", "radiation: {alarm_above_usvh: 1}"} {
+		list, _ := told(t, describe(t, fields+"radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\n"+more), said(0, "2"), "quality")
+		require.Contains(t, list, `rate ["alarms_unknown"]`)
+	}
+}
