@@ -258,7 +258,7 @@ func (p *Profile) checkDriver(lookup Lookup) error {
 // NoteSettings notes what a driver says is wrong with its settings, each problem of a joined
 // error where it stands; at otherwise if there are no settings.
 func NoteSettings(doc *yamlfile.Document, settings, otherwise ast.Node, err error) {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // joined at the top, not somewhere inside
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
 		for _, one := range joined.Unwrap() {
 			NoteSettings(doc, settings, otherwise, one)
 		}

@@ -165,7 +165,7 @@ func TestOwnDeviceThroughTheAgent(t *testing.T) {
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer listener.Close() //nolint:errcheck // nothing hangs on it
+	defer listener.Close()
 	port := freePort(t)
 	devices := deviceYAML("dose-1", "gate-dosimeter", "tcp://"+listener.Addr().String()) +
 		deviceYAML("anpr-1", "north-camera", fmt.Sprintf("http-listen://127.0.0.1:%d/north?allow=127.0.0.1", port))
@@ -187,7 +187,7 @@ func TestOwnDeviceThroughTheAgent(t *testing.T) {
 	require.NoError(t, conn.Close())
 	conn, err = listener.Accept()
 	require.NoError(t, err)
-	defer conn.Close() //nolint:errcheck // nothing hangs on it
+	defer conn.Close()
 	say(conn, "$H,OK*60\r\n$D,G1,14,N*55\r\n")
 	cleared := decode[*event.RadiationRateAlarm](t, p.waitFor("lanepost.radiation.rate-alarm.v1", 2))
 	require.Equal(t, "cleared", cleared.State)

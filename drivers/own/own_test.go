@@ -219,7 +219,7 @@ func TestSeveralConnections(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	conn, err := endpoint.Open(ctx)
 	require.NoError(t, err)
-	defer conn.Close() //nolint:errcheck // nothing hangs on it
+	defer conn.Close()
 	d := describe(t, "framing: {kind: lines}\nrecords:\n  - {name: r, tells: signals, separator: \",\", fields: {loop_1: {column: 1, bit: 0}}}\n")
 	h := &host{events: make(chan event.LaneSignal, 10)}
 	ended := make(chan error, 1)
@@ -304,4 +304,54 @@ func TestRefusedDescriptions(t *testing.T) {
 		list, _ := told(t, describe(t, fields+"radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\n"+more), said(0, "2"), "quality")
 		require.Contains(t, list, `rate ["alarms_unknown"]`)
 	}
+}
+
+// FuzzDevice: whatever a device sends, and however it is cut, the driver goes on, and no alarm
+// ends that the device did not end.
+func FuzzDevice(f *testing.F) {
+	descriptions := []string{
+		dosimeter,
+		"framing: {kind: document}\nrecords:\n  - {name: r, tells: signals, fields: {estop_ok: {path: a/e, words: {OK: yes, NO: no}}, custom_x: {path: a@x, kind: numeric, optional: true}}}\n",
+		"framing: {kind: stx_etx, checksum: {kind: xor}}\nrecords:\n  - {name: r, tells: weight, fields: {weight: {at: 1, length: 5, unit: kg, over: [OL]}, stable: {at: 6, length: 1, above: 0}}}\n",
+		"framing: {kind: lines}\nrecords:\n  - {name: r, tells: plate, separator: \",\", fields: {plate: {column: 1, missing: [\"-\"]}, speed: {column: 2, unit: m/s, optional: true}}}\n  - {name: t, tells: nothing, matches: ^x}\n",
+	}
+	f.Add(byte(0), byte(3), []byte("S,A\r\nV,1\r\nS,?\r\nV,OL\r\nS,N\r\n"))
+	f.Add(byte(1), byte(9), []byte(`<r><a x="1"><e>OK</e></a></r>{"a": {"e": "NO"}}`))
+	f.Add(byte(2), byte(1), []byte("\x02 1000A\x71\x03"))
+	f.Add(byte(3), byte(50), []byte("AA1234BB,5\n-,\nxx\n"))
+	f.Fuzz(func(t *testing.T, which, size byte, stream []byte) {
+		d, err := build(descriptions[int(which)%len(descriptions)])
+		require.NoError(t, err)
+		var script []drivers.Chunk
+		for at := time.Duration(0); len(stream) > 0; at += time.Second {
+			n := min(len(stream), int(size)+1)
+			script = append(script, drivers.Chunk{At: at, Bytes: stream[:n]})
+			stream = stream[n:]
+		}
+		p, err := drivers.Play(t.Context(), d, script)
+		require.NoError(t, err)
+		standing := map[string]bool{}
+		for _, o := range p.Observations {
+			if a, ok := o.Data.(event.RadiationRateAlarm); ok {
+				require.Equal(t, a.State == "raised", !standing[a.Kind])
+				standing[a.Kind] = a.State == "raised"
+				if a.State == "cleared" && a.Kind == "threshold" && a.Raw.Text != "" {
+					require.Regexp(t, `^S[^,]*,\s*N`, a.Raw.Text)
+				}
+			}
+		}
+	})
+}
+
+// FuzzDescription: whatever is written into a profile makes an instrument or an error.
+func FuzzDescription(f *testing.F) {
+	f.Add(dosimeter, []byte("V,1\r\nS,A\r\n"))
+	f.Fuzz(func(t *testing.T, text string, stream []byte) {
+		d, err := build(text)
+		if err != nil {
+			return
+		}
+		_, err = drivers.Play(t.Context(), d, []drivers.Chunk{{Bytes: stream}})
+		require.NoError(t, err)
+	})
 }

@@ -1,6 +1,7 @@
 package grammar
 
 import (
+	"bytes"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -161,7 +162,7 @@ func (f *Format) Decode(data []byte) []Message {
 	}
 	documents := slices.ContainsFunc(f.kinds, func(k *kind) bool { return k.document })
 	texts := slices.ContainsFunc(f.kinds, func(k *kind) bool { return !k.document })
-	if first := strings.TrimLeft(string(data[:min(len(data), 64)]), blanks+"\xef\xbb\xbf\xfe\xff"); documents && (!texts || strings.HasPrefix(first, "<") || strings.HasPrefix(first, "{")) {
+	if documents && (!texts || likeDocument(data)) {
 		list := f.documents(data)
 		if len(list) != 1 || !texts || list[0].Kind != "" {
 			return list
@@ -169,6 +170,15 @@ func (f *Format) Decode(data []byte) []Message {
 	}
 	text, lossy := f.text.Text(data)
 	return []Message{f.decodeText(text, lossy)}
+}
+
+// likeDocument reports whether a message begins as XML or JSON does, or as UTF-16.
+func likeDocument(data []byte) bool {
+	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
+		return true
+	}
+	first := bytes.TrimLeft(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf")), blanks)
+	return len(first) > 0 && (first[0] == '<' || first[0] == '{' || first[0] == '[')
 }
 
 // decodeText reads a text.

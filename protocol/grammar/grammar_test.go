@@ -289,7 +289,7 @@ func TestProblems(t *testing.T) {
 	bad := one(map[string]Field{"rate": {Column: 1}, "flag": {Column: 2}})
 	bad.Zone = "x"
 	_, err = Compile(bad, words)
-	require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 3) //nolint:errorlint // it is joined
+	require.Len(t, err.(interface{ Unwrap() []error }).Unwrap(), 3)
 }
 
 // The units of radiation are those of the events' driver, which converts them.
