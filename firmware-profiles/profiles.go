@@ -62,6 +62,8 @@ type Profile struct {
 	Silence time.Duration
 	// Caveats are what a technician should know.
 	Caveats []Caveat
+	// Identify is how it is told from others.
+	Identify Identify
 	// Vectors are its self-tests.
 	Vectors []Vector
 	// Origin is "built in", or "local: " and the file.
@@ -368,7 +370,7 @@ func Parse(file string, b []byte) (*Profile, error) {
 // parseProfile gives what it could read beside an error too.
 func parseProfile(file string, b []byte) (*Profile, error) {
 	d := yamlfile.Parse(file, b)
-	p := &Profile{file: file, source: b, doc: d, Link: map[string]string{}}
+	p := &Profile{file: file, source: b, doc: d, Link: map[string]string{}, Identify: Identify{Proof: ProofNone, Records: defaultProofRecords}}
 	if d.Root() == nil {
 		return p, d.Err()
 	}
@@ -411,6 +413,7 @@ func parseProfile(file string, b []byte) (*Profile, error) {
 			p.Silence, _ = d.Duration(n, "silence", minSilence, maxSilence)
 		}},
 		yamlfile.Key{Name: "settings", Read: func(n ast.Node) { p.settings = n }},
+		yamlfile.Key{Name: "identify", Read: func(n ast.Node) { p.Identify = parseIdentify(d, n) }},
 		yamlfile.Key{Name: "caveats", Read: func(n ast.Node) {
 			d.Sequence(n, "caveats", maxList, func(n ast.Node) {
 				var v Caveat

@@ -1,0 +1,248 @@
+package identify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/lanepost/lanepost/drivers/link"
+)
+
+// Times of listening.
+const (
+	// look is how often it is looked whether the time is over.
+	look = 100 * time.Millisecond
+	// pause is how long a link must be quiet for what came to be judged, and
+	// longPause for a line setting to be given up if it made no sense.
+	pause     = 250 * time.Millisecond
+	longPause = 700 * time.Millisecond
+	// junk is how many bytes are listened to, that make no sense and are no text, before
+	// the next setting is tried, without a pause; littleJunk with one.
+	junk       = 300
+	littleJunk = 12
+	// maxSenseless is how many bytes in which no profile finds a record are listened to
+	// at most on a link that has no settings to change.
+	maxSenseless = 256 << 10
+	// DefaultFor is how long is listened to a connection unless Options say otherwise,
+	// and to a serial port as long as nothing comes; DefaultSerial is for all settings of a
+	// port together.
+	DefaultFor    = time.Minute
+	DefaultSerial = 3 * time.Minute
+)
+
+// Options of a session.
+type Options struct {
+	// For is how long to listen at most; 0 is the defaults.
+	For time.Duration
+	// Probe lets requests be sent to a device that says nothing, or nothing that is
+	// understood.
+	Probe bool
+	// Progress, if set, is told what is going on, in a few words.
+	Progress func(text string)
+	// openLine opens the port at a line, in tests.
+	openLine func(ctx context.Context, l line) (link.Conn, error)
+}
+
+func (o Options) tell(format string, args ...any) {
+	if o.Progress != nil {
+		o.Progress(fmt.Sprintf(format, args...))
+	}
+}
+
+// hearing is what came of listening to one link.
+type hearing struct {
+	verdict
+	line    line // of a serial port
+	heard   *heard
+	took    time.Duration // until the verdict was the last one
+	tried   []line
+	err     error // why it could not be listened to, or what ended it
+	peerEnd bool  // the other side hung up
+}
+
+// better replaces what was found by what is better.
+func (x *hearing) better(v verdict, l line, h *heard, took time.Duration) bool {
+	rank := func(v verdict) int {
+		for i, l := range []Level{Silent, Unknown, Possible, Equal, Likely, Certain} {
+			if v.level == l {
+				return i
+			}
+		}
+		return -1
+	}
+	if x.heard != nil && (rank(v) < rank(x.verdict) || rank(v) == rank(x.verdict) && h.bytes < x.heard.bytes) {
+		return false
+	}
+	x.verdict, x.line, x.heard, x.took = v, l, h, took
+	return true
+}
+
+// listener reads one open link.
+type listener struct {
+	conn  link.Conn
+	heard heard
+	began time.Time
+	// quiet is since when nothing came.
+	quiet  time.Time
+	judged int // bytes that the last judgement was of
+}
+
+// run reads until judge says that it is enough, or the link fails, or ctx ends. judge is
+// called when something new has come and it pauses, or enough of it has.
+func (l *listener) run(ctx context.Context, judge func(quietFor time.Duration) (done bool)) error {
+	buf := make([]byte, 16<<10)
+	l.quiet = time.Now()
+	for {
+		if ctx.Err() != nil {
+			judge(time.Since(l.quiet))
+			return nil
+		}
+		if err := l.conn.SetReadDeadline(time.Now().Add(look)); err != nil {
+			return err
+		}
+		n, err := l.conn.Read(buf)
+		full := false
+		if n > 0 {
+			l.quiet = time.Now()
+			full = !l.heard.add(l.quiet.Sub(l.began), buf[:n])
+		}
+		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+			judge(time.Since(l.quiet))
+			return err
+		}
+		quietFor := time.Since(l.quiet)
+		grown := l.heard.bytes >= l.judged+l.judged/4+64
+		if full || grown || (l.heard.bytes > 0 && quietFor >= pause) || l.heard.bytes == 0 {
+			if judge(quietFor) || full {
+				return nil
+			}
+		}
+	}
+}
+
+// stream listens to a link that has no settings.
+func (r *Recogniser) stream(ctx context.Context, conn link.Conn, o Options, answers string) hearing {
+	x := hearing{verdict: verdict{level: Silent}, heard: &heard{}}
+	l := &listener{conn: conn, began: time.Now()}
+	err := l.run(ctx, func(quietFor time.Duration) bool {
+		o.tell("listening, %s, %d bytes%s", time.Since(l.began).Round(time.Second), l.heard.bytes, soFar(x.verdict))
+		if l.heard.bytes == l.judged {
+			return false
+		}
+		l.judged = l.heard.bytes
+		v := r.judge(ctx, "tcp", &l.heard, answers)
+		x.verdict, x.heard, x.took = v, &l.heard, time.Since(l.began)
+		return v.settled() || v.best == nil && l.heard.bytes > maxSenseless && !asText(l.heard.all())
+	})
+	x.peerEnd = err != nil && errors.Is(err, link.ErrUnplugged)
+	x.err = err
+	return x
+}
+
+func soFar(v verdict) string {
+	if v.best == nil {
+		return ""
+	}
+	return fmt.Sprintf(", %s: %s", v.best.name(), v.best.says())
+}
+
+// final are errors of opening a port that another setting does not mend.
+var final = []error{fs.ErrNotExist, fs.ErrPermission, syscall.EBUSY, syscall.ENOTTY, syscall.EIO, link.ErrUnplugged}
+
+// serial listens to a port, at one setting after the other until something makes sense. A
+// line that is silent is silent at every setting: then it waits.
+func (r *Recogniser) serial(ctx context.Context, o Options) hearing {
+	x := hearing{verdict: verdict{level: Silent}}
+	began := time.Now()
+	for _, setting := range r.lines() {
+		if ctx.Err() != nil {
+			break
+		}
+		conn, err := o.openLine(ctx, setting)
+		if err != nil {
+			if ctx.Err() == nil && len(x.tried) == 0 {
+				x.level, x.err = Failed, err
+			}
+			if slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }) {
+				return x
+			}
+			continue // the adapter does not do this one
+		}
+		if x.level == Failed {
+			x.level, x.err = Silent, nil
+		}
+		x.tried = append(x.tried, setting)
+		stay, err := r.atLine(ctx, conn, setting, o, began, &x)
+		_ = conn.Close() // it was only read
+		if err != nil {
+			x.err = err
+			return x
+		}
+		if stay {
+			return x
+		}
+	}
+	return x
+}
+
+// atLine listens at one setting. stay says that another one is not worth trying.
+func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o Options, began time.Time, x *hearing) (stay bool, err error) {
+	l := &listener{conn: conn, began: time.Now()}
+	silence := DefaultFor
+	if o.For > 0 {
+		silence = o.For
+	}
+	var v verdict
+	err = l.run(ctx, func(quietFor time.Duration) bool {
+		o.tell("listening at %s, %s, %d bytes%s", setting, time.Since(began).Round(time.Second), l.heard.bytes, soFar(v))
+		if l.heard.bytes == 0 {
+			stay = time.Since(began) >= silence
+			return stay
+		}
+		if l.heard.bytes != l.judged {
+			l.judged = l.heard.bytes
+			v = verdict{level: Silent}
+			at := setting
+			kept := &l.heard
+			text := false
+			for _, reading := range readings(setting, &l.heard) {
+				text = text || asText(reading.heard.all())
+				if w := r.judge(ctx, "serial", reading.heard, ""); w.score() > v.score() || v.level == Silent {
+					v, at, kept = w, reading.line, reading.heard
+				}
+			}
+			// What takes anything is believed only if it is text: at a wrong baud some of it
+			// is a line as well.
+			if v.level == Possible && !text {
+				v = verdict{level: Unknown, rivals: v.rivals}
+			}
+			snapshot := *kept
+			x.better(v, at, &snapshot, time.Since(began))
+			stay = text || v.level == Certain || v.level == Likely || v.level == Equal
+		}
+		switch {
+		case v.settled():
+			return true
+		case stay:
+			return false
+		}
+		return l.heard.bytes >= junk || l.heard.bytes >= littleJunk && quietFor >= longPause
+	})
+	if ctx.Err() != nil {
+		stay = true
+	}
+	return stay, err
+}
+
+// score of the verdict's best.
+func (v verdict) score() float64 {
+	if v.best == nil {
+		return 0
+	}
+	return v.best.score()
+}
