@@ -33,7 +33,7 @@ const (
 	// fit. The rest is what a bad line does, and the half record at either end.
 	wellRead = 0.85
 	// maxRivals is how many other profiles are named.
-	maxRivals = 4
+	maxRivals = 8
 )
 
 // Level is how sure it is.
@@ -229,6 +229,10 @@ func (r *Recogniser) judge(ctx context.Context, scheme string, h *heard, answers
 		if !slices.Contains(c.driver.Schemes, scheme) {
 			continue
 		}
+		// What takes anything for the answer to its request says nothing of what came unasked.
+		if c.asks && profiles.Proofs[c.proof] == profiles.ProofNone && c.profile.Name != answers {
+			continue
+		}
 		f := &fit{candidate: c, of: h.bytes, proof: c.proof}
 		if p := c.profile.Identify.Pattern; p != nil {
 			if f.matched = p.Match(all); !f.matched {
@@ -285,13 +289,18 @@ func oneOfEachKin(fits []*fit, scheme string) []*fit {
 			cmp.Compare(matched(b), matched(a)),
 			cmp.Compare(b.suits(scheme), a.suits(scheme)),
 			cmp.Compare(len(a.variant.Text), len(b.variant.Text)),
+			cmp.Compare(a.profile.Identify.Like, b.profile.Identify.Like), // first the one that others are like
 		)
 	}
 	slices.SortStableFunc(fits, better)
 	seen := map[string]bool{}
 	return slices.DeleteFunc(fits, func(f *fit) bool {
-		known := seen[f.kin()]
-		seen[f.kin()] = true
+		kin := f.kin()
+		if profiles.Proofs[f.proof] == profiles.ProofNone {
+			kin = f.profile.Name // whose it is can't be told, so all are named
+		}
+		known := seen[kin]
+		seen[kin] = true
 		return known
 	})
 }

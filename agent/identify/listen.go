@@ -25,6 +25,9 @@ const (
 	// the next setting is tried, without a pause; littleJunk with one.
 	junk       = 300
 	littleJunk = 12
+	// patience is how long is listened at each setting the second time round, when no
+	// setting made sense at first: records may be long, or come seldom.
+	patience = 6 * time.Second
 	// maxSenseless is how many bytes in which no profile finds a record are listened to
 	// at most on a link that has no settings to change.
 	maxSenseless = 256 << 10
@@ -159,39 +162,46 @@ var final = []error{fs.ErrNotExist, fs.ErrPermission, syscall.EBUSY, syscall.ENO
 func (r *Recogniser) serial(ctx context.Context, o Options) hearing {
 	x := hearing{verdict: verdict{level: Silent}}
 	began := time.Now()
-	for _, setting := range r.lines() {
-		if ctx.Err() != nil {
-			break
-		}
-		conn, err := o.openLine(ctx, setting)
-		if err != nil {
-			if ctx.Err() == nil && len(x.tried) == 0 {
-				x.level, x.err = Failed, err
-			}
-			if slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }) {
+	for _, dwell := range []time.Duration{0, patience} {
+		for _, setting := range r.lines() {
+			if ctx.Err() != nil {
 				return x
 			}
-			continue // the adapter does not do this one
+			conn, err := o.openLine(ctx, setting)
+			if err != nil {
+				if ctx.Err() == nil && len(x.tried) == 0 {
+					x.level, x.err = Failed, err
+				}
+				if slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }) {
+					return x
+				}
+				continue // the adapter does not do this one
+			}
+			if x.level == Failed {
+				x.level, x.err = Silent, nil
+			}
+			if !slices.Contains(x.tried, setting) {
+				x.tried = append(x.tried, setting)
+			}
+			stay, err := r.atLine(ctx, conn, setting, o, began, dwell, &x)
+			_ = conn.Close() // it was only read
+			if err != nil {
+				x.err = err
+				return x
+			}
+			if stay {
+				return x
+			}
 		}
-		if x.level == Failed {
-			x.level, x.err = Silent, nil
-		}
-		x.tried = append(x.tried, setting)
-		stay, err := r.atLine(ctx, conn, setting, o, began, &x)
-		_ = conn.Close() // it was only read
-		if err != nil {
-			x.err = err
-			return x
-		}
-		if stay {
+		if len(x.tried) == 0 {
 			return x
 		}
 	}
 	return x
 }
 
-// atLine listens at one setting. stay says that another one is not worth trying.
-func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o Options, began time.Time, x *hearing) (stay bool, err error) {
+// atLine listens at one setting, for dwell at least. stay says that another one is not worth trying.
+func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o Options, began time.Time, dwell time.Duration, x *hearing) (stay bool, err error) {
 	l := &listener{conn: conn, began: time.Now()}
 	silence := DefaultFor
 	if o.For > 0 {
@@ -212,7 +222,9 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 			text := false
 			for _, reading := range readings(setting, &l.heard) {
 				text = text || asText(reading.heard.all())
-				if w := r.judge(ctx, "serial", reading.heard, ""); w.score() > v.score() || v.level == Silent {
+				// Some drivers take the parity off by themselves; then the line without it is the
+				// true one.
+				if w := r.judge(ctx, "serial", reading.heard, ""); w.score() >= v.score() || v.level == Silent {
 					v, at, kept = w, reading.line, reading.heard
 				}
 			}
@@ -229,6 +241,9 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 		case v.settled():
 			return true
 		case stay:
+			return false
+		}
+		if time.Since(l.began) < dwell {
 			return false
 		}
 		return l.heard.bytes >= junk || l.heard.bytes >= littleJunk && quietFor >= longPause

@@ -15,6 +15,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -30,8 +31,11 @@ const (
 	// the answers to one profile's requests are waited for.
 	probeListen = 8 * time.Second
 	probeEach   = 3 * time.Second
-	// probeSpacing is the time between two connections to one device.
-	probeSpacing = 200 * time.Millisecond
+	// probeSpacing is the time between two connections to one device; one that serves one
+	// client takes a while to notice that the last one has gone. If it hangs up at once it
+	// is tried again, probeTries times in all.
+	probeSpacing = 500 * time.Millisecond
+	probeTries   = 3
 	// unitTimeout is how long one Modbus unit is waited for, firstUnit and lastUnit those
 	// that are asked.
 	unitTimeout = 200 * time.Millisecond
@@ -51,8 +55,9 @@ type probed struct {
 }
 
 // probeAddress asks, by reads only, until something answers that is understood. What the
-// port is usually for is tried first.
-func (r *Recogniser) probeAddress(ctx context.Context, address string, o Options) probed {
+// port is usually for is tried first. silent says that nothing came unasked: only then is
+// what comes an answer.
+func (r *Recogniser) probeAddress(ctx context.Context, address string, silent bool, o Options) probed {
 	steps := []struct {
 		ports []int
 		what  string
@@ -61,7 +66,9 @@ func (r *Recogniser) probeAddress(ctx context.Context, address string, o Options
 		{[]int{502}, "Modbus", r.probeModbus},
 		{[]int{4840}, "OPC UA", r.probeOPCUA},
 		{[]int{80, 81, 443, 8000, 8080, 8443}, "HTTP", r.probeHTTP},
-		{nil, "instruments", r.probeDrivers},
+		{nil, "instruments", func(ctx context.Context, address string, o Options) probed {
+			return r.probeDrivers(ctx, address, silent, o)
+		}},
 	}
 	port := portOf(address)
 	slices.SortStableFunc(steps, func(a, b struct {
@@ -81,6 +88,7 @@ func (r *Recogniser) probeAddress(ctx context.Context, address string, o Options
 		return rank(a.ports) - rank(b.ports)
 	})
 	var all probed
+	wait(ctx, probeSpacing)
 	for _, s := range steps {
 		if ctx.Err() != nil {
 			break
@@ -146,7 +154,7 @@ func (c *recorder) Read(p []byte) (int, error) {
 }
 
 // ask lets one profile's driver ask over an open link, and judges what is answered.
-func (r *Recogniser) ask(ctx context.Context, c *candidate, scheme string, conn link.Conn) (hearing, bool) {
+func (r *Recogniser) ask(ctx context.Context, c *candidate, scheme string, silent bool, conn link.Conn) (hearing, bool) {
 	x := hearing{verdict: verdict{level: Silent}, heard: &heard{}}
 	instrument, err := c.new()
 	if err != nil {
@@ -160,17 +168,25 @@ func (r *Recogniser) ask(ctx context.Context, c *candidate, scheme string, conn 
 	rec := &recorder{Conn: conn, began: time.Now()}
 	func() {
 		defer func() { _ = recover() }() // a driver that an answer breaks has not found its device
-		_ = instrument.Run(asking, rec, &asker{})
+		x.err = instrument.Run(asking, rec, &asker{})
 	}()
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
 	x.heard = &rec.heard
-	x.verdict = r.judge(ctx, scheme, x.heard, c.profile.Name)
-	return x, x.level == Certain || x.level == Likely || x.level == Equal
+	answers := ""
+	if silent {
+		answers = c.profile.Name
+	}
+	x.verdict = r.judge(ctx, scheme, x.heard, answers)
+	found := x.level == Certain || x.level == Likely || x.level == Equal
+	if found {
+		x.err = nil // it ran out of time, as it was to
+	}
+	return x, found
 }
 
 // probeDrivers has every profile that asks ask.
-func (r *Recogniser) probeDrivers(ctx context.Context, address string, o Options) probed {
+func (r *Recogniser) probeDrivers(ctx context.Context, address string, silent bool, o Options) probed {
 	var p probed
 	for i := range r.candidates {
 		c := &r.candidates[i]
@@ -182,13 +198,21 @@ func (r *Recogniser) probeDrivers(ctx context.Context, address string, o Options
 			return p
 		}
 		o.tell("asking %s as %s does", address, c.profile.Name)
-		conn, err := e.Open(ctx)
-		if err != nil {
-			p.said = append(p.said, err.Error())
-			return p
+		var x hearing
+		var found bool
+		for range probeTries {
+			conn, err := e.Open(ctx)
+			if err != nil {
+				p.said = append(p.said, err.Error())
+				return p
+			}
+			x, found = r.ask(ctx, c, "tcp", silent, conn)
+			_ = conn.Close() // nothing waits to be sent
+			if x.heard.bytes > 0 || !errors.Is(x.err, link.ErrUnplugged) && !errors.Is(x.err, syscall.ECONNRESET) && !errors.Is(x.err, syscall.EPIPE) {
+				break
+			}
+			wait(ctx, probeSpacing)
 		}
-		x, found := r.ask(ctx, c, "tcp", conn)
-		_ = conn.Close() // nothing waits to be sent
 		if found {
 			p.found, p.hearing = true, x
 			p.said = append(p.said, "it answered the requests of "+c.profile.Name)
@@ -199,9 +223,8 @@ func (r *Recogniser) probeDrivers(ctx context.Context, address string, o Options
 	return p
 }
 
-// probeSerial has every profile that asks ask, at the settings that it declares, and looks
-// for Modbus.
-func (r *Recogniser) probeSerial(ctx context.Context, path string, o Options) (hearing, bool) {
+// probeSerial has every profile that asks ask, at the settings that it declares.
+func (r *Recogniser) probeSerial(ctx context.Context, silent bool, o Options) (hearing, bool) {
 	usual := []line{{9600, 8, "none", 1}}
 	for i := range r.candidates {
 		c := &r.candidates[i]
@@ -221,7 +244,7 @@ func (r *Recogniser) probeSerial(ctx context.Context, path string, o Options) (h
 			if err != nil {
 				continue // the listening has told why
 			}
-			x, found := r.ask(ctx, c, "serial", conn)
+			x, found := r.ask(ctx, c, "serial", silent, conn)
 			_ = conn.Close() // nothing waits to be sent
 			if found {
 				x.line = l

@@ -67,6 +67,9 @@ type Other struct {
 	TakesAnything bool `json:"takes_anything,omitempty"`
 }
 
+// unclear are the levels at which asking may tell more.
+var unclear = []Level{Silent, Unknown, Possible}
+
 // maxShapes and maxShape bound what is shown of unknown lines, in lines and characters.
 const (
 	maxShapes = 3
@@ -91,9 +94,9 @@ func (r *Recogniser) Serial(ctx context.Context, path string, o Options) Report 
 	defer cancel()
 	x := r.serial(listening, o)
 	probed := false
-	if o.Probe && ctx.Err() == nil && (x.level == Silent || x.level == Unknown) {
+	if o.Probe && ctx.Err() == nil && slices.Contains(unclear, x.level) {
 		probed = true
-		if y, ok := r.probeSerial(ctx, path, o); ok {
+		if y, ok := r.probeSerial(ctx, x.level == Silent, o); ok {
 			y.tried = x.tried
 			x = y
 		}
@@ -145,9 +148,9 @@ func (r *Recogniser) Address(ctx context.Context, address string, o Options) Rep
 	probed := false
 	var said []string
 	var config string
-	if o.Probe && ctx.Err() == nil && (x.level == Silent || x.level == Unknown) {
+	if o.Probe && ctx.Err() == nil && slices.Contains(unclear, x.level) {
 		probed = true
-		p := r.probeAddress(ctx, address, o)
+		p := r.probeAddress(ctx, address, x.level == Silent, o)
 		if p.found {
 			x = p.hearing
 		}
