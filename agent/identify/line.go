@@ -118,11 +118,12 @@ type reading struct {
 	heard *heard
 }
 
-// readings gives what was heard at a line with eight bits and no parity as it came, and,
-// if the highest bit is a parity of the others, without it.
+// readings gives what was heard at a line with eight bits as it came, and, if the highest
+// bit is a parity of the others, without it. Seven bits with a parity and two stop bits
+// are, bit for bit, eight with the other parity.
 func readings(l line, h *heard) []reading {
 	all := []reading{{l, h}}
-	if l.data != 8 || l.parity != "none" {
+	if l.data != 8 {
 		return all
 	}
 	const few = 12
@@ -146,13 +147,17 @@ func readings(l line, h *heard) []reading {
 	nearly := func(n int) bool { return 50*(h.bytes-n) <= h.bytes }
 	seven := line{l.baud, 7, "", 1}
 	switch {
-	case nearly(ones):
+	case l.parity == "none" && nearly(ones):
 		// A bit that is always set: a second stop bit.
 		seven.parity, seven.stop = "none", 2
-	case nearly(even):
+	case l.parity == "none" && nearly(even):
 		seven.parity = "even"
-	case nearly(odd):
+	case l.parity == "none" && nearly(odd):
 		seven.parity = "odd"
+	case l.parity == "odd" && nearly(even):
+		seven.parity, seven.stop = "even", 2
+	case l.parity == "even" && nearly(odd):
+		seven.parity, seven.stop = "odd", 2
 	default:
 		return all
 	}

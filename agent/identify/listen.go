@@ -228,9 +228,9 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 					v, at, kept = w, reading.line, reading.heard
 				}
 			}
-			// What takes anything is believed only if it is text: at a wrong baud some of it
-			// is a line as well.
-			if v.level == Possible && !text {
+			// What takes anything, and a single record, is believed only if it is text: at a
+			// wrong baud some of it is a line as well.
+			if !text && (v.level == Possible || v.level == Likely && v.best.records < 2) {
 				v = verdict{level: Unknown, rivals: v.rivals}
 			}
 			snapshot := *kept

@@ -157,7 +157,7 @@ var headlines = map[identify.Level]string{
 	identify.Certain:  "%s. This is certain.",
 	identify.Likely:   "probably %s.",
 	identify.Equal:    "several profiles fit, one of them is %s.",
-	identify.Possible: "nothing certain; %s would take it.",
+	identify.Possible: "can't tell: %s would do, but it takes anything of this kind.",
 	identify.Unknown:  "%d bytes came, and no profile makes sense of them.",
 	identify.Silent:   "nothing came.",
 	identify.Failed:   "can't listen: ",
@@ -168,7 +168,11 @@ func printReport(out io.Writer, r identify.Report) {
 	if r.Line != "" {
 		what += " at " + r.Line
 	}
-	if r.Records > 0 && r.Bytes > 0 {
+	switch {
+	case r.Records == 0 || r.Bytes == 0:
+	case r.Level == identify.Possible:
+		what += fmt.Sprintf(" (%d of %d records parsed)", r.Records, r.Records+r.Unparsed)
+	default:
 		what += fmt.Sprintf(": %d of %d records parsed", r.Records, r.Records+r.Unparsed)
 	}
 	head := headlines[r.Level]

@@ -3,13 +3,16 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
+	"net"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"text/tabwriter"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -221,4 +224,109 @@ func TestIdentifyEverySimulatedDevice(t *testing.T) {
 		}
 	}
 	t.Logf("%d of %d right", right, len(rows))
+}
+
+// What identify says can be pasted, and then the agent reads the device; while it does,
+// identify leaves it alone and says who has it.
+func TestIdentifyCommand(t *testing.T) {
+	t.Parallel()
+	sim := quietLane(t, 20)
+	place := strings.TrimPrefix(sim.Devices()[0].Connect, "tcp://")
+	text, code := output(t, "identify", place)
+	require.Zero(t, code, text)
+	require.Contains(t, text, place+": rapiscan-tsa: ")
+	require.Contains(t, text, "This is certain.")
+	require.Contains(t, text, "take nearly anything, so that they prove nothing: ")
+	_, pasted, found := strings.Cut(text, "to paste under devices: in the configuration:\n")
+	require.True(t, found, text)
+	pasted, _, _ = strings.Cut(pasted, "  ->")
+	require.Contains(t, pasted, "      - id: rpm-1\n        profile: rapiscan-tsa\n        connect: tcp://"+place+"\n")
+	config := writeConfig(t, pasted)
+
+	agent := start(t, config)
+	agent.waitFor("lanepost.device.online.v1", 1)
+	text, code = output(t, "identify", place)
+	require.Equal(t, 1, code)
+	require.Regexp(t, `can't listen: \S+ \(pid `+fmt.Sprint(agent.cmd.Process.Pid)+`\) has a connection to `+place, text)
+	require.Contains(t, text, "systemctl stop lanepost")
+	text, _ = output(t, "identify", "127.0.0.1", "--port", portOnly(place))
+	require.Contains(t, text, "has a connection to "+place)
+	agent.stop()
+
+	// A range: what answers is listened to. As JSON.
+	text, code = output(t, "identify", "127.0.0.1/32", "--port", portOnly(place), "--json")
+	require.Zero(t, code, text)
+	var reports []identify.Report
+	require.NoError(t, json.Unmarshal([]byte(text), &reports))
+	require.Len(t, reports, 1)
+	require.Equal(t, identify.Certain, reports[0].Level)
+	require.Equal(t, "rapiscan-tsa", reports[0].Profile)
+	require.Positive(t, reports[0].Records)
+}
+
+func portOnly(place string) string { return place[strings.LastIndex(place, ":")+1:] }
+
+// A serial port: what was heard, and each mistake with its mend.
+func TestIdentifyMistakes(t *testing.T) {
+	t.Parallel()
+	scenario := simulator.MustLoad(t, "quiet")
+	scenario.Lanes[0].Devices[0].Listen = "pty:"
+	sim := simulator.Start(t, scenario, simulator.Options{Speed: 20})
+	_, port, _ := strings.Cut(sim.Devices()[0].Connect, ":")
+	text, code := output(t, "identify", port)
+	require.Zero(t, code, text)
+	require.Contains(t, text, port+": rapiscan-tsa-serial at 9600 8N1: ")
+	require.Contains(t, text, "connect: serial:"+port+"?baud=9600&parity=none\n")
+
+	// Another process has the port.
+	agent := start(t, writeConfig(t, deviceYAML("rpm-1", "rapiscan-tsa-serial", "serial:"+port+"?baud=9600&parity=none")))
+	agent.waitFor("lanepost.device.online.v1", 1)
+	text, code = output(t, "identify", port)
+	require.Equal(t, 1, code)
+	require.Contains(t, text, "can't listen: ")
+	require.Contains(t, text, fmt.Sprintf("(pid %d): end that program", agent.cmd.Process.Pid))
+	agent.stop()
+
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer silent.Close() //nolint:errcheck // the test is over
+	controls, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer controls.Close() //nolint:errcheck // the test is over
+	go func() {
+		for {
+			c, err := controls.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = c.Write([]byte("\x1b[2J\x1b]0;owned\x07 서울12가3456 \xff\xfe\r\n\x1b[31mHELLO 42 hello\r\n")) // it hangs up afterwards
+			_ = c.Close()
+		}
+	}()
+	for _, c := range []struct {
+		args []string
+		code int
+		says []string
+	}{
+		{[]string{"/dev/ttyNOTHERE0"}, 1, []string{"can't listen", "there is no /dev/ttyNOTHERE0"}},
+		{[]string{"/dev/null"}, 1, []string{"is no serial port"}},
+		{[]string{fmt.Sprintf("127.0.0.1:%d", freePort(t))}, 1, []string{"connection refused", "check the port number"}},
+		{[]string{"no-such-portal.invalid:1600"}, 1, []string{"can't listen", "no-such-portal.invalid"}},
+		{[]string{silent.Addr().String(), "--for", "1s"}, 1, []string{"nothing came", "--probe", "let one come", "thermo-fht6020"}},
+		{[]string{controls.Addr().String(), "--for", "2s"}, 0, []string{"can't tell: nedap-rs485 (2 of 2 records parsed) would do"}},
+		{[]string{"127.0.0.1", "--port", fmt.Sprint(freePort(t))}, 1, []string{"nothing answers"}},
+		{[]string{}, 2, []string{"lanepost ports"}},
+		{[]string{"10.0.3.0/16"}, 2, []string{"256 addresses"}},
+		{[]string{"portal-1"}, 2, []string{"HOST:PORT"}},
+		{[]string{"127.0.0.1:1", "--for", "1ms"}, 2, []string{"1s to 1h"}},
+		{[]string{"127.0.0.1", "--port", "70000"}, 2, []string{"65535"}},
+	} {
+		text, code := output(t, append([]string{"identify"}, c.args...)...)
+		require.Equal(t, c.code, code, "%v: %s", c.args, text)
+		for _, want := range c.says {
+			require.Contains(t, text, want, "%v", c.args)
+		}
+		require.False(t, strings.ContainsFunc(text, func(r rune) bool { return r != '\n' && (r < ' ' || r == 0x7f) }), "%v: %q", c.args, text)
+		require.True(t, utf8.ValidString(text))
+	}
 }
