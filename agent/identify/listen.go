@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"syscall"
 	"time"
 
@@ -85,62 +86,111 @@ func (x *hearing) better(v verdict, l line, h *heard, took time.Duration) bool {
 	return true
 }
 
-// listener reads one open link.
+// listener reads one open link. Reading goes on while what came is judged: on a small box
+// that takes a while, and a port holds 4 KiB only.
 type listener struct {
 	conn  link.Conn
-	heard heard
 	began time.Time
-	// quiet is since when nothing came.
-	quiet  time.Time
+
+	mu    sync.Mutex
+	heard heard
+	quiet time.Time // since when nothing came
+
 	judged int // bytes that the last judgement was of
 }
 
-// run reads until judge says that it is enough, or the link fails, or ctx ends. judge is
-// called when something new has come and it pauses, or enough of it has.
-func (l *listener) run(ctx context.Context, judge func(quietFor time.Duration) (done bool)) error {
+// read keeps what comes until the link fails, there is no room for more, or stop is closed.
+func (l *listener) read(stop <-chan struct{}, came chan<- struct{}) error {
 	buf := make([]byte, 16<<10)
-	l.quiet = time.Now()
 	for {
-		if ctx.Err() != nil {
-			judge(time.Since(l.quiet))
+		select {
+		case <-stop:
 			return nil
+		default:
 		}
 		if err := l.conn.SetReadDeadline(time.Now().Add(look)); err != nil {
 			return err
 		}
 		n, err := l.conn.Read(buf)
-		full := false
+		room := true
 		if n > 0 {
+			l.mu.Lock()
 			l.quiet = time.Now()
-			full = !l.heard.add(l.quiet.Sub(l.began), buf[:n])
+			room = l.heard.add(l.quiet.Sub(l.began), buf[:n])
+			l.mu.Unlock()
+			select {
+			case came <- struct{}{}:
+			default: // it is known already
+			}
 		}
 		if err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
-			judge(time.Since(l.quiet))
 			return err
 		}
-		quietFor := time.Since(l.quiet)
-		grown := l.heard.bytes >= l.judged+l.judged/4+64
-		if full || grown || (l.heard.bytes > 0 && quietFor >= pause) || l.heard.bytes == 0 {
-			if judge(quietFor) || full {
-				return nil
+		if !room {
+			return errFull
+		}
+	}
+}
+
+// errFull ends the reading of a link that has sent enough.
+var errFull = errors.New("enough was heard")
+
+// snapshot is what has come up to now, and for how long nothing has.
+func (l *listener) snapshot() (*heard, time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return &heard{chunks: slices.Clone(l.heard.chunks), bytes: l.heard.bytes}, time.Since(l.quiet)
+}
+
+// run reads until judge says that it is enough, or the link fails, or ctx ends. judge is
+// called when something new has come and it pauses, or enough of it has.
+func (l *listener) run(ctx context.Context, judge func(h *heard, quietFor time.Duration) (done bool)) error {
+	l.quiet = time.Now()
+	stop, came, ended := make(chan struct{}), make(chan struct{}, 1), make(chan error, 1)
+	go func() { ended <- l.read(stop, came) }()
+	every := time.NewTicker(look)
+	defer every.Stop()
+	for {
+		var err error
+		over := false
+		select {
+		case <-came:
+		case <-every.C:
+		case <-ctx.Done():
+			over = true
+		case err = <-ended:
+			over = true
+			ended <- nil
+		}
+		h, quietFor := l.snapshot()
+		grown := h.bytes >= l.judged+l.judged/4+64
+		done := over
+		if over || grown || quietFor >= pause || h.bytes == 0 {
+			done = judge(h, quietFor) || over
+		}
+		if done {
+			close(stop)
+			<-ended // the link is closed after this, and must not be read any more
+			if errors.Is(err, errFull) {
+				err = nil
 			}
+			return err
 		}
 	}
 }
 
 // stream listens to a link that has no settings.
-func (r *Recogniser) stream(ctx context.Context, conn link.Conn, o Options, answers string) hearing {
+func (r *Recogniser) stream(ctx context.Context, conn link.Conn, o Options) hearing {
 	x := hearing{verdict: verdict{level: Silent}, heard: &heard{}}
 	l := &listener{conn: conn, began: time.Now()}
-	err := l.run(ctx, func(quietFor time.Duration) bool {
-		o.tell("listening, %s, %d bytes%s", time.Since(l.began).Round(time.Second), l.heard.bytes, soFar(x.verdict))
-		if l.heard.bytes == l.judged {
+	err := l.run(ctx, func(h *heard, _ time.Duration) bool {
+		o.tell("listening, %s, %d bytes%s", time.Since(l.began).Round(time.Second), h.bytes, soFar(x.verdict))
+		if h.bytes == l.judged {
 			return false
 		}
-		l.judged = l.heard.bytes
-		v := r.judge(ctx, "tcp", &l.heard, answers)
-		x.verdict, x.heard, x.took = v, &l.heard, time.Since(l.began)
-		return v.settled() || v.best == nil && l.heard.bytes > maxSenseless && !asText(l.heard.all())
+		l.judged = h.bytes
+		x.verdict, x.heard, x.took = r.judge(ctx, "tcp", h, ""), h, time.Since(l.began)
+		return x.settled() || x.best == nil && h.bytes > maxSenseless && !asText(h.all())
 	})
 	x.peerEnd = err != nil && errors.Is(err, link.ErrUnplugged)
 	x.err = err
@@ -208,19 +258,19 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 		silence = o.For
 	}
 	var v verdict
-	err = l.run(ctx, func(quietFor time.Duration) bool {
-		o.tell("listening at %s, %s, %d bytes%s", setting, time.Since(began).Round(time.Second), l.heard.bytes, soFar(v))
-		if l.heard.bytes == 0 {
+	err = l.run(ctx, func(h *heard, quietFor time.Duration) bool {
+		o.tell("listening at %s, %s, %d bytes%s", setting, time.Since(began).Round(time.Second), h.bytes, soFar(v))
+		if h.bytes == 0 {
 			stay = time.Since(began) >= silence
 			return stay
 		}
-		if l.heard.bytes != l.judged {
-			l.judged = l.heard.bytes
+		if h.bytes != l.judged {
+			l.judged = h.bytes
 			v = verdict{level: Silent}
 			at := setting
-			kept := &l.heard
+			kept := h
 			text := false
-			for _, reading := range readings(setting, &l.heard) {
+			for _, reading := range readings(setting, h) {
 				text = text || asText(reading.heard.all())
 				// Some drivers take the parity off by themselves; then the line without it is the
 				// true one.
@@ -228,13 +278,12 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 					v, at, kept = w, reading.line, reading.heard
 				}
 			}
-			// What takes anything, and a single record, is believed only if it is text: at a
-			// wrong baud some of it is a line as well.
-			if !text && (v.level == Possible || v.level == Likely && v.best.records < 2) {
+			// What takes anything, and a single record that proves little, is believed only if
+			// it is text: at a wrong baud some of it is a line as well.
+			if !text && (v.level == Possible || v.level == Likely && !v.best.strict() && v.best.records < 2) {
 				v = verdict{level: Unknown, rivals: v.rivals}
 			}
-			snapshot := *kept
-			x.better(v, at, &snapshot, time.Since(began))
+			x.better(v, at, kept, time.Since(began))
 			stay = text || v.level == Certain || v.level == Likely || v.level == Equal
 		}
 		switch {
@@ -246,7 +295,7 @@ func (r *Recogniser) atLine(ctx context.Context, conn link.Conn, setting line, o
 		if time.Since(l.began) < dwell {
 			return false
 		}
-		return l.heard.bytes >= junk || l.heard.bytes >= littleJunk && quietFor >= longPause
+		return h.bytes >= junk || h.bytes >= littleJunk && quietFor >= longPause
 	})
 	if ctx.Err() != nil {
 		stay = true

@@ -143,7 +143,7 @@ func (r *Recogniser) Address(ctx context.Context, address string, o Options) Rep
 	}
 	listening, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	x := r.stream(listening, conn, o, "")
+	x := r.stream(listening, conn, o)
 	_ = conn.Close() // it was only read
 	probed := false
 	var said []string

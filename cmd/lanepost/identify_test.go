@@ -139,7 +139,7 @@ func TestIdentifyEverySimulatedDevice(t *testing.T) {
 	t.Parallel()
 	const (
 		speed    = 10 // times real time
-		listenTo = 10 * time.Second
+		listenTo = 12 * time.Second
 		atOnce   = 24
 	)
 	cases := everyIdentified()
