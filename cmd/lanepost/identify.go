@@ -204,7 +204,7 @@ func printReport(out io.Writer, r identify.Report) {
 	case r.Level == identify.Possible:
 		fmt.Fprintf(out, "  so would %s.\n", strings.Join(anything, ", "))
 	default:
-		fmt.Fprintf(out, "  take nearly anything, so that they prove nothing: %s\n", strings.Join(anything, ", "))
+		fmt.Fprintf(out, "  these take nearly anything, so they prove nothing: %s\n", strings.Join(anything, ", "))
 	}
 	if len(r.Tried) > 1 || r.Level == identify.Unknown && len(r.Tried) > 0 {
 		fmt.Fprintf(out, "  listened at: %s\n", strings.Join(r.Tried, ", "))

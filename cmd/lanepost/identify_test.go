@@ -236,7 +236,7 @@ func TestIdentifyCommand(t *testing.T) {
 	require.Zero(t, code, text)
 	require.Contains(t, text, place+": rapiscan-tsa: ")
 	require.Contains(t, text, "This is certain.")
-	require.Contains(t, text, "take nearly anything, so that they prove nothing: ")
+	require.Contains(t, text, "these take nearly anything, so they prove nothing: ")
 	_, pasted, found := strings.Cut(text, "to paste under devices: in the configuration:\n")
 	require.True(t, found, text)
 	pasted, _, _ = strings.Cut(pasted, "  ->")
