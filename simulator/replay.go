@@ -10,11 +10,13 @@ import (
 	"log/slog"
 	"net"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/capture"
 )
 
 // maxReplayPiece bounds how much of a line is read at once; a longer line is
 // sent in pieces and has no time.
-const maxReplayPiece = 64 << 10
+const maxReplayPiece = capture.MaxLine
 
 // ReplayOptions say how a recorded file is played.
 type ReplayOptions struct {
@@ -29,7 +31,8 @@ type ReplayOptions struct {
 
 // Replayed says what a replay did.
 type Replayed struct {
-	// Lines is how many lines the file has, Timed how many of them have a time.
+	// Lines is how many lines the file has, Timed how many of them have a time. Of a
+	// capture they are its reads.
 	Lines, Timed int
 	// Bytes is how many bytes a client got, LostLines how many lines nobody
 	// got.
@@ -43,9 +46,16 @@ type Replayed struct {
 // without that time column. A line without a time follows the one before at
 // once; a time that goes back makes no pause, but over midnight in the first
 // form. Lines that begin with "# lanepost: " and have no time at their end are an
-// agent's notes in its daily file, and are left out. It does not close conn.
+// agent's notes in its daily file, and are left out.
+//
+// A capture (protocol/capture) is played read by read, and its marks are left out. One
+// that was cut off is played as far as it goes, and then the error says so.
+//
+// Replay does not close conn.
 func Replay(ctx context.Context, r io.Reader, conn io.Writer, opts ReplayOptions) (Replayed, error) {
-	return replay(ctx, newRecording(r, opts.KeepTime), given{conn}, opts)
+	rec := newRecording(r, opts.KeepTime)
+	rec.keepLink = true
+	return replay(ctx, rec, given{conn}, opts)
 }
 
 func replay(ctx context.Context, rec *recording, l link, opts ReplayOptions) (Replayed, error) {
@@ -55,7 +65,7 @@ func replay(ctx context.Context, rec *recording, l link, opts ReplayOptions) (Re
 	counted := &countingLink{link: l}
 	p := &player{stream: rec, link: counted, speed: opts.Speed, log: opts.log(), tell: func(Entry) {}}
 	err := p.play(ctx)
-	return Replayed{Lines: rec.lines, Timed: rec.timed, Bytes: counted.bytes, LostLines: counted.lost}, err
+	return Replayed{Lines: rec.count, Timed: rec.timed, Bytes: counted.bytes, LostLines: counted.lost}, err
 }
 
 func (o ReplayOptions) log() *slog.Logger {
@@ -96,7 +106,8 @@ type Replayer struct {
 }
 
 // ReplayListen opens a listener ("tcp://HOST:PORT", "pty:" or "pty:PATH"),
-// waits for a client, plays the file to it once as Replay does, and closes. A
+// waits for a client, plays the file to it once as Replay does, and closes. Where the
+// link ended in a capture, the connection is broken. A
 // client that leaves loses the lines that fall due without it; at speed 0 the
 // file waits for the next client. On darwin nobody can see a client open a
 // pseudo-terminal, and the file starts at once.
@@ -122,7 +133,7 @@ func ReplayListen(ctx context.Context, r io.Reader, listen string, opts ReplayOp
 		if ctx.Err() != nil && errors.Is(p.err, net.ErrClosed) {
 			p.err = ctx.Err() // the link was closed for it, and that was seen first
 		}
-		err := l.close(p.err == nil)
+		err := l.close(p.err == nil || errors.Is(p.err, capture.ErrCut))
 		if ctx.Err() != nil && errors.Is(err, net.ErrClosed) {
 			err = nil // by the end of ctx, a moment earlier
 		}
@@ -148,108 +159,93 @@ func (p *Replayer) Close() error {
 	return p.err
 }
 
-// recording is a file as a stream: each line at the time that it tells.
+// recording is a file as a stream: what came, each at the time that the file tells.
 type recording struct {
-	in       *bufio.Reader
+	// Of a daily file there are lines, of a capture there is the capture.
+	lines    *capture.Lines
+	capture  *capture.Reader
 	keepTime bool
+	keepLink bool // it is not broken
 	failed   error
 
-	lines, timed int
+	count, timed int
 	at           time.Duration
-	last         timeColumn
-	inPiece      bool // the line before was cut since it was too long
+	last         time.Time
 }
 
 func newRecording(r io.Reader, keepTime bool) *recording {
-	return &recording{in: bufio.NewReaderSize(r, maxReplayPiece), keepTime: keepTime}
+	in := bufio.NewReaderSize(r, maxReplayPiece)
+	begin, _ := in.Peek(32) // a failure comes again with the first line
+	if !capture.Is(begin) {
+		return &recording{lines: capture.NewLines(in), keepTime: keepTime}
+	}
+	c, err := capture.NewReader(in)
+	return &recording{capture: c, failed: err}
 }
 
 func (r *recording) err() error { return r.failed }
 
-// note begins a line of an agent's daily file that did not come from the device.
-const note = "# lanepost: "
-
 func (r *recording) next() (item, bool) {
-	for {
-		i, more := r.line()
-		if !more || i.bytes != nil {
-			return i, more
+	for r.failed == nil {
+		var i item
+		var err error
+		if r.lines != nil {
+			i, err = r.line()
+		} else {
+			i, err = r.entry()
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return item{at: r.at}, false
+		case err != nil:
+			r.failed = err
+		case i.bytes != nil || i.link != linkNone:
+			return i, true
 		}
 	}
+	return item{at: r.at}, false
 }
 
 // line is the next line, without bytes for a note.
-func (r *recording) line() (item, bool) {
-	line, err := r.in.ReadSlice('\n')
-	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
-		r.failed = fmt.Errorf("read the recording after line %d: %w", r.lines, err)
-		return item{}, false
+func (r *recording) line() (item, error) {
+	l, err := r.lines.Next()
+	if err != nil {
+		return item{}, err
 	}
-	if len(line) == 0 {
-		return item{}, false
+	r.at = l.After
+	if l.Begins {
+		r.count++
 	}
-	long := errors.Is(err, bufio.ErrBufferFull)
-	whole := !long && !r.inPiece
-	if !r.inPiece {
-		r.lines++
+	if l.Timed {
+		r.timed++
 	}
-	r.inPiece = long
-	if !whole {
-		return item{at: r.at, bytes: bytes.Clone(line)}, true
+	b := l.Wire
+	if r.keepTime {
+		b = l.Whole
 	}
-	body := bytes.TrimRight(line, "\r\n")
-	end := line[len(body):]
-	timed := false
-	if comma := bytes.LastIndexByte(body, ','); comma >= 0 {
-		if t, ok := parseTimeColumn(body[comma+1:]); ok {
-			timed = true
-			r.timed++
-			r.at += t.since(r.last)
-			r.last = t
-			if !r.keepTime {
-				body = body[:comma]
-			}
-		}
+	if l.Note != "" {
+		b = nil
 	}
-	if !timed && bytes.HasPrefix(line, []byte(note)) {
-		return item{}, true
-	}
-	return item{at: r.at, bytes: append(bytes.Clone(body), end...)}, true
+	return item{at: r.at, bytes: bytes.Clone(b)}, nil
 }
 
-// timeColumn is a time at the end of a line.
-type timeColumn struct {
-	known bool
-	daily bool // only the time of day is known
-	at    time.Time
-}
-
-// timeColumnLayouts are the forms of the time column; the daily one first.
-var timeColumnLayouts = [...]string{"15-04-05.000", "2006-01-02 15:04:05.000 -07", "2006-01-02 15:04:05.000 -0700"}
-
-func parseTimeColumn(b []byte) (timeColumn, bool) {
-	for i, layout := range timeColumnLayouts {
-		if len(b) != len(layout) {
-			continue
-		}
-		if t, err := time.Parse(layout, string(b)); err == nil {
-			return timeColumn{known: true, daily: i == 0, at: t}, true
-		}
+// entry is the next entry of a capture. Where the link ended there, it is broken here, so
+// that halves of records are not joined.
+func (r *recording) entry() (item, error) {
+	e, err := r.capture.Next()
+	if err != nil {
+		return item{}, err
 	}
-	return timeColumn{}, false
-}
-
-// halfDay parts a clock that passed midnight from one that was set back.
-const halfDay = 12 * time.Hour
-
-// since is the pause after the line before.
-func (t timeColumn) since(before timeColumn) time.Duration {
-	if !before.known || before.daily != t.daily {
-		return 0
+	if !r.last.IsZero() {
+		r.at += max(0, e.At.Sub(r.last))
 	}
-	d := t.at.Sub(before.at)
-	if t.daily && d < -halfDay {
-		d += 24 * time.Hour
+	r.last = e.At
+	if e.Mark == capture.Parted && !r.keepLink {
+		return item{at: r.at, link: linkBreak}, nil
 	}
-	return max(0, d)
+	if len(e.Bytes) > 0 {
+		r.count++
+		r.timed++
+	}
+	return item{at: r.at, bytes: e.Bytes}, nil
 }

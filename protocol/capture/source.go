@@ -1,0 +1,112 @@
+package capture
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"strings"
+	"time"
+)
+
+// Source gives the entries of a capture or of a daily file.
+type Source struct {
+	capture *Reader
+	lines   *Lines
+	began   time.Time
+}
+
+// undated is when a daily file begins that tells no date.
+var undated = time.Date(2000, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// Is reports whether a file that begins so is a capture. It wants no more than its first
+// 32 bytes.
+func Is(begin []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(begin, " \t"), []byte(`{"capture":`))
+}
+
+// Open finds out what a file is and reads its beginning.
+func Open(r io.Reader) (*Source, error) {
+	in := bufio.NewReaderSize(r, MaxLine)
+	begin, err := in.Peek(MaxLine)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	switch {
+	case Is(begin):
+		c, err := NewReader(in)
+		if err != nil {
+			return nil, err
+		}
+		return &Source{capture: c, began: c.header.Begun}, nil
+	case len(begin) == 0:
+		return nil, errors.New("the file is empty")
+	}
+	return &Source{lines: NewLines(in), began: firstTime(begin)}, nil
+}
+
+// firstTime is the first full time in the beginning of a daily file.
+func firstTime(begin []byte) time.Time {
+	for l := NewLines(bytes.NewReader(begin)); ; {
+		v, err := l.Next()
+		if err != nil {
+			return undated
+		}
+		if !v.Time.IsZero() {
+			return v.Time.UTC()
+		}
+	}
+}
+
+// Daily reports whether it is a daily file.
+func (s *Source) Daily() bool { return s.lines != nil }
+
+// Header is that of a capture; of a daily file only Begun is known.
+func (s *Source) Header() Header {
+	if s.capture != nil {
+		return s.capture.Header()
+	}
+	return Header{Begun: s.began}
+}
+
+// End is that of a capture, see Reader.End.
+func (s *Source) End() *End {
+	if s.capture != nil {
+		return s.capture.End()
+	}
+	return nil
+}
+
+// Next gives the next entry, as Reader.Next does. Of a daily file each line is a read at
+// the time that its column tells, and the agent's notes are the marks of what they say.
+func (s *Source) Next() (Entry, error) {
+	if s.capture != nil {
+		return s.capture.Next()
+	}
+	for {
+		l, err := s.lines.Next()
+		if err != nil {
+			return Entry{}, err
+		}
+		e := Entry{At: s.began.Add(l.After)}
+		if l.Note == "" {
+			e.Bytes = bytes.Clone(l.Wire)
+			return e, nil
+		}
+		if e.Mark = markOf(l.Note); e.Mark != "" {
+			e.Why = l.Note
+			return e, nil
+		}
+	}
+}
+
+// markOf is what a note of agent/daily stands for.
+func markOf(note string) Mark {
+	switch {
+	case strings.HasPrefix(note, "the link ended"), strings.HasPrefix(note, "the agent began anew"):
+		return Parted
+	case strings.Contains(note, " are left out, "), strings.HasPrefix(note, "a line "):
+		return Lost
+	}
+	return ""
+}
