@@ -107,11 +107,15 @@ func ScriptStart() time.Time { return time.Date(2026, time.January, 5, 6, 0, 0, 
 //
 // The error is what Run returned, unless that is the hanging up.
 func Play(ctx context.Context, d Instrument, script []Chunk) (Played, error) {
-	p := &player{ctx: ctx, chunks: script, start: ScriptStart()}
-	p.now = p.start
-	if len(script) > 0 {
-		p.now = p.start.Add(script[0].At)
-	}
+	p := &player{ctx: ctx, start: ScriptStart(), more: func() (Chunk, error) {
+		if len(script) == 0 {
+			return Chunk{}, io.EOF
+		}
+		next := script[0]
+		script = script[1:]
+		return next, nil
+	}}
+	p.begin()
 	err := d.Run(ctx, scriptedConn{p}, scriptedHost{p})
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -138,12 +142,38 @@ type player struct {
 	mu       sync.Mutex
 	now      time.Time
 	deadline time.Time
-	chunks   []Chunk
-	sent     int // bytes of chunks[0] already read
-	idle     int // reads in vain since the clock moved
-	closed   bool
-	played   Played
-	ledger   MemoryLedger
+	// more gives the chunk after the last one, and io.EOF or what is wrong when there
+	// is none.
+	more   func() (Chunk, error)
+	chunk  *Chunk // the one that is being read; nil if more is to be asked
+	sent   int    // bytes of it already read
+	over   error  // what more ended with
+	idle   int    // reads in vain since the clock moved
+	closed bool
+	played Played
+	ledger MemoryLedger
+	to     *Replay // gets what the driver says in place of played; nil in a script
+}
+
+// begin sets the clock to the moment of the first chunk.
+func (p *player) begin() {
+	p.now = p.start
+	if next := p.next(); next != nil {
+		p.now = p.start.Add(next.At)
+	}
+}
+
+// next is the chunk that is being read, nil at the end.
+func (p *player) next() *Chunk {
+	if p.chunk == nil && p.over == nil {
+		c, err := p.more()
+		if err != nil {
+			p.over = err
+			return nil
+		}
+		p.chunk, p.sent = &c, 0
+	}
+	return p.chunk
 }
 
 // scriptedConn and scriptedHost are the two sides of a player; apart, since
@@ -165,10 +195,11 @@ func (c scriptedConn) Read(b []byte) (int, error) {
 			return 0, p.timeout()
 		case !p.deadline.IsZero() && !p.deadline.After(p.now):
 			return 0, p.timeout()
-		case len(p.chunks) == 0:
+		}
+		next := p.next()
+		if next == nil {
 			return 0, link.ErrUnplugged
 		}
-		next := p.chunks[0]
 		if at := p.start.Add(next.At); at.After(p.now) {
 			if !p.deadline.IsZero() && p.deadline.Before(at) {
 				p.now, p.idle = p.deadline, 0
@@ -179,7 +210,7 @@ func (c scriptedConn) Read(b []byte) (int, error) {
 		n := copy(b, next.Bytes[p.sent:])
 		p.sent += n
 		if p.sent == len(next.Bytes) {
-			p.chunks, p.sent = p.chunks[1:], 0
+			p.chunk = nil
 		}
 		if n > 0 {
 			p.idle = 0
@@ -202,6 +233,9 @@ func (c scriptedConn) Write(b []byte) (int, error) {
 	c.p.mu.Lock()
 	defer c.p.mu.Unlock()
 	c.p.played.Written++
+	if c.p.to != nil {
+		c.p.to.Written++
+	}
 	return len(b), nil
 }
 
@@ -228,6 +262,9 @@ func (h scriptedHost) Now() time.Time {
 func (h scriptedHost) Emit(o Observation) error {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
+	if h.p.to != nil {
+		return h.p.to.Observed(o)
+	}
 	h.p.played.Observations = append(h.p.played.Observations, o)
 	return nil
 }
@@ -236,13 +273,26 @@ func (h scriptedHost) Valid() {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
 	h.p.played.Valid++
+	if h.p.to != nil {
+		h.p.to.Valid++
+	}
 }
 
 func (h scriptedHost) Unparsed(reason string, raw []byte) {
 	h.p.mu.Lock()
 	defer h.p.mu.Unlock()
+	if h.p.to != nil {
+		h.p.to.Unparsed(reason, raw)
+		return
+	}
 	h.p.played.Unparsed = append(h.p.played.Unparsed, UnparsedBytes{reason, bytes.Clone(raw)})
 }
 
-func (h scriptedHost) Ledger() Ledger  { return &h.p.ledger }
+func (h scriptedHost) Ledger() Ledger {
+	if h.p.to != nil {
+		return &h.p.to.ledger
+	}
+	return &h.p.ledger
+}
+
 func (scriptedHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }

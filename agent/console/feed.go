@@ -134,20 +134,25 @@ var (
 )
 
 // Raw are the raw bytes of one device. The zero value is ready.
-type Raw struct{ feed feed[rawPiece] }
+type Raw struct {
+	feed  feed[rawPiece]
+	total atomic.Int64 // bytes that were received since the agent's start
+}
 
 // rawPiece is one read of a link, or its end.
 type rawPiece struct {
 	at     time.Time
 	bytes  []byte
+	offset int64 // how many bytes came before
 	parted bool
 }
 
 // Received gives what was read of the device's link to all who listen. It copies b and
 // does not wait.
 func (r *Raw) Received(at time.Time, b []byte) {
+	before := r.total.Add(int64(len(b))) - int64(len(b))
 	if r.feed.watched() {
-		r.feed.publish(rawPiece{at: at, bytes: append([]byte(nil), b...)}, len(b), rawBounds)
+		r.feed.publish(rawPiece{at: at, bytes: append([]byte(nil), b...), offset: before}, len(b), rawBounds)
 	}
 }
 
@@ -178,15 +183,22 @@ func (l *Listener) Close() { l.w.close() }
 
 // rawLine is one line of the answer.
 type rawLine struct {
-	At     string `json:"at"`
-	Bytes  []byte `json:"bytes,omitempty"`
+	At    string `json:"at"`
+	Bytes []byte `json:"bytes,omitempty"`
+	// Offset is how many bytes of the device came before these since the agent's start: who
+	// listens again knows by it what is missing.
+	Offset *int64 `json:"offset,omitempty"`
 	Parted bool   `json:"parted,omitempty"`
 	// Ended is why nothing more comes.
 	Ended string `json:"ended,omitempty"`
 }
 
 func (p rawPiece) line() rawLine {
-	return rawLine{At: p.at.UTC().Format(time.RFC3339Nano), Bytes: p.bytes, Parted: p.parted}
+	l := rawLine{At: p.at.UTC().Format(time.RFC3339Nano), Bytes: p.bytes, Parted: p.parted}
+	if !p.parted {
+		l.Offset = &p.offset
+	}
+	return l
 }
 
 // watchedEvent is one event as it is told to who watches.

@@ -16,19 +16,19 @@ import (
 	"github.com/lanepost/lanepost/simulator"
 )
 
-// capture is a recorded daily file and what an occupancy assembler must find in
+// dayFile is a recorded daily file and what an occupancy assembler must find in
 // it, by an independent reckoning.
-type capture struct {
+type dayFile struct {
 	name, file, want string
 }
 
 // captures are the project's own fixture, and a real capture where the folder
 // with it stands beside the checkout.
-func captures(t *testing.T) []capture {
+func captures(t *testing.T) []dayFile {
 	t.Helper()
-	list := []capture{{"own", "testdata/own.csv", "testdata/own.occupancies.csv"}}
+	list := []dayFile{{"own", "testdata/own.csv", "testdata/own.occupancies.csv"}}
 	shared := filepath.Join("..", "..", "..", "shared", "data", "radiation")
-	real := capture{
+	real := dayFile{
 		"real", filepath.Join(shared, "S2-C3-NORM2.csv"), filepath.Join(shared, "S2-C3-NORM2.occupancies.csv"),
 	}
 	if _, err := os.Stat(real.file); err == nil {
