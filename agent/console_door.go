@@ -17,9 +17,9 @@ import (
 // no reason not to run.
 func (a *Agent) openConsole() {
 	opened := console.Open(console.Options{
-		SpoolDir: a.cfg.Spool.Dir,
-		Status:   a.status,
-		Config:   a.readConfigFile,
+		SpoolDir: a.cfg.Spool.Dir, Door: a.cfg.Console.Door,
+		Status: a.status,
+		Config: a.readConfigFile,
 		Reload: func(ctx context.Context) (console.Reloaded, error) {
 			done, err := a.askReload(ctx)
 			return done.told(), err

@@ -71,7 +71,10 @@ func (r *recentDevice) note(h event.Header, d event.Data, show string) {
 	switch d := d.(type) {
 	case event.RadiationOccupancy:
 		r.passed.Occupancies++
-		if d.Outcome == event.OutcomeIncomplete {
+		switch d.Outcome {
+		case event.OutcomeAlarm:
+			r.passed.AlarmOccupancies++
+		case event.OutcomeIncomplete:
 			r.passed.IncompleteOccupancies++
 		}
 		if d.GammaAlarm {

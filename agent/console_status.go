@@ -77,7 +77,7 @@ func (a *Agent) status() console.Status {
 		Started: event.At(a.began), UptimeS: now.Sub(a.began).Round(time.Millisecond).Seconds(),
 		Config:   console.Config{Path: cfg.Path, SHA256: cfg.SHA256, LoadedAt: event.At(a.began), Refused: []string{}},
 		Problems: []console.Problem{}, Lanes: []console.Lane{}, Uplinks: []console.Uplink{},
-		Process: console.Process{Goroutines: runtime.NumGoroutine(), HeapBytes: memory.HeapAlloc, SystemBytes: memory.Sys},
+		Process: console.Process{Goroutines: runtime.NumGoroutine(), HeapBytes: memory.HeapAlloc, SystemBytes: memory.Sys, GoVersion: runtime.Version()},
 	}
 	s.Clock.Synchronised, s.Clock.MaxErrorMs = a.clock.quality(now)
 	if !old.IsZero() {

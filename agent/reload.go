@@ -116,6 +116,7 @@ func (a *Agent) reload() reloaded {
 		a.addDevice(d).start()
 	}
 	a.recent.follow(next)
+	a.console.Follow(next.Console.Door)
 	if a.logs != nil {
 		a.logs.SetLevels(logLevels(next))
 	}

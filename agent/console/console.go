@@ -57,6 +57,8 @@ const (
 type Options struct {
 	// SpoolDir is where the socket is made.
 	SpoolDir string
+	// Door is where browsers may see the console; see Follow.
+	Door Settings
 	// Status makes a snapshot. It does not wait for a disk or a device.
 	Status func() Status
 	// Config gives the configuration file as it is on disk now.

@@ -29,15 +29,21 @@ type Console struct {
 	group sync.WaitGroup
 	local *http.Server
 
+	// changed wakes keepDoor.
+	changed chan struct{}
+
 	mu sync.Mutex
-	// socketProblem is why there is no socket.
-	socketProblem string
+	// socketProblem is why there is no socket, doorProblem why there is no door.
+	socketProblem, doorProblem string
+	// wanted is what the door should be, door what it is; nil for none.
+	wanted Settings
+	door   *door
 }
 
-// Open makes the socket and serves. That there is no socket is no error: it is a
-// problem to be told, see Problems.
+// Open makes the socket and the door and serves. That one of them is not there is no
+// error: it is a problem to be told, see Problems.
 func Open(o Options) *Console {
-	c := &Console{o: o, log: o.Log}
+	c := &Console{o: o, log: o.Log, wanted: o.Door, changed: make(chan struct{}, 1)}
 	c.life, c.end = context.WithCancel(context.Background())
 	if ln, err := listenLocal(o.SpoolDir); err != nil {
 		c.socketProblem = fmt.Sprintf("commands of this box can't talk to the agent: the socket %s can't be made: %v",
@@ -51,6 +57,7 @@ func Open(o Options) *Console {
 			}
 		})
 	}
+	c.group.Go(c.keepDoor)
 	return c
 }
 
@@ -62,10 +69,14 @@ func (c *Console) Problems() []Problem {
 	if c.socketProblem != "" {
 		list = append(list, Problem{What: c.socketProblem, ToDo: "see to the spool directory: its file system must know sockets, and have room"})
 	}
+	if c.doorProblem != "" {
+		list = append(list, Problem{What: c.doorProblem, ToDo: "set console.listen to another address or port, or mend the files that it names"})
+	}
 	return list
 }
 
-// Close ends all answers and takes the socket away. No goroutine is left.
+// Close ends all answers and takes socket and door away. No goroutine is left, unless a
+// disk hangs.
 func (c *Console) Close() {
 	c.o.Events.feed.end(endedStop)
 	c.end()
@@ -74,7 +85,19 @@ func (c *Console) Close() {
 		removeLocal(c.o.SpoolDir)
 		stop(c.local)
 	}
-	c.group.Wait()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c.group.Wait()
+	}()
+	// The files of the certificate may be on a disk that hangs.
+	patience := time.NewTimer(2 * stopTimeout)
+	defer patience.Stop()
+	select {
+	case <-done:
+	case <-patience.C:
+		c.log.Warn("the console does not come to its end, and is left")
+	}
 }
 
 // stop ends a server: answers in good order if they come to an end soon.
@@ -144,6 +167,7 @@ var routes = []route{
 	{http.MethodGet, "/api/v1/config", (*Console).config, false},
 	{http.MethodPost, "/api/v1/reload", (*Console).reload, false},
 	{http.MethodGet, "/api/v1/raw", (*Console).raw, true},
+	{http.MethodGet, "/metrics", (*Console).metrics, false},
 }
 
 // routes dispatches.
@@ -156,7 +180,7 @@ func (c *Console) routes(local bool) http.Handler {
 				continue
 			}
 			known = true
-			if one.method != r.Method && (one.method != http.MethodGet || r.Method != http.MethodHead) {
+			if one.method != r.Method {
 				continue
 			}
 			if one.local && !local {
@@ -165,6 +189,9 @@ func (c *Console) routes(local bool) http.Handler {
 			}
 			extend(w)
 			one.answer(c, w, r)
+			return
+		}
+		if page(w, r) {
 			return
 		}
 		if known {
@@ -267,6 +294,10 @@ func (c *Console) events(w http.ResponseWriter, r *http.Request) {
 		case <-r.Context().Done():
 			return
 		case <-quiet.C:
+			if !alive(r.Context()) {
+				out.write(sse("dropped", failure{"the login has come to its end; log in again"}))
+				return
+			}
 			out.write([]byte(":\n\n"))
 		case p, ok := <-f.c:
 			if !ok {

@@ -124,9 +124,11 @@ type Device struct {
 
 // Passed counts what a device saw pass since the agent's start.
 type Passed struct {
-	// Occupancies counts those of a portal, and IncompleteOccupancies those of them that
-	// were not observed from beginning to end.
+	// Occupancies counts those of a portal; of them AlarmOccupancies those with an alarm
+	// and IncompleteOccupancies those without one that were not observed from beginning to
+	// end. The others had none.
 	Occupancies           uint64 `json:"occupancies"`
+	AlarmOccupancies      uint64 `json:"alarm_occupancies"`
 	IncompleteOccupancies uint64 `json:"incomplete_occupancies"`
 	// GammaAlarms and NeutronAlarms count occupancies with such an alarm.
 	GammaAlarms   uint64 `json:"gamma_alarms"`
@@ -320,4 +322,6 @@ type Process struct {
 	// HeapBytes is what it uses of its memory, SystemBytes what it has from the system.
 	HeapBytes   uint64 `json:"heap_bytes"`
 	SystemBytes uint64 `json:"system_bytes"`
+	// GoVersion is what the program was built with.
+	GoVersion string `json:"go_version"`
 }

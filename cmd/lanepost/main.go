@@ -51,7 +51,7 @@ func execute(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), versionCommand(), initCommand(), identifyCommand())
+	root.AddCommand(runCommand(), checkCommand(), portsCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), versionCommand(), initCommand(), identifyCommand(), consoleCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -93,6 +92,7 @@ func run(ctx context.Context, path string, stdout bool) error {
 		Reload:     reload,
 		Service:    service,
 		Log:        log,
+		Log:        newLogger(os.Stderr, cfg.Log, os.Getenv("JOURNAL_STREAM")),
 	}
 	if stdout {
 		o.Stdout = os.Stdout
@@ -101,11 +101,15 @@ func run(ctx context.Context, path string, stdout bool) error {
 }
 
 // newLogger makes a logger in the form that the configuration asks for. It lets every
-// level pass: the agent says what is logged.
-func newLogger(w io.Writer, c config.Log) *slog.Logger {
+// level pass: the agent says what is logged. Text that goes to the journal has no time,
+// which stands there already, and the level as the journal knows it.
+func newLogger(f *os.File, c config.Log, journalStream string) *slog.Logger {
 	o := &slog.HandlerOptions{Level: slog.LevelDebug}
-	if c.Format == "json" {
-		return slog.New(slog.NewJSONHandler(w, o))
+	switch {
+	case c.Format == "json":
+		return slog.New(slog.NewJSONHandler(f, o))
+	case inJournal(f, journalStream):
+		return slog.New(newJournalHandler(f))
 	}
-	return slog.New(slog.NewTextHandler(w, o))
+	return slog.New(slog.NewTextHandler(f, o))
 }
