@@ -212,7 +212,7 @@ func (l *logins) login(from netip.Prefix, name, password string) (token string, 
 	defer l.mu.Unlock()
 	if len(l.sessions) >= maxSessions {
 		var oldest [sha256.Size]byte
-		at := now
+		at := now.Add(time.Second) // after all of them
 		for id, s := range l.sessions {
 			if s.active.Before(at) {
 				oldest, at = id, s.active
