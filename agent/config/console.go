@@ -78,7 +78,7 @@ func (r *reader) readConsole(n ast.Node) {
 	c.Door.Default = listenAt == nil
 	switch open := listenAt != nil && c.Door.Listen != "" && !c.Door.Loopback(); {
 	case open && (tlsAt == nil || usersAt == nil):
-		r.At(listenAt, fmt.Sprintf("anybody in the network of %s could see this agent", c.Door.Listen), doorMend)
+		r.At(listenAt, fmt.Sprintf("anybody who reaches %s could see this agent", c.Door.Listen), doorMend)
 	case tlsAt == nil && usersAt != nil:
 		r.At(usersAt, "console.users_file without tls: passwords would go over the line as they are", "add tls: {cert_file: ..., key_file: ...}")
 	case tlsAt != nil && usersAt == nil:

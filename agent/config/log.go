@@ -45,7 +45,7 @@ func (r *reader) readLog(n ast.Node) {
 func (r *reader) readLogDevices(n ast.Node) {
 	m, ok := n.(*ast.MappingNode)
 	if !ok {
-		r.At(n, "log.devices is no list of devices with a level each", "write for example\n  devices:\n    entry-3/rpm-1: debug")
+		r.At(n, "log.devices is no list of devices with a level each", "write for example devices: {entry-3/rpm-1: debug}")
 		return
 	}
 	r.c.Log.Devices = map[string]string{}

@@ -22,7 +22,7 @@ var redactions = []struct {
 
 // secretKey finds a key whose value is secret, or half of a secret, misspelt ones
 // included: people write passwords in here though they are refused.
-var secretKey = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:user|login|pas+w|passphrase|secret|token|community|pseudonym_key|hash_key|pin_code)[a-z0-9_-]*)(['"]?[ \t]*:)(?:[ \t]+(.*))?$`)
+var secretKey = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:user|login|pas+w|pass|pwd|secret|token|credential|community|pseudonym_key|hash_key|pin_code)[a-z0-9_-]*)(['"]?[ \t]*:)(?:[ \t]+(.*))?$`)
 
 // upperName is how the names of variables are written; a password seldom is.
 var upperName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
