@@ -409,7 +409,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		return err
 	}
 	a.recorded()
-	a.recent.recorded(a, h, draft.Class(), seq, data, line)
+	a.recent.recorded(a, h, draft.Class(), seq, data, o.Attachments, line)
 	a.joins.recorded(h, o.Data)
 	if a.printer != nil {
 		a.printer.add(draft.Class(), seq, line)

@@ -24,7 +24,7 @@ func (a *Agent) openConsole() {
 			done, err := a.askReload(ctx)
 			return done.told(), err
 		},
-		Listen: a.listen,
+		Listen: a.listen, Thumbnail: a.recent.thumbnailOf,
 		Events: &a.recent.events,
 		Logs:   a.logs,
 		Log:    a.log.With("part", "console"),

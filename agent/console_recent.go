@@ -8,6 +8,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -31,15 +32,17 @@ type recentDevice struct {
 	occupancies []console.Occupancy
 	plates      []console.Plate
 	scan        *console.Scan
+	thumbnail   []byte // of scan; nil if there is none, or pictures may not be shown
 	offset      *float64
 	passed      console.Passed
 }
 
 // recorded notes an event that is on disk and gives it to those who watch. line must not
 // change any more.
-func (r *recent) recorded(a *Agent, h event.Header, class event.Class, seq uint64, d event.Data, line []byte) {
+func (r *recent) recorded(a *Agent, h event.Header, class event.Class, seq uint64, d event.Data, with []drivers.Attachment, line []byte) {
 	_, rest, _ := strings.Cut(strings.TrimPrefix(h.Source, "/"), "/")
-	show := a.config().Console.Plates
+	permitted := a.config().Console
+	show := permitted.Plates
 	e := console.Event{
 		At: h.Time, Device: rest, Type: d.Type(), Priority: class, Sequence: event.FormatSequence(seq), ID: h.ID,
 		Text: sentence(d, show),
@@ -59,6 +62,9 @@ func (r *recent) recorded(a *Agent, h event.Header, class event.Class, seq uint6
 		}
 		one.last = &e
 		one.note(h, d, show)
+		if _, ok := d.(event.XrayScan); ok && permitted.Pictures {
+			one.keepThumbnail(with)
+		}
 	}
 	r.mu.Unlock()
 	if r.events.Watched() {
@@ -105,10 +111,34 @@ func (r *recentDevice) note(h event.Header, d event.Data, show string) {
 		if d.Revision == 1 {
 			r.passed.Scans++
 		}
+		r.thumbnail = nil
 		r.scan = &console.Scan{
 			At: h.Time, ID: d.ScanID, Revision: d.Revision, Mode: d.Mode, Decision: d.Decision, Completeness: d.Completeness,
 		}
 	}
+}
+
+// maxThumbnail bounds the small picture that is kept of each X-ray scanner, in bytes.
+const maxThumbnail = 128 << 10
+
+// keepThumbnail keeps the small picture that the agent made of a scan.
+func (r *recentDevice) keepThumbnail(list []drivers.Attachment) {
+	for _, one := range list {
+		if one.Name == "thumbnail.jpg" && len(one.Content) > 0 && len(one.Content) <= maxThumbnail {
+			r.thumbnail, r.scan.Thumbnail = one.Content, &one.Attachment
+			return
+		}
+	}
+}
+
+// thumbnailOf gives the small picture of a scanner's last scan; nil if there is none.
+func (r *recent) thumbnailOf(device string) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if one := r.devices[device]; one != nil {
+		return one.thumbnail
+	}
+	return nil
 }
 
 // lastOf is the last n, in memory of their own now and then so that the rest is given
@@ -158,7 +188,8 @@ func mask(s string) string {
 	return s[:first] + strings.Repeat("*", n-2) + s[len(s)-last:]
 }
 
-// follow forgets the devices that are no longer configured.
+// follow forgets the devices that are no longer configured, and what may no longer be
+// shown.
 func (r *recent) follow(cfg *config.Config) {
 	configured := map[string]bool{}
 	for _, d := range cfg.Devices() {
@@ -169,6 +200,10 @@ func (r *recent) follow(cfg *config.Config) {
 	for key := range r.devices {
 		if !configured[key] {
 			delete(r.devices, key)
+		} else if one := r.devices[key]; one.scan != nil && !cfg.Console.Pictures {
+			scan := *one.scan
+			scan.Thumbnail = nil
+			one.scan, one.thumbnail = &scan, nil
 		}
 	}
 }

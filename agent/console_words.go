@@ -28,12 +28,12 @@ func sentence(d event.Data, show string) string {
 	case event.RadiationFault:
 		return join("fault", d.Kind, d.Code, d.State)
 	case event.RadiationTamper:
-		return join("cabinet", d.State)
+		return join("cabinet opened:", d.State)
 	case event.RadiationSetupChanged:
 		if d.First {
-			return fmt.Sprintf("setup read: %d settings", len(d.Setup))
+			return fmt.Sprintf("setup read, settings: %d", len(d.Setup))
 		}
-		return fmt.Sprintf("setup changed: %d settings", len(d.Changes))
+		return fmt.Sprintf("setup changed, settings: %d", len(d.Changes))
 	case event.RadiationDiagnostic:
 		return join(d.Kind, d.Detail)
 	case event.RadiationIdentification:
@@ -98,7 +98,7 @@ func sentence(d event.Data, show string) string {
 	case event.DeviceFault:
 		return join("driver failed:", d.Reason)
 	case event.DeviceUnparsed:
-		return fmt.Sprintf("%d pieces that nobody understands", d.Count)
+		return fmt.Sprintf("not understood: %d", d.Count)
 	case event.DeviceRefused:
 		return "messages from elsewhere refused"
 	case event.DeviceAttachment:

@@ -67,6 +67,9 @@ type Options struct {
 	Reload func(context.Context) (Reloaded, error)
 	// Listen gives the raw bytes of a device, "lane/id", until Close of what it gives.
 	Listen func(device string) (*Listener, error)
+	// Thumbnail gives the small picture of a scanner's last scan as JPEG; nil if there is
+	// none, or it may not be shown.
+	Thumbnail func(device string) []byte
 	// Events are those that are recorded.
 	Events *Events
 	// Logs are the last of the log.

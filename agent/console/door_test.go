@@ -61,10 +61,11 @@ func opened(t *testing.T, s Settings) (*Console, *logText) {
 	logs := NewLogs(slog.NewTextHandler(text, nil))
 	c := Open(Options{
 		SpoolDir: t.TempDir(), Door: s, Events: &Events{}, Logs: logs, Log: slog.New(logs.Handler()),
-		Status: func() Status { return Status{Site: "test", At: event.At(time.Now()), Started: event.At(time.Now())} },
-		Config: func(context.Context) (ConfigFile, error) { return ConfigFile{Text: "site: test"}, nil },
-		Reload: func(context.Context) (Reloaded, error) { return Reloaded{Applied: true}, nil },
-		Listen: func(string) (*Listener, error) { return (&Raw{}).Listen() },
+		Status:    func() Status { return Status{Site: "test", At: event.At(time.Now()), Started: event.At(time.Now())} },
+		Config:    func(context.Context) (ConfigFile, error) { return ConfigFile{Text: "site: test"}, nil },
+		Reload:    func(context.Context) (Reloaded, error) { return Reloaded{Applied: true}, nil },
+		Thumbnail: func(string) []byte { return nil },
+		Listen:    func(string) (*Listener, error) { return (&Raw{}).Listen() },
 	})
 	t.Cleanup(c.Close)
 	return c, text

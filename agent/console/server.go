@@ -167,6 +167,7 @@ var routes = []route{
 	{http.MethodGet, "/api/v1/config", (*Console).config, false},
 	{http.MethodPost, "/api/v1/reload", (*Console).reload, false},
 	{http.MethodGet, "/api/v1/raw", (*Console).raw, true},
+	{http.MethodGet, "/api/v1/thumbnail", (*Console).thumbnail, false},
 	{http.MethodGet, "/metrics", (*Console).metrics, false},
 }
 
@@ -271,6 +272,18 @@ func (c *Console) logTail(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, struct {
 		Records []LogRecord `json:"records"`
 	}{c.o.Logs.Last(n, level, q.Get("device"), after)})
+}
+
+// thumbnail gives the small picture of a scanner's last scan.
+func (c *Console) thumbnail(w http.ResponseWriter, r *http.Request) {
+	b := c.o.Thumbnail(r.URL.Query().Get("device"))
+	if len(b) == 0 {
+		fail(w, http.StatusNotFound, "there is no picture of this device's last scan, or console.pictures does not permit to show it")
+		return
+	}
+	w.Header().Set("Content-Type", "image/jpeg")
+	w.Header().Set("Cache-Control", "no-store")
+	_, _ = w.Write(b) // who asked is gone otherwise
 }
 
 // events tells of each event when it is recorded, as server-sent events; of one device if
