@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/crypto/bcrypt"
@@ -84,7 +85,7 @@ func TestConsoleDefaultAddress(t *testing.T) {
 	p.waitFor("lanepost.device.offline.v1", 1)
 	c := dialAgent(t, spoolOf(path))
 	if ln != nil {
-		require.Contains(t, p.log.String(), "another program listens on 127.0.0.1:7480")
+		require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "another program listens on 127.0.0.1:7480") }, patience, 10*time.Millisecond)
 	}
 	for _, one := range statusOf(t, c).Problems {
 		require.NotContains(t, one.What, "browsers")
