@@ -116,6 +116,16 @@ func Play(ctx context.Context, d Instrument, script []Chunk) (Played, error) {
 		return next, nil
 	}}
 	p.begin()
+	return PlayWith(ctx, &MemoryLedger{}, d, script)
+}
+
+// PlayWith is Play with what the device's ledger holds, and keeps.
+func PlayWith(ctx context.Context, ledger Ledger, d Instrument, script []Chunk) (Played, error) {
+	p := &player{ctx: ctx, chunks: script, start: ScriptStart(), ledger: ledger}
+	p.now = p.start
+	if len(script) > 0 {
+		p.now = p.start.Add(script[0].At)
+	}
 	err := d.Run(ctx, scriptedConn{p}, scriptedHost{p})
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -174,6 +184,12 @@ func (p *player) next() *Chunk {
 		p.chunk, p.sent = &c, 0
 	}
 	return p.chunk
+	chunks   []Chunk
+	sent     int // bytes of chunks[0] already read
+	idle     int // reads in vain since the clock moved
+	closed   bool
+	played   Played
+	ledger   Ledger // made at the first use if there is none
 }
 
 // scriptedConn and scriptedHost are the two sides of a player; apart, since
@@ -295,4 +311,9 @@ func (h scriptedHost) Ledger() Ledger {
 	return &h.p.ledger
 }
 
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
+	if h.p.ledger == nil {
+		h.p.ledger = &MemoryLedger{}
+	return h.p.ledger
 func (scriptedHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }

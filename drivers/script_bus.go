@@ -3,7 +3,6 @@ package drivers
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers/link"
@@ -14,7 +13,8 @@ type Held struct {
 	// At is the moment, counted from ScriptStart.
 	At time.Duration
 	// Set gives the values by address, as a driver asks for them and as numbers that are
-	// decoded already; Fails the reasons why others can't be read. What is not named stays.
+	// decoded already; Fails the reasons why others can't be read, an exception of Modbus if
+	// it begins with the name or the number of one. What is not named stays.
 	Set   map[string]float64
 	Fails map[string]string
 }
@@ -25,7 +25,12 @@ const busTail = 2 * time.Second
 // PlayBus runs d over a bus whose registers hold what the script says, in virtual time.
 // Two seconds after the last step the other side hangs up.
 func PlayBus(ctx context.Context, d Instrument, script []Held) (Played, error) {
-	p := &player{ctx: ctx, start: ScriptStart(), now: ScriptStart()}
+	return PlayBusWith(ctx, &MemoryLedger{}, d, script)
+}
+
+// PlayBusWith is PlayBus with what the device's ledger holds, and keeps.
+func PlayBusWith(ctx context.Context, ledger Ledger, d Instrument, script []Held) (Played, error) {
+	p := &player{ctx: ctx, start: ScriptStart(), now: ScriptStart(), ledger: ledger}
 	b := &scriptedBus{scriptedConn: scriptedConn{p}, script: script, held: map[string]link.Sample{}}
 	err := d.Run(ctx, b, scriptedHost{p})
 	p.mu.Lock()
@@ -59,7 +64,7 @@ func (b *scriptedBus) Sample(ctx context.Context, points []link.Point) ([]link.S
 			b.held[address] = link.Sample{Value: v}
 		}
 		for address, why := range b.script[b.next].Fails {
-			b.held[address] = link.Sample{Err: errors.New(why)}
+			b.held[address] = link.Sample{Err: scriptedFailure(why)}
 		}
 	}
 	if n := len(b.script); b.next == n && (n == 0 || passed > b.script[n-1].At+busTail) {
@@ -69,7 +74,7 @@ func (b *scriptedBus) Sample(ctx context.Context, points []link.Point) ([]link.S
 	for i, at := range points {
 		s, ok := b.held[at.At]
 		if !ok {
-			s.Err = fmt.Errorf("%s: the script has nothing at this address", at.At)
+			s.Err = scriptedFailure("illegal data address: the script has nothing at " + at.At)
 		}
 		if s.Err == nil && at.Bit != nil {
 			s.Value = float64(int64(s.Value) >> *at.Bit & 1)
@@ -88,4 +93,19 @@ func (b *scriptedBus) Pause(ctx context.Context, d time.Duration) error {
 	defer b.p.mu.Unlock()
 	b.p.now = b.p.now.Add(max(d, time.Millisecond))
 	return nil
+}
+
+// scriptedFailure is why a register of a script can't be read, in the script's words.
+type scriptedFailure string
+
+func (f scriptedFailure) Error() string { return string(f) }
+
+// As finds the exception that the words name.
+func (f scriptedFailure) As(target any) bool {
+	into, ok := target.(**link.Exception)
+	if x := link.NamedException(string(f)); ok && x != nil {
+		*into = x
+		return true
+	}
+	return false
 }

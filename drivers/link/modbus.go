@@ -195,10 +195,8 @@ type modbusBus struct {
 	side     sync.WaitGroup
 	open     openAnswer // of RTU
 
-	points []Point
-	plan   plan
-	// rejoinAt is when a plan that was taken apart is made anew; zero if it was not.
-	rejoinAt time.Time
+	learned
+	shelf []learned // of other points, the oldest first
 }
 
 // up carries requests. Every request that reads is of the same length.
@@ -257,7 +255,7 @@ func (b *modbusBus) Sample(ctx context.Context, points []Point) ([]Sample, error
 	for i := 0; i < len(b.plan.groups); {
 		g := b.plan.groups[i]
 		words, err := b.ask(g)
-		var refused *exception
+		var refused *Exception
 		if errors.As(err, &refused) {
 			if parts := b.plan.split(g); refused.ofAddress() && len(parts) > 1 {
 				if b.rejoinAt.IsZero() {

@@ -38,10 +38,34 @@ type group struct {
 // wrong with a device may have passed, and many requests make a slow look.
 const rejoinAfter = time.Minute
 
-// prepare makes a plan, unless the one of before is for the same points and has not been
-// taken apart for long.
+// maxShelf bounds the plans that are kept beside the one in hand. A driver that asks for some
+// of its points alone now and then does not lose what was learned about the rest.
+const maxShelf = 3
+
+// learned is a plan with what was learned about it.
+type learned struct {
+	points []Point
+	plan   plan
+	// rejoinAt is when a plan that was taken apart is made anew; zero if it was not.
+	rejoinAt time.Time
+}
+
+// prepare makes a plan, unless there is one for the same points that has not been taken apart
+// for long.
 func (b *modbusBus) prepare(points []Point) {
-	if b.points != nil && slices.Equal(b.points, points) && (b.rejoinAt.IsZero() || time.Now().Before(b.rejoinAt)) {
+	if b.points != nil && !slices.Equal(b.points, points) {
+		before := b.learned
+		b.learned = learned{}
+		if i := slices.IndexFunc(b.shelf, func(l learned) bool { return slices.Equal(l.points, points) }); i >= 0 {
+			b.learned = b.shelf[i]
+			b.shelf = slices.Delete(b.shelf, i, i+1)
+		}
+		b.shelf = append(b.shelf, before)
+		if len(b.shelf) > maxShelf {
+			b.shelf = slices.Delete(b.shelf, 0, 1)
+		}
+	}
+	if b.points != nil && (b.rejoinAt.IsZero() || time.Now().Before(b.rejoinAt)) {
 		return
 	}
 	b.rejoinAt = time.Time{}
@@ -114,8 +138,11 @@ func (p *plan) split(g group) (parts []group) {
 	return append(p.join(g.members[:half], true), p.join(g.members[half:], true)...)
 }
 
-// exception is an answer of Modbus that holds no values.
-type exception struct{ code int }
+// Exception is an answer of Modbus that holds no values; the error of a Sample wraps it.
+type Exception struct {
+	// Code is the exception code of the Modbus Application Protocol V1.1b3, 7.
+	Code int
+}
 
 // exceptions are the codes of the Modbus Application Protocol V1.1b3, 7, and what to do.
 var exceptions = map[int]struct {
@@ -133,30 +160,47 @@ var exceptions = map[int]struct {
 	11: {modbus.ErrGWTargetFailedToRespond, "gateway target device failed to respond", "the device behind the gateway is off, or unit is wrong"},
 }
 
-func (e *exception) Error() string {
-	x, known := exceptions[e.code]
+// Error implements error: what the code means, and what to do.
+func (e *Exception) Error() string {
+	x, known := exceptions[e.Code]
 	if !known {
-		return fmt.Sprintf("the device answers with exception %d, which Modbus does not name; see its manual", e.code)
+		return fmt.Sprintf("the device answers with exception %d, which Modbus does not name; see its manual", e.Code)
 	}
-	return fmt.Sprintf("the device answers with exception %d (%s): %s", e.code, x.name, x.say)
+	return fmt.Sprintf("the device answers with exception %d (%s): %s", e.Code, x.name, x.say)
+}
+
+// Lasts says whether the device has nothing there and will have nothing at the next request
+// either (1, 2, 3). Whatever else it answers may be over in a moment.
+func (e *Exception) Lasts() bool { return e.Code >= 1 && e.Code <= 3 }
+
+// NamedException finds the exception that a text begins with, by its number, as in
+// "exception 2", or its name, as in "illegal data address"; nil if it names none.
+func NamedException(text string) *Exception {
+	for code, x := range exceptions {
+		rest, found := strings.CutPrefix(text, "exception "+strconv.Itoa(code))
+		if strings.HasPrefix(text, x.name) || found && (rest == "" || rest[0] < '0' || rest[0] > '9') {
+			return &Exception{code}
+		}
+	}
+	return nil
 }
 
 // ofAddress says whether other addresses of the same request may be readable. A device that
 // has failed (4) or is busy (6) gives none of them, and gives all again afterwards.
-func (e *exception) ofAddress() bool { return e.code == 2 || e.code == 3 }
+func (e *Exception) ofAddress() bool { return e.Code == 2 || e.Code == 3 }
 
 // exceptionOf finds the exception in an error of the library; nil if it is another.
-func exceptionOf(err error) *exception {
+func exceptionOf(err error) *Exception {
 	for _, code := range slices.Sorted(maps.Keys(exceptions)) {
 		if errors.Is(err, exceptions[code].of) {
-			return &exception{code}
+			return &Exception{code}
 		}
 	}
 	// The library has words, and no type, for codes that it does not know.
 	if rest, ok := strings.CutPrefix(err.Error(), "unknown exception code ("); ok {
 		code, err := strconv.Atoi(strings.TrimSuffix(rest, ")"))
 		if err == nil {
-			return &exception{code}
+			return &Exception{code}
 		}
 	}
 	return nil

@@ -400,6 +400,46 @@ func TestPassingException(t *testing.T) {
 	require.True(t, b.rejoinAt.IsZero())
 }
 
+// TestLearnedIsKept: points that are asked for alone now and then cost one request each, and
+// leave alone what was learned about the others.
+func TestLearnedIsKept(t *testing.T) {
+	s := newSlave()
+	s.missing[5] = 2
+	b := openBus(t, "modbus-tcp://"+s.tcp(t).Addr().String())
+	many := []Point{{At: "holding:3"}, {At: "holding:4"}, {At: "holding:6"}, {At: "holding:7"}}
+	alone := []Point{{At: "holding:5"}}
+	look := func(points []Point, asked int) {
+		t.Helper()
+		_, err := b.Sample(t.Context(), points)
+		require.NoError(t, err)
+		require.Len(t, s.takeAsked(), asked)
+	}
+	look(many, 3)
+	for range 5 {
+		look(alone, 1)
+		look(many, 2)
+	}
+	for i := range 10 {
+		look([]Point{{At: "input:" + itoa(1+i)}}, 1)
+	}
+	require.Len(t, b.(*modbusBus).shelf, maxShelf)
+}
+
+// TestNamedException: the words and numbers of scripts, and of this package's own errors.
+func TestNamedException(t *testing.T) {
+	for text, code := range map[string]int{
+		"exception 2": 2, "exception 6 (server device busy)": 6, "illegal data address": 2, "server device failure": 4,
+		"exception 11": 11, "exception 1": 1, (&Exception{Code: 10}).Error()[len("the device answers with "):]: 10,
+	} {
+		require.Equal(t, &Exception{Code: code}, NamedException(text), text)
+	}
+	require.Nil(t, NamedException("exception 12"))
+	require.Nil(t, NamedException("no answer"))
+	for code, lasts := range map[int]bool{1: true, 2: true, 3: true, 4: false, 5: false, 6: false, 8: false, 10: false, 11: false, 99: false} {
+		require.Equal(t, lasts, (&Exception{Code: code}).Lasts(), code)
+	}
+}
+
 // TestDeviceThatGivesFewAtOnce refuses more than two registers in one request.
 func TestDeviceThatGivesFewAtOnce(t *testing.T) {
 	s := newSlave()

@@ -141,11 +141,13 @@ type aspectSession struct {
 	bus  link.Bus
 
 	place   aspect.Map
-	points  []link.Point   // those of the block that can be read
-	offsets []int          // their places in the block
-	retried time.Time      // when all were last asked for
-	retry   bool           // they are now, to see whether those that could not be read can
-	absent  map[int]string // what can't be read, by its place in the block, and why
+	points  []link.Point    // those of the block that can be read
+	offsets []int           // their places in the block
+	retried time.Time       // when all were last asked for
+	retry   bool            // they are now, to see whether those that could not be read can
+	absent  map[int]absence // what can't be read, by its place in the block
+	probed  time.Time       // when one of those that matter was last asked for alone
+	turn    int             // the place of that one
 
 	now    time.Time
 	wire   []byte    // the registers in hand
@@ -158,13 +160,33 @@ type aspectSession struct {
 	thin aspectThinner
 }
 
+// absence is why a register can't be read. One that lasts is asked for seldom.
+type absence struct {
+	why   string
+	lasts bool
+}
+
+// Times of asking again.
+const (
+	// describeTries is how often a portal that can't tell its map now is asked for it,
+	// describePause how long it is left alone in between.
+	describeTries = 3
+	describePause = time.Second
+	// probeEvery is how often one of the registers that matter is asked for alone while the
+	// portal refuses it: all of them in two seconds.
+	probeEvery = 500 * time.Millisecond
+)
+
+// watchedBy are the registers without which a vehicle or an alarm passes unseen.
+var watchedBy = []aspect.Field{aspect.InputSignals, aspect.GammaStatus, aspect.NeutronStatus, aspect.ObjectCounter}
+
 // Run implements drivers.Instrument.
 func (p *aspectPortal) Run(ctx context.Context, conn link.Conn, host drivers.Host) error {
 	bus, ok := link.As[link.Bus](conn)
 	if !ok {
 		return errors.New("this link has no registers to read: the driver and the link do not fit")
 	}
-	s := &aspectSession{p: p, host: host, bus: bus, now: host.Now(), absent: map[int]string{}}
+	s := &aspectSession{p: p, host: host, bus: bus, now: host.Now(), absent: map[int]absence{}}
 	s.thin.since = s.now
 	if err := s.describe(ctx); err != nil {
 		return s.end(err)
@@ -179,6 +201,9 @@ func (p *aspectPortal) Run(ctx context.Context, conn link.Conn, host drivers.Hos
 		}
 		if err := s.look(samples); err != nil {
 			return err
+		}
+		if err := s.probe(ctx); err != nil {
+			return s.end(err)
 		}
 		// The rhythm is kept as long as the portal is quick enough for it.
 		now := host.Now()
@@ -213,18 +238,37 @@ func (s *aspectSession) describe(ctx context.Context) error {
 	for i := range points {
 		points[i] = register(aspect.DescriptionAddress + i)
 	}
-	samples, err := s.bus.Sample(ctx, points)
-	s.now = s.host.Now()
-	if err != nil {
-		return cmp.Or(ctx.Err(), fmt.Errorf("read the description of the portal's registers: %w", err))
-	}
 	var words [aspect.DescriptionSize]uint16
-	for i, x := range samples {
-		if x.Err != nil {
-			return s.undescribed(fmt.Sprintf("the portal gives no description of its registers any more (%s)", x.Err))
+	for try := 1; ; try++ {
+		samples, err := s.bus.Sample(ctx, points)
+		s.now = s.host.Now()
+		if err != nil {
+			return cmp.Or(ctx.Err(), fmt.Errorf("read the description of the portal's registers: %w", err))
 		}
-		words[i] = uint16(x.Value)
-		s.wire = append(s.wire, byte(words[i]>>8), byte(words[i]))
+		why, lasts := error(nil), false
+		s.wire = s.wire[:0]
+		for i, x := range samples {
+			if x.Err != nil && !lasts {
+				why, lasts = x.Err, lasting(x.Err)
+			}
+			words[i] = uint16(x.Value)
+			s.wire = append(s.wire, byte(words[i]>>8), byte(words[i]))
+		}
+		if why == nil {
+			break
+		}
+		if lasts {
+			return s.undescribed(fmt.Sprintf("the portal gives no description of its registers any more (%s)", why))
+		}
+		// A portal that is busy now may well have one, and what lies at the usual place is
+		// something else then.
+		if try == describeTries {
+			return fmt.Errorf("the portal can't say now where its registers lie, and without that they can't be told apart; "+
+				"if its papers say where, set base, size and description: false: %w", why)
+		}
+		if err := drivers.Pause(ctx, s.bus, describePause); err != nil {
+			return err
+		}
 	}
 	d, err := aspect.ParseDescription(words)
 	if err != nil {
@@ -291,7 +335,7 @@ func (s *aspectSession) look(samples []link.Sample) error {
 		at := s.offsets[i]
 		if x.Err != nil {
 			why = x.Err
-			s.absent[at] = strings.TrimPrefix(x.Err.Error(), s.points[i].At+": ")
+			s.absent[at] = absence{strings.TrimPrefix(x.Err.Error(), s.points[i].At+": "), lasting(x.Err)}
 			continue
 		}
 		delete(s.absent, at)
@@ -308,7 +352,10 @@ func (s *aspectSession) look(samples []link.Sample) error {
 	if problems != nil {
 		s.host.Unparsed(problems.Error(), slices.Clone(s.wire))
 	}
-	s.host.Valid()
+	watched := s.watched(b)
+	if watched {
+		s.host.Valid()
+	}
 	if err := s.lateLook(retry); err != nil {
 		return err
 	}
@@ -320,17 +367,58 @@ func (s *aspectSession) look(samples []link.Sample) error {
 		return err
 	}
 	s.choose()
-	if s.occ == nil {
+	if s.occ == nil && watched {
 		return s.background(b)
 	}
 	return nil
 }
 
-// choose says what is read next. What can't be read is asked for seldom, and while the
-// portal is free: the rest comes in one request then.
+// watched says whether the look shows a vehicle and an alarm of it. A portal that tells
+// neither is as good as silent.
+func (s *aspectSession) watched(b aspect.Block) bool {
+	has := b.Read.Has
+	return (has(aspect.InputSignals) || has(aspect.ObjectCounter)) && (has(aspect.GammaStatus) || has(aspect.NeutronStatus))
+}
+
+// lasting says whether what can't be read now can't be read at the next look either.
+func lasting(err error) bool {
+	var refused *link.Exception
+	return errors.As(err, &refused) && refused.Lasts()
+}
+
+// probe asks for one of the registers that matter, if the portal refuses some, also while a
+// vehicle is in it: alone, so that a portal that never has it is asked one short question
+// more. When it is there again all are asked for.
+func (s *aspectSession) probe(ctx context.Context) error {
+	if len(s.absent) == 0 || s.host.Now().Sub(s.probed) < probeEvery {
+		return nil
+	}
+	s.probed = s.host.Now()
+	for range watchedBy {
+		s.turn = (s.turn + 1) % len(watchedBy)
+		place := watchedBy[s.turn].Offset()
+		if x, absent := s.absent[place]; !absent || !x.lasts {
+			continue
+		}
+		samples, err := s.bus.Sample(ctx, []link.Point{register(s.place.Base + place)})
+		if err != nil {
+			return cmp.Or(ctx.Err(), fmt.Errorf("read the portal's registers: %w", err))
+		}
+		if !lasting(samples[0].Err) {
+			s.all()
+			s.retry = true
+		}
+		return nil
+	}
+	return nil
+}
+
+// choose says what is read next. What the portal does not have is asked for seldom, and while
+// the portal is free: the rest comes in one request then. What it can't tell at the moment is
+// asked for again at the next look.
 func (s *aspectSession) choose() {
 	switch {
-	case len(s.absent) == 0:
+	case len(s.absent) == 0 && len(s.points) == s.place.Readable():
 		return
 	case s.occ == nil && s.now.Sub(s.retried) >= s.p.settings.BackgroundInterval:
 		s.all()
@@ -339,7 +427,7 @@ func (s *aspectSession) choose() {
 	}
 	s.points, s.offsets = nil, nil
 	for i := range s.place.Readable() {
-		if _, absent := s.absent[i]; !absent {
+		if !s.absent[i].lasts {
 			s.points, s.offsets = append(s.points, register(s.place.Base+i)), append(s.offsets, i)
 		}
 	}

@@ -209,7 +209,18 @@ func TestAspectPassages(t *testing.T) {
 		},
 		"a status that can't be read for a while": {
 			script: []drivers.Held{at(1, map[int]float64{inputs: 1, counter: 42}), failing(1.5, gamma), at(2, map[int]float64{gamma: 0x80}), at(3, map[int]float64{inputs: 0})},
-			want:   []string{"registers_missing", "incomplete clear #42"},
+			want:   []string{"registers_missing", "registers_missing", "incomplete clear #42"},
+		},
+		"a status that can't be read for a while, and an alarm later": {
+			script: []drivers.Held{
+				at(1, map[int]float64{inputs: 1, counter: 42}), failing(2, gamma), at(2.2, map[int]float64{gamma: 0x80}),
+				at(10, map[int]float64{gamma: 0x81, 4: 60000}), at(15, map[int]float64{gamma: 0x80}), at(20, map[int]float64{inputs: 0}),
+			},
+			want: []string{"registers_missing", "registers_missing", "ALARM gamma", "alarm clear #42"},
+		},
+		"the inputs and the counter can't be read for a while": {
+			script: []drivers.Held{failing(1, inputs, counter), at(1.2, map[int]float64{inputs: 0, counter: 41}), at(5, map[int]float64{inputs: 1, counter: 42, neutron: 0x81}), at(6, map[int]float64{inputs: 0, neutron: 0x80})},
+			want:   []string{"registers_missing", "registers_missing", "ALARM neutron", "alarm clear #42"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -296,6 +307,75 @@ func TestAspectAsksSeldomForWhatIsMissing(t *testing.T) {
 	require.Equal(t, []string{"registers_missing", "registers_missing"}, out)
 	require.Contains(t, events[0].(event.RadiationDiagnostic).Detail, "118, 119, 120 (exception 2)")
 	require.Contains(t, events[1].(event.RadiationDiagnostic).Detail, "all registers of the portal can be read again")
+}
+
+// TestAspectBusyOnce: a portal without neutron registers is read in two pieces, and one of
+// them is answered "busy" once. It is read again at the next look, and an alarm is told.
+func TestAspectBusyOnce(t *testing.T) {
+	busy := at(5, nil)
+	for p := range 10 {
+		busy.Fails[fmt.Sprintf("holding:%d", 100+p)] = "exception 6 (server device busy)"
+	}
+	back := begin()
+	back.At = 5200 * time.Millisecond
+	for p := 10; p < 17; p++ {
+		delete(back.Set, fmt.Sprintf("holding:%d", 100+p))
+	}
+	out, _ := told(t, aspectWith(t, nil), begin(), failing(0, 10, 11, 12, 13, 14, 15, 16), busy, back,
+		at(10, map[int]float64{2: 1, 3: 0x81, 4: 60000, 17: 42}), at(14, map[int]float64{2: 0, 3: 0x80}), at(40, nil))
+	require.Equal(t, []string{"registers_missing", "registers_missing", "registers_missing", "ALARM gamma", "alarm clear #42"}, out)
+}
+
+// TestAspectDescriptionBusy: a portal that can't tell its map at the moment has one all the
+// same; what lies at the usual place then is something else.
+func TestAspectDescriptionBusy(t *testing.T) {
+	start := at(0, nil)
+	for i := range 8 {
+		start.Fails[fmt.Sprintf("holding:%d", i)] = "exception 6 (server device busy)"
+	}
+	for i, v := range free {
+		start.Set[fmt.Sprintf("holding:%d", 100+i)] = 0
+		start.Set[fmt.Sprintf("holding:%d", 200+i)] = v
+	}
+	ready := at(0.1, nil)
+	for i, w := range []float64{1, 21, 4, 200, 21, 0, 0, 0} {
+		ready.Set[fmt.Sprintf("holding:%d", i)] = w
+	}
+	alarm, over := at(60, nil), at(62, nil)
+	alarm.Set["holding:202"], alarm.Set["holding:203"], alarm.Set["holding:217"] = 1, 0x81, 42
+	over.Set["holding:202"], over.Set["holding:203"] = 0, 0x80
+	out, _ := told(t, aspectWith(t, nil), start, ready, alarm, over)
+	require.Equal(t, []string{"setup", "ALARM gamma", "alarm clear #42"}, out)
+
+	played, err := drivers.PlayBus(t.Context(), aspectWith(t, nil), []drivers.Held{start, at(60, nil)})
+	require.ErrorContains(t, err, "the portal can't say now where its registers lie")
+	require.ErrorContains(t, err, "server device busy")
+	require.Zero(t, played.Valid)
+	require.Empty(t, played.Observations, "nothing is told of registers that may be others")
+}
+
+// TestAspectOneRegister: a portal that tells neither vehicles nor alarms is not online.
+func TestAspectOneRegister(t *testing.T) {
+	var all []int
+	for place := range 21 {
+		all = append(all, place)
+	}
+	for name, c := range map[string]struct {
+		without []int
+		valid   bool
+	}{
+		"the time only":              {all[1:], false},
+		"no alarm status":            {[]int{3, 10}, false},
+		"neither inputs nor counter": {[]int{2, 17}, false},
+		"no inputs, no neutrons":     {[]int{2, 10}, true},
+		"no counter, no gamma":       {[]int{3, 17}, true},
+	} {
+		played, err := drivers.PlayBus(t.Context(), aspectWith(t, nil), []drivers.Held{begin(), failing(0, c.without...), at(300, nil)})
+		require.NoError(t, err)
+		require.Equal(t, c.valid, played.Valid > 0, name)
+		require.Equal(t, event.DiagRegistersMissing, played.Observations[0].Data.(event.RadiationDiagnostic).Kind)
+		require.Equal(t, c.valid, len(played.Observations) > 1, name)
+	}
 }
 
 func TestAspectSettings(t *testing.T) {

@@ -126,7 +126,8 @@ func (s *aspectSession) tellAbsent() error {
 	}
 	byReason := map[string][]string{}
 	for _, at := range slices.Sorted(maps.Keys(s.absent)) {
-		byReason[s.absent[at]] = append(byReason[s.absent[at]], fmt.Sprint(s.place.Base+at))
+		why := s.absent[at].why
+		byReason[why] = append(byReason[why], fmt.Sprint(s.place.Base+at))
 	}
 	var parts []string
 	for _, why := range slices.Sorted(maps.Keys(byReason)) {

@@ -145,6 +145,9 @@ func (f Field) String() string {
 	return places[f].name
 }
 
+// Offset is the place of the field's first register in the block.
+func (f Field) Offset() int { return places[f].offset }
+
 // Fields are those of a block that were read.
 type Fields uint16
 
