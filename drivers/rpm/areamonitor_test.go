@@ -103,7 +103,16 @@ func TestAreaMonitor(t *testing.T) {
 		}},
 		"an alarm at the printer": {change: func(s *AreaSettings) { s.Format, s.Unit = "ludlum-375-printer", "uR/h" }, script: each(0, "0642.1   04/21/95 16:56:24 ALARM\r\n", "0000.0   04/21/95 16:57:24  FAIL\r\n"), want: []string{
 			"threshold gamma raised by instrument 6.421 peak 6.421", "rate 1 gamma 6.421 6.421 6.421 6.421 uSv/h",
-			"fault failure raised FAIL", "threshold gamma cleared by instrument peak 6.421", "rate 1 fault no_reading",
+			"fault failure raised FAIL", "rate 1 fault no_reading",
+		}},
+		"an error ends no alarm": {change: ludlum, script: each(0, "0012.3011010\r\n", "0000.0000017\r\n", "0000.0000017\r\n", "0012.3011010\r\n"), want: []string{
+			"high gamma raised by instrument 123 peak 123", "low gamma raised by instrument 123 peak 123", "rate 1 gamma 123 123 123 123 uSv/h",
+			"fault failure raised 7", "fault failure cleared ", "rate 3 gamma 123 123 123 123 uSv/h fault",
+		}},
+		"a monitor that is off watches nothing": {change: ludlum, script: each(0, "0012.3011010\r\n", "0000.0000000\r\n", "0000.0000000\r\n", "0000.1000010\r\n"), want: []string{
+			"high gamma raised by instrument 123 peak 123", "low gamma raised by instrument 123 peak 123", "rate 1 gamma 123 123 123 123 uSv/h",
+			"fault monitor_off raised ", "fault monitor_off cleared ", "high gamma cleared by instrument 1 peak 123", "low gamma cleared by instrument 1 peak 123",
+			"rate 3 gamma 1 1 1 1 uSv/h fault monitor_off",
 		}},
 		"one thing at a time": {change: none, script: each(0, drm("0", "10000"), drm("2", "50001"), drm("4", "50001"), drm("1", "99999"), drm("0", "10000")), want: []string{
 			"rate 1 gamma 1 1 1 1 uSv/h", "threshold gamma raised by instrument 50 peak 50", "fault battery_low raised 4", "overload  raised by instrument",

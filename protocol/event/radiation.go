@@ -288,9 +288,10 @@ type RadiationFault struct {
 	// than the detectors can measure, "gamma_not_ready" and "neutron_not_ready" for detectors
 	// that do not measure yet or any more; "detector" (the instrument says that its detector
 	// fails), "failure" (it says that it fails), "error" and "reset" (as it calls them),
-	// "battery_low", "external_power" (it has none), "ac_lost" (a pillar has no alternating
-	// current), "frozen" (it tells the very same for too long; the agent notices that itself).
-	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=gamma_overload,enum=gamma_not_ready,enum=neutron_low,enum=neutron_overload,enum=neutron_not_ready,enum=detector,enum=failure,enum=error,enum=reset,enum=battery_low,enum=external_power,enum=ac_lost,enum=frozen"`
+	// "battery_low", "external_power" (it has none), "monitor_off" (it says that it does not
+	// watch), "ac_lost" (a pillar has no alternating current), "frozen" (it tells the very same
+	// for too long; the agent notices that itself).
+	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=gamma_overload,enum=gamma_not_ready,enum=neutron_low,enum=neutron_overload,enum=neutron_not_ready,enum=detector,enum=failure,enum=error,enum=reset,enum=battery_low,enum=external_power,enum=monitor_off,enum=ac_lost,enum=frozen"`
 	// State is "raised" or "cleared".
 	State string `json:"state" jsonschema:"enum=raised,enum=cleared"`
 	// Code is the instrument's own code of it, if it has one.

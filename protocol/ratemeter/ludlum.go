@@ -37,6 +37,9 @@ func ludlum(o Options) Format {
 		append: func(b []byte, r Reading) []byte {
 			b = fmt.Appendf(b, "%06.1f0%d%d%d1", ludlumShown(r), digit(hasAlarm(r, High)), digit(hasAlarm(r, Low)), digit(r.Over))
 			code := o.NoError[0]
+			if hasFault(r, MonitorOff) {
+				b[len(b)-1] = '0'
+			}
 			for _, f := range r.Faults {
 				if f.Code != "" {
 					code = f.Code[0]
@@ -48,7 +51,8 @@ func ludlum(o Options) Format {
 }
 
 // parseLudlum reads a dump. Its error code has no published meanings; NoError says which
-// of them is none. With an error the reading counts for nothing.
+// of them is none. With an error, or while the monitor is off, the reading counts for nothing
+// and ends no alarm.
 func parseLudlum(b []byte, o Options) (Reading, error) {
 	if len(b) != ludlumDump || b[12] != '\r' {
 		return Reading{}, fmt.Errorf("a dump has %d bytes and ends CR LF, and not %d", ludlumDump, len(b))
@@ -73,9 +77,13 @@ func parseLudlum(b []byte, o Options) (Reading, error) {
 	r.Over = b[9] == '1'
 	if b[10] == '0' {
 		r.Flags = append(r.Flags, FlagMonitorOff)
+		r.Faults = append(r.Faults, Fault{Kind: MonitorOff})
 	}
 	if code := string(b[11:12]); !strings.Contains(o.NoError, code) {
-		r.Faults, r.NoValue = []Fault{{Failure, code}}, !r.Over
+		r.Faults = append(r.Faults, Fault{Failure, code})
+	}
+	if len(r.Faults) > 0 { // nobody measures, so that nothing is seen to be over
+		r.NoValue, r.Partial = !r.Over, true
 	}
 	return r, nil
 }
@@ -116,7 +124,8 @@ func parsePrinter(b []byte, o Options) (Reading, error) {
 	case "ALARM":
 		r.Alarms = []Alarm{{Threshold, o.Channels[0]}}
 	case "FAIL":
-		r.Faults, r.NoValue = []Fault{{Failure, word}}, true // its 0000.0 is no reading
+		r.Faults, r.NoValue = []Fault{{Failure, word}}, true // its 0000.0 is no reading,
+		r.Partial = true                                     // and no end of an alarm
 	default:
 		return Reading{}, fmt.Errorf("%q is neither ALARM nor FAIL", word)
 	}

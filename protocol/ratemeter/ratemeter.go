@@ -57,8 +57,10 @@ const (
 // Kinds of faults.
 const (
 	// Failure: the instrument says that it fails. Detector: that its detector does.
+	// MonitorOff: that it does not watch.
 	Failure       = "failure"
 	Detector      = "detector"
+	MonitorOff    = "monitor_off"
 	BatteryLow    = "battery_low"
 	ExternalPower = "external_power"
 )

@@ -54,10 +54,10 @@ func TestFrames(t *testing.T) {
 		"Ludlum 375":              {"ludlum-375", Options{}, []byte("0012.3000010\r\n"), Reading{Status: true, Values: gamma(12.3, "0012.3")}},
 		"Ludlum 375, both alarms": {"ludlum-375", Options{}, []byte("1642.0111010\r\n"), Reading{Status: true, Values: gamma(1642, "1642.0"), Alarms: []Alarm{{High, Gamma}, {Low, Gamma}}}},
 		"Ludlum 375, over range":  {"ludlum-375", Options{}, []byte("0000.0000110\r\n"), Reading{Status: true, Over: true}},
-		"Ludlum 375, an error":    {"ludlum-375", Options{}, []byte("0000.0000013\r\n"), Reading{Status: true, NoValue: true, Faults: []Fault{{Failure, "3"}}}},
-		"Ludlum 375, monitor off": {"ludlum-375", Options{NoError: "0 "}, []byte("0012.300000 \r\n"), Reading{Status: true, Values: gamma(12.3, "0012.3"), Flags: []string{FlagMonitorOff}}},
+		"Ludlum 375, an error":    {"ludlum-375", Options{}, []byte("0000.0000013\r\n"), Reading{Status: true, Partial: true, NoValue: true, Faults: []Fault{{Failure, "3"}}}},
+		"Ludlum 375, monitor off": {"ludlum-375", Options{NoError: "0 "}, []byte("0012.300000 \r\n"), Reading{Status: true, Partial: true, NoValue: true, Faults: []Fault{{Kind: MonitorOff}}, Flags: []string{FlagMonitorOff}}},
 		"Ludlum 375, printer":     {"ludlum-375-printer", Options{}, []byte("0642.1   04/21/95 16:56:24 ALARM\r\n"), Reading{Status: true, Values: gamma(642.1, "0642.1"), Alarms: []Alarm{{Threshold, Gamma}}}},
-		"Ludlum 375, it fails":    {"ludlum-375-printer", Options{}, []byte("0000.0   04/21/95 08:32:16  FAIL\r\n"), Reading{Status: true, NoValue: true, Faults: []Fault{{Failure, "FAIL"}}}},
+		"Ludlum 375, it fails":    {"ludlum-375-printer", Options{}, []byte("0000.0   04/21/95 08:32:16  FAIL\r\n"), Reading{Status: true, Partial: true, NoValue: true, Faults: []Fault{{Failure, "FAIL"}}}},
 		"Ludlum 375, no word":     {"ludlum-375-printer", Options{}, []byte("0012.3   04/21/95 08:32:16      \r\n"), Reading{Status: true, Values: gamma(12.3, "0012.3")}},
 
 		"DRM":                       {"drm", Options{}, []byte("\n0042170000012.301234100|\r"), Reading{ID: "004217", Status: true, Values: gamma(12.34, "12341")}},
@@ -303,7 +303,7 @@ func TestByTime(t *testing.T) {
 // Alarms and faults that are written are read, where the format has a word for them.
 func TestAppend(t *testing.T) {
 	for name, list := range map[string][]Reading{
-		"ludlum-375":         {{Alarms: []Alarm{{High, Gamma}, {Low, Gamma}}}, {Over: true}, {Faults: []Fault{{Failure, "7"}}}},
+		"ludlum-375":         {{Alarms: []Alarm{{High, Gamma}, {Low, Gamma}}}, {Over: true}, {Faults: []Fault{{Failure, "7"}}}, {Faults: []Fault{{Kind: MonitorOff}}}},
 		"ludlum-375-printer": {{Alarms: []Alarm{{Threshold, Gamma}}}, {Faults: []Fault{{Failure, "FAIL"}}}},
 		"drm":                {{Alarms: []Alarm{{Threshold, Gamma}}}, {Over: true}, {Faults: []Fault{{Detector, "8"}}}, {Faults: []Fault{{BatteryLow, "4"}}}, {Faults: []Fault{{ExternalPower, "3"}}}},
 		"radeye":             {{Alarms: []Alarm{{Kind: Threshold}}}, {Over: true}, {Faults: []Fault{{BatteryLow, "20"}}}},
