@@ -11,15 +11,6 @@ LDFLAGS := -s -w -funcalign=16 -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(CO
 INLINE  := runtime internal/runtime/... internal/bytealg sync sync/atomic internal/sync strconv bytes bufio unicode/utf8 encoding/binary hash/crc32 \
 	$(addprefix github.com/lanepost/lanepost/, agent agent/spool agent/blobs agent/uplink protocol/event protocol/tsa)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(INLINE:%=-gcflags=%=) -ldflags '$(LDFLAGS)'
-LDFLAGS := -s -w -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
-# Functions of these are not copied into their callers: it makes the program half a megabyte
-# smaller, and none of them is where the time goes. The box has little room (docs/decisions/0001).
-NOINLINE := net/... crypto/tls/... crypto/x509/... encoding/json encoding/xml encoding/asn1 regexp/... image/... golang.org/x/... \
-	github.com/goccy/... github.com/spf13/... github.com/gorilla/... $(addprefix github.com/lanepost/lanepost/, \
-	drivers/anpr drivers/xray drivers/lane drivers/rpm agent/config agent/daily agent/tee agent/supervise agent/console/... cmd/... firmware-profiles/... \
-	$(addprefix protocol/, aspect axis cargovision dahua dicos dimse document evidence framing hikvision iso6346 llrp manifest milesight mrz n42 \
-	nedap onvif opcua platerecognizer ratemeter rekor sharpv sidecar textframe tvt uniview vzen wiegand)) github.com/eclipse/... github.com/google/...
-GOBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 $(NOINLINE:%=-gcflags=%=-l) -ldflags '$(LDFLAGS)'
 
 # golangci-lint is built from source at this version; it needs no installation.
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.12.2

@@ -107,7 +107,12 @@ func ScriptStart() time.Time { return time.Date(2026, time.January, 5, 6, 0, 0, 
 //
 // The error is what Run returned, unless that is the hanging up.
 func Play(ctx context.Context, d Instrument, script []Chunk) (Played, error) {
-	p := &player{ctx: ctx, start: ScriptStart(), more: func() (Chunk, error) {
+	return PlayWith(ctx, &MemoryLedger{}, d, script)
+}
+
+// PlayWith is Play with what the device's ledger holds, and keeps.
+func PlayWith(ctx context.Context, ledger Ledger, d Instrument, script []Chunk) (Played, error) {
+	p := &player{ctx: ctx, start: ScriptStart(), ledger: ledger, more: func() (Chunk, error) {
 		if len(script) == 0 {
 			return Chunk{}, io.EOF
 		}
@@ -116,16 +121,6 @@ func Play(ctx context.Context, d Instrument, script []Chunk) (Played, error) {
 		return next, nil
 	}}
 	p.begin()
-	return PlayWith(ctx, &MemoryLedger{}, d, script)
-}
-
-// PlayWith is Play with what the device's ledger holds, and keeps.
-func PlayWith(ctx context.Context, ledger Ledger, d Instrument, script []Chunk) (Played, error) {
-	p := &player{ctx: ctx, chunks: script, start: ScriptStart(), ledger: ledger}
-	p.now = p.start
-	if len(script) > 0 {
-		p.now = p.start.Add(script[0].At)
-	}
 	err := d.Run(ctx, scriptedConn{p}, scriptedHost{p})
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -161,7 +156,7 @@ type player struct {
 	idle   int    // reads in vain since the clock moved
 	closed bool
 	played Played
-	ledger MemoryLedger
+	ledger Ledger  // made at the first use if there is none
 	to     *Replay // gets what the driver says in place of played; nil in a script
 }
 
@@ -184,12 +179,6 @@ func (p *player) next() *Chunk {
 		p.chunk, p.sent = &c, 0
 	}
 	return p.chunk
-	chunks   []Chunk
-	sent     int // bytes of chunks[0] already read
-	idle     int // reads in vain since the clock moved
-	closed   bool
-	played   Played
-	ledger   Ledger // made at the first use if there is none
 }
 
 // scriptedConn and scriptedHost are the two sides of a player; apart, since
@@ -305,15 +294,15 @@ func (h scriptedHost) Unparsed(reason string, raw []byte) {
 }
 
 func (h scriptedHost) Ledger() Ledger {
+	h.p.mu.Lock()
+	defer h.p.mu.Unlock()
 	if h.p.to != nil {
 		return &h.p.to.ledger
 	}
-	return &h.p.ledger
-}
-
-	h.p.mu.Lock()
-	defer h.p.mu.Unlock()
 	if h.p.ledger == nil {
 		h.p.ledger = &MemoryLedger{}
+	}
 	return h.p.ledger
+}
+
 func (scriptedHost) Log() *slog.Logger { return slog.New(slog.DiscardHandler) }

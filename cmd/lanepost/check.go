@@ -51,9 +51,10 @@ type result struct {
 
 func checkCommand() *cobra.Command {
 	o := checkOptions{}
+	profile := profileCheck{records: shownRecords}
 	cmd := &cobra.Command{
 		Use:   "check",
-		Short: "Check the configuration, every device, the brokers, the disk and the clock",
+		Short: "Check the configuration, every device, the brokers, the disk and the clock; or a profile",
 		Long: "check reads the configuration, opens every device and listens for a valid\n" +
 			"record, tries the brokers step by step, and looks at the disk, the clock and\n" +
 			"the permissions of the agent's user. It ends in a table, with what to do about\n" +
@@ -62,29 +63,20 @@ func checkCommand() *cobra.Command {
 			"and leaves the spool as it is. Each broker gets a few messages of its own topic,\n" +
 			"the largest as large as a piece of a picture.\n\n" +
 			"Run as root, it looks at files, disk and serial ports as the agent's user would.\n\n" +
+			"With --profile it reads a profile and runs its vectors instead, and shows where\n" +
+			"reading stops; with --bytes it shows how a recording of a device is read by it.\n\n" +
 			"It ends with 0 when nothing failed, with 1 when something did, and with 2 when\n" +
 			"the command line is wrong. Warnings and skipped checks are no failure.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if o.wait < 0 {
-				return usageError{fmt.Errorf("--wait %s is negative", o.wait)}
-	var path string
-	var wait time.Duration
-	profile := profileCheck{records: shownRecords}
-		Short: "Check the configuration, every device and the broker; or a profile",
-			"record, and logs in to the brokers, where it has one message confirmed. It\n" +
-			"sends nothing to a device, records no event and leaves the spool as it is. It\n" +
-			"ends with 0 when nothing failed.\n\n" +
-			"With --profile it reads a profile and runs its vectors instead, and shows where\n" +
-			"reading stops; with --bytes it shows how a recording of a device is read by it.",
 			if err := profile.validate(); err != nil {
 				return err
 			}
 			if profile.path != "" {
 				return profile.run(cmd.Context(), cmd.OutOrStdout())
 			}
-			if wait < 0 {
-				return usageError{fmt.Errorf("--wait %s is negative", wait)}
+			if o.wait < 0 {
+				return usageError{fmt.Errorf("--wait %s is negative", o.wait)}
 			}
 			return check(cmd.Context(), cmd.OutOrStdout(), o)
 		},
@@ -93,8 +85,6 @@ func checkCommand() *cobra.Command {
 	cmd.Flags().DurationVar(&o.wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit, a minute at the most)")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the table as JSON")
 	cmd.Flags().StringVar(&o.user, "user", "", "whose permissions to look at when run as root (default: the user of the service lanepost)")
-	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
-	cmd.Flags().DurationVar(&wait, "wait", 0, "how long to listen to each device (default: a little over its silence limit, a minute at the most)")
 	cmd.Flags().StringVar(&profile.path, "profile", "", "check this profile in place of a configuration")
 	cmd.Flags().StringVar(&profile.capture, "bytes", "", "with --profile: show how the bytes of this file, as a device sent them, are read")
 	cmd.Flags().IntVar(&profile.records, "records", shownRecords, "with --profile: how many records to show")

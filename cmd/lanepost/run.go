@@ -76,7 +76,7 @@ func run(ctx context.Context, path string, stdout bool) error {
 	if err != nil {
 		return configError{err}
 	}
-	log := newLogger(os.Stderr, cfg.Log)
+	log := newLogger(os.Stderr, cfg.Log, os.Getenv("JOURNAL_STREAM"))
 	slog.SetDefault(log) // for what has no device to speak for
 	service, closeService, err := openService(os.Getenv)
 	defer closeService()
@@ -92,7 +92,6 @@ func run(ctx context.Context, path string, stdout bool) error {
 		Reload:     reload,
 		Service:    service,
 		Log:        log,
-		Log:        newLogger(os.Stderr, cfg.Log, os.Getenv("JOURNAL_STREAM")),
 	}
 	if stdout {
 		o.Stdout = os.Stdout
