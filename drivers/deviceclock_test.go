@@ -11,16 +11,17 @@ import (
 
 func TestClockWords(t *testing.T) {
 	for offset, want := range map[time.Duration][2]string{
-		0:                              {"", ""},
-		29 * time.Second:               {"", ""},
-		-31 * time.Second:              {"its clock is 31 s behind this box's", "set the device's clock"},
-		time.Hour:                      {"its clock is 1 h ahead of this box's", "whole step of time zones"},
-		-2*time.Hour - 40*time.Second:  {"its clock is 2 h 1 min behind this box's", "whole step of time zones"},
-		5*time.Hour + 45*time.Minute:   {"its clock is 5 h 45 min ahead of this box's", "whole step of time zones"},
-		time.Hour + 4*time.Minute:      {"its clock is 1 h 4 min ahead of this box's", "set the device's clock"},
-		24 * time.Hour:                 {"its clock is 24 h ahead of this box's", "set the device's clock"},
-		-20 * 365 * 24 * time.Hour:     {"its clock is 7300 days behind this box's", "set the device's clock"},
-		6*time.Minute + 40*time.Second: {"its clock is 7 min ahead of this box's", "set the device's clock"},
+		0:                                {"", ""},
+		29 * time.Second:                 {"", ""},
+		-31 * time.Second:                {"its clock is 31 s behind this box's", "set the device's clock"},
+		time.Hour - 400*time.Millisecond: {"its clock is 1 h ahead of this box's", "whole step of time zones"},
+		time.Hour:                        {"its clock is 1 h ahead of this box's", "whole step of time zones"},
+		-2*time.Hour - 40*time.Second:    {"its clock is 2 h 1 min behind this box's", "whole step of time zones"},
+		5*time.Hour + 45*time.Minute:     {"its clock is 5 h 45 min ahead of this box's", "whole step of time zones"},
+		time.Hour + 4*time.Minute:        {"its clock is 1 h 4 min ahead of this box's", "set the device's clock"},
+		24 * time.Hour:                   {"its clock is 24 h ahead of this box's", "set the device's clock"},
+		-20 * 365 * 24 * time.Hour:       {"its clock is 7300 days behind this box's", "set the device's clock"},
+		6*time.Minute + 40*time.Second:   {"its clock is 7 min ahead of this box's", "set the device's clock"},
 	} {
 		text, hint := ClockWords(offset)
 		require.Equal(t, want[0], text)
