@@ -293,6 +293,26 @@ func TestLines(t *testing.T) {
 	require.Less(t, len(lines), 25)
 }
 
+// What profiles name under identify is there.
+func TestProfilesNameWhatIsThere(t *testing.T) {
+	t.Parallel()
+	variants := map[string]int{}
+	for _, c := range shared().candidates {
+		if c.variant.Text != "" {
+			variants[c.profile.Name]++
+		}
+	}
+	for _, name := range shared().set.Names() {
+		p := profile(t, name)
+		if p.Identify.Like != "" {
+			require.Empty(t, profile(t, p.Identify.Like).Identify.Like, "%s is like one that is like another", name)
+		}
+		require.Len(t, p.Identify.Variants, variants[name], "%s: a driver refuses a variant", name)
+	}
+	// Those that are asked, and no others, would be sent something.
+	require.Equal(t, []string{"berthold-lb6420", "kromek-d5", "scale-mt-sics", "scale-scp01", "scale-systec", "thermo-fht6020", "thermo-radeye"}, shared().asked("tcp"))
+}
+
 func TestRanges(t *testing.T) {
 	t.Parallel()
 	all, err := ParseRange("10.0.3.17/29")
@@ -335,11 +355,11 @@ func TestWhoHasAConnection(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer l.Close() //nolint:errcheck // the test is over
+	defer l.Close()
 	require.Empty(t, usedBy(t.Context(), l.Addr().String()))
 	c, err := net.Dial("tcp", l.Addr().String())
 	require.NoError(t, err)
-	defer c.Close() //nolint:errcheck // the test is over
+	defer c.Close()
 	require.Regexp(t, `^identify\.test \(pid \d+\)$`, usedBy(t.Context(), l.Addr().String()))
 }
 
@@ -355,7 +375,7 @@ func unitServer(t testing.TB, answers map[byte]byte, late byte) net.Conn {
 	here, there := net.Pipe()
 	t.Cleanup(func() { _ = here.Close() })
 	go func() {
-		defer there.Close() //nolint:errcheck // the test is over
+		defer there.Close()
 		var held []byte
 		for {
 			var q [12]byte
