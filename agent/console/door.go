@@ -26,8 +26,6 @@ const (
 	certificateEvery = 30 * time.Second
 	// maxConnections is how many there may be at a time.
 	maxConnections = 64
-	// handshakeTimeout bounds that of TLS.
-	handshakeTimeout = 10 * time.Second
 )
 
 // Settings say where browsers may see the console.
