@@ -48,7 +48,7 @@ func AreaMonitor() drivers.Driver {
 		Schemes: []string{"serial", "tcp"},
 		Silence: 30 * time.Second,
 		New: func(decode func(any) error) (drivers.Instrument, error) {
-			s := AreaSettings{Format: "ludlum-375", Address: 1, USvPerMR: 10, Ask: true, Every: time.Second, Interval: time.Minute, ClearAfter: 3 * time.Second}
+			s := defaultAreaSettings()
 			if err := decode(&s); err != nil {
 				return nil, err
 			}
@@ -95,7 +95,7 @@ type areaMonitor struct {
 
 	told   bool // an event of what it measures went out
 	alarms map[alarmKey]*standing
-	faults map[string]bool
+	faults map[alarmKey]bool
 	// values are the last of each channel.
 	values map[string]rateValue
 	// same are the last frames with values, by their first channel.
@@ -122,10 +122,25 @@ func newAreaMonitor(s AreaSettings) (*areaMonitor, error) {
 		return nil, err
 	case s.Unit != "" && !slices.Contains(ratemeter.Units(), s.Unit):
 		return nil, fmt.Errorf("unit: %q is not known; take %s", s.Unit, strings.Join(ratemeter.Units(), ", "))
-	case !(s.USvPerMR > 0 && s.USvPerMR <= 100):
-		return nil, fmt.Errorf("usv_per_mr: %g; take more than 0 and at most 100", s.USvPerMR)
 	case s.Every < minEvery || s.Every > maxEvery:
 		return nil, fmt.Errorf("every: %s; take %s to %s", s.Every, minEvery, maxEvery)
+	}
+	m, err := newRatesMonitor(s)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.useless(); err != nil {
+		return nil, err
+	}
+	m.format = f
+	return m, nil
+}
+
+// newRatesMonitor checks the settings that do not depend on the format.
+func newRatesMonitor(s AreaSettings) (*areaMonitor, error) {
+	switch {
+	case !(s.USvPerMR > 0 && s.USvPerMR <= 100):
+		return nil, fmt.Errorf("usv_per_mr: %g; take more than 0 and at most 100", s.USvPerMR)
 	case s.Interval < minInterval || s.Interval > maxInterval:
 		return nil, fmt.Errorf("interval: %s; take %s to %s", s.Interval, minInterval, maxInterval)
 	case !(s.AlarmAboveUSvH >= 0):
@@ -137,7 +152,7 @@ func newAreaMonitor(s AreaSettings) (*areaMonitor, error) {
 	case s.FrozenAfter < 0 || s.FrozenAfter > maxFrozen:
 		return nil, fmt.Errorf("frozen_after: %s; take 0 to %s", s.FrozenAfter, maxFrozen)
 	}
-	return &areaMonitor{settings: s, format: f, alarms: map[alarmKey]*standing{}, faults: map[string]bool{}, values: map[string]rateValue{}, same: map[string]sameFrame{}}, nil
+	return &areaMonitor{settings: s, alarms: map[alarmKey]*standing{}, faults: map[alarmKey]bool{}, values: map[string]rateValue{}, same: map[string]sameFrame{}}, nil
 }
 
 // areaSession is one connection.
@@ -173,6 +188,7 @@ func (a *areaMonitor) begin(conn link.Conn, h drivers.Host) *areaSession {
 		x.interrupted, x.below = true, time.Time{}
 	}
 	clear(a.same)
+	clear(a.values) // they are of another time
 	return s
 }
 
@@ -296,6 +312,7 @@ func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) 
 	s.heard = now
 	t := &s.thin
 	t.frames++
+	t.status = t.status || r.Status
 	t.raw = append(t.raw[:0], frame...)
 	t.instrument = cmp.Or(r.ID, t.instrument)
 	for _, f := range r.Flags {
@@ -326,7 +343,7 @@ func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) 
 	if err := s.faultEdges(now, r, frame); err != nil {
 		return err
 	}
-	if err := s.alarmEdges(now, r, values, frame); err != nil {
+	if err := s.alarmEdges(now, r, values, frozen, frame); err != nil {
 		return err
 	}
 	if !s.told && (len(values) > 0 || r.Over || r.NoValue || frozen) {
@@ -340,7 +357,11 @@ func (s *areaSession) rates(now time.Time, r ratemeter.Reading) (list []rateValu
 	for _, v := range r.Values {
 		x := rateValue{channel: v.Channel, text: v.Text, unitText: cmp.Or(v.UnitText, v.Unit, s.settings.Unit)}
 		if !v.Counter {
-			x.v, x.quantity, x.unit = ratemeter.SI(v.Value, cmp.Or(v.Unit, s.settings.Unit), s.settings.USvPerMR)
+			unit := v.Unit
+			if v.UnitText == "" { // where it told one that nobody knows, no other is put in its place
+				unit = cmp.Or(unit, s.settings.Unit)
+			}
+			x.v, x.quantity, x.unit = ratemeter.SI(v.Value, unit, s.settings.USvPerMR)
 			if x.quantity == "unknown" {
 				s.thin.flag(event.RateUnitUnknown)
 			}
@@ -378,7 +399,7 @@ func (s *areaSession) frozen(now time.Time, r ratemeter.Reading, frame []byte) (
 	if frozen {
 		s.thin.flag(event.RateFrozen)
 	}
-	return frozen, s.fault(now, ratemeter.Fault{Kind: event.RateFrozen}, frozen, frame)
+	return frozen, s.fault(now, ratemeter.Fault{Kind: event.RateFrozen}, channel, frozen, frame)
 }
 
 // end tells what is held when the connection is over.

@@ -142,9 +142,9 @@ func TestAreaMonitor(t *testing.T) {
 		}},
 		"damaged, and joined in the middle": {change: func(s *AreaSettings) { s.Format = "fht-6020" }, written: true, unparsed: 2,
 			script: each(0, " 0000 2D\x03\x0701RM1 0.115 0000 0000 2D\x03", "\x0701RM1 0.116 0000 0000 2D\x03", "\x0701RM1 0.\x0701RM2 0.02 0000 0000 F9\x03"), want: []string{
-				"rate 1 gamma 0.115 0.115 0.115 0.115 uSv/h", "rate 1 neutron 0.02 0.02 0.02 0.02 uSv/h",
+				"rate 1 gamma 0.115 0.115 0.115 0.115 uSv/h alarms_unknown", "rate 1 neutron 0.02 0.02 0.02 0.02 uSv/h alarms_unknown",
 			}},
-		"no value": {change: func(s *AreaSettings) { s.Format = "fht-6020" }, written: true, script: each(0, "\x06\x03"), want: []string{"rate 1 no_reading"}},
+		"no value": {change: func(s *AreaSettings) { s.Format = "fht-6020" }, written: true, script: each(0, "\x06\x03"), want: []string{"rate 1 alarms_unknown no_reading"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p, err := drivers.Play(t.Context(), monitor(t, c.change), c.script)
@@ -210,7 +210,7 @@ func TestDoses(t *testing.T) {
 	// 28 pSv in a second are 28 * 3600 / 1e6 = 0.1008 uSv/h.
 	p, err := drivers.Play(t.Context(), monitor(t, set), each(0, dose(1000), dose(1028), dose(1084), dose(3), dose(31)))
 	require.NoError(t, err)
-	require.Equal(t, []string{"rate 2 total 0.1008 0.1008 0.1008 0.1008 uSv/h", "rate 3 total 0.1008 0.1512 0.2016 0.1008 uSv/h counter_reset"}, said(t, p.Observations))
+	require.Equal(t, []string{"rate 2 total 0.1008 0.1008 0.1008 0.1008 uSv/h alarms_unknown", "rate 3 total 0.1008 0.1512 0.2016 0.1008 uSv/h alarms_unknown counter_reset"}, said(t, p.Observations))
 	c := p.Observations[0].Data.(event.RadiationRate).Channels[0]
 	require.Equal(t, "1028", c.ValueRaw)
 	require.Equal(t, "pSv", c.UnitRaw)

@@ -40,6 +40,7 @@ type rates struct {
 	since                 time.Time
 	instrument            string
 	frames, noValue, over int
+	status                bool // a frame told whether it alarms
 	channels              map[string]*rateSum
 	flags                 []string
 	raw                   []byte
@@ -92,9 +93,9 @@ func (s *areaSession) summary(now time.Time) error {
 			e.Alarms = append(e.Alarms, k.kind)
 		}
 	}
-	for kind, stands := range s.faults {
-		if stands {
-			e.Faults = append(e.Faults, kind)
+	for k, stands := range s.faults {
+		if stands && !slices.Contains(e.Faults, k.kind) {
+			e.Faults = append(e.Faults, k.kind)
 		}
 	}
 	slices.Sort(e.Alarms)
@@ -104,6 +105,9 @@ func (s *areaSession) summary(now time.Time) error {
 	}
 	if len(e.Channels) == 0 {
 		t.flag(event.RateNoReading)
+	}
+	if t.frames > 0 && !t.status {
+		t.flag(event.RateAlarmsUnknown)
 	}
 	slices.Sort(t.flags)
 	e.Quality = append([]string{}, t.flags...)
@@ -121,14 +125,14 @@ func (s *areaSession) faultEdges(now time.Time, r ratemeter.Reading, frame []byt
 		return nil
 	}
 	for _, f := range r.Faults {
-		if err := s.fault(now, f, true, frame); err != nil {
+		if err := s.fault(now, f, "", true, frame); err != nil {
 			return err
 		}
 	}
-	for _, kind := range slices.Sorted(maps.Keys(s.faults)) {
-		told := kind == event.RateFrozen || slices.ContainsFunc(r.Faults, func(f ratemeter.Fault) bool { return f.Kind == kind })
+	for _, k := range sortedKeys(s.faults) {
+		told := k.kind == event.RateFrozen || slices.ContainsFunc(r.Faults, func(f ratemeter.Fault) bool { return f.Kind == k.kind })
 		if !told && !r.Partial {
-			if err := s.fault(now, ratemeter.Fault{Kind: kind}, false, frame); err != nil {
+			if err := s.fault(now, ratemeter.Fault{Kind: k.kind}, "", false, frame); err != nil {
 				return err
 			}
 		}
@@ -136,29 +140,34 @@ func (s *areaSession) faultEdges(now time.Time, r ratemeter.Reading, frame []byt
 	return nil
 }
 
-// fault tells a fault on its edges.
-func (s *areaSession) fault(now time.Time, f ratemeter.Fault, raised bool, frame []byte) error {
+// fault tells a fault on its edges, of one channel or, if that is empty, of the instrument.
+func (s *areaSession) fault(now time.Time, f ratemeter.Fault, channel string, raised bool, frame []byte) error {
+	k := alarmKey{f.Kind, channel}
 	if raised {
 		s.thin.flag(event.RateFault)
 	}
-	if s.faults[f.Kind] == raised {
+	if s.faults[k] == raised {
 		return nil
+	}
+	detectors := []string{}
+	if channel != "" {
+		detectors = append(detectors, channel)
 	}
 	state := "cleared"
 	if raised {
 		state = "raised"
 	}
 	err := s.h.Emit(drivers.Observation{Time: now, Data: event.RadiationFault{
-		Kind: f.Kind, State: state, Code: f.Code, CPS: []int{}, Detectors: []string{}, Raw: event.RawOf(frame),
+		Kind: f.Kind, State: state, Code: f.Code, CPS: []int{}, Detectors: detectors, Raw: event.RawOf(frame),
 	}})
 	if err == nil {
-		s.faults[f.Kind] = raised
+		s.faults[k] = raised
 	}
 	return err
 }
 
 // alarmEdges follows the instrument's alarms and the agent's own.
-func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []rateValue, frame []byte) error {
+func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []rateValue, frozen bool, frame []byte) error {
 	told := map[alarmKey]bool{}
 	for _, a := range r.Alarms {
 		told[alarmKey{a.Kind, a.Channel}] = true
@@ -185,8 +194,14 @@ func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []ra
 			}
 		}
 	}
+	if r.Over || r.NoValue || frozen {
+		for _, x := range s.alarms { // it was not seen to be below all the time
+			x.below = time.Time{}
+		}
+	}
+	s.idle(values)
 	for _, v := range values {
-		threshold := s.threshold(v.unit)
+		threshold := s.threshold(v)
 		k := alarmKey{ownAlarm, v.channel}
 		x := s.alarms[k]
 		switch {
@@ -215,15 +230,39 @@ func sortedKeys[V any](m map[alarmKey]V) []alarmKey {
 	})
 }
 
-// threshold is the agent's own in a unit; 0 for none.
-func (s *areaSession) threshold(unit string) float64 {
-	switch unit {
+// threshold is the agent's own for a value; 0 for none. A gray of gamma or beta radiation is
+// a sievert; of neutrons and alpha particles it is more, and nobody knows how much.
+func (s *areaSession) threshold(v rateValue) float64 {
+	switch v.unit {
 	case "uSv/h":
 		return s.settings.AlarmAboveUSvH
+	case "uGy/h":
+		if !heavy[v.channel] {
+			return s.settings.AlarmAboveUSvH
+		}
 	case "cps":
 		return s.settings.AlarmAboveCPS
 	}
 	return 0
+}
+
+// heavy are the channels of which a gray is more than a sievert.
+var heavy = map[string]bool{ratemeter.Neutron: true, ratemeter.HighEnergyNeutron: true, ratemeter.Alpha: true, ratemeter.Total: true}
+
+// idle flags a threshold that is held against none of a frame's values.
+func (s *areaSession) idle(values []rateValue) {
+	if len(values) == 0 {
+		return
+	}
+	doses, counts := s.settings.AlarmAboveUSvH > 0, s.settings.AlarmAboveCPS > 0
+	for _, v := range values {
+		if s.threshold(v) > 0 {
+			doses, counts = doses && v.unit == "cps", counts && v.unit != "cps"
+		}
+	}
+	if doses || counts {
+		s.thin.flag(event.RateThresholdIdle)
+	}
 }
 
 // valueOf is what an alarm goes by: the last value of its channel, or the highest dose rate if
@@ -268,8 +307,9 @@ func (s *areaSession) clear(now time.Time, k alarmKey, frame []byte) error {
 	x := s.alarms[k]
 	var threshold *float64
 	if k.own() {
-		v := s.threshold(x.unit)
-		threshold = &v
+		if v := s.threshold(rateValue{channel: k.channel, unit: x.unit}); v > 0 {
+			threshold = &v
+		}
 	}
 	if err := s.tell(now, k, x, "cleared", threshold, frame); err != nil {
 		return err

@@ -33,8 +33,7 @@ type Rates struct {
 
 // NewRates checks the settings.
 func NewRates(s RatesSettings) (*Rates, error) {
-	m, err := newAreaMonitor(AreaSettings{
-		Format: "ludlum-375", Every: time.Second, // not used: nothing is asked and nothing parsed
+	m, err := newRatesMonitor(AreaSettings{
 		USvPerMR: s.USvPerMR, Interval: s.Interval, AlarmAboveUSvH: s.AlarmAboveUSvH, AlarmAboveCPS: s.AlarmAboveCPS,
 		ClearAfter: s.ClearAfter, FrozenAfter: s.FrozenAfter,
 	})

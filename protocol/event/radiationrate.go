@@ -19,6 +19,9 @@ const (
 	// RateAlarmsUnknown: whether the instrument itself alarms was not told, or not all the
 	// time. That Alarms is empty says nothing then.
 	RateAlarmsUnknown = "alarms_unknown"
+	// RateThresholdIdle: a threshold of the settings could be held against no value of a frame,
+	// for its unit or channel.
+	RateThresholdIdle = "threshold_idle"
 )
 
 // RadiationRate is what an area monitor or a hand-held instrument measured, thinned: one event
@@ -45,7 +48,8 @@ type RadiationRate struct {
 	// passed is unobserved, not clear), "overload", "fault", "frozen", "unit_unknown",
 	// "counter_reset", "status" (a status whose meaning is not public), "monitor_off"
 	// (the instrument's own monitor status is off), "alarms_unknown" (whether the instrument
-	// alarms was not told, or not all the time, so that empty Alarms say nothing).
+	// alarms was not told, or not all the time, so that empty Alarms say nothing),
+	// "threshold_idle" (a threshold of the settings is in a unit that the values are not in).
 	Quality []string `json:"quality"`
 	// Raw is the last frame of the interval.
 	Raw Raw `json:"raw"`

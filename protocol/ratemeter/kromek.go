@@ -151,9 +151,9 @@ func parseKromek(b []byte, o Options) (Reading, error) {
 		}
 		return r, nil
 	case report == reportAcknowledged:
-		return Reading{NoValue: true}, nil
+		return Reading{}, nil // neither a value, nor that there is none
 	case report == reportNotAcknowledged:
-		return Reading{NoValue: true, Flags: []string{FlagStatus}}, nil
+		return Reading{Flags: []string{FlagStatus}}, nil
 	default:
 		return Reading{}, fmt.Errorf("report %02x of component %d is not understood", report, component)
 	}

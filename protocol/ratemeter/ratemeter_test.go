@@ -81,7 +81,7 @@ func TestFrames(t *testing.T) {
 		"Kromek":                    {"kromek", Options{}, radiometrics(t), Reading{Values: []Value{{Dose, 0.125, "uSv/h", "0.125", "", false}}}},
 		"Kromek, with count rates":  {"kromek", Options{LiveTime: "ms"}, radiometrics(t), Reading{Values: []Value{{Dose, 0.125, "uSv/h", "0.125", "", false}, {Gamma, 480, "cps", "480 in 1000", "ms", false}, {Neutron, 3, "cps", "3 in 1000", "ms", false}}}},
 		"Kromek, alarms":            {"kromek", Options{}, raw(t, "c0 1800 00 08 82 01 00 01 0000000000000000000000000000 2d45 c0"), Reading{Status: true, Alarms: []Alarm{{Threshold, Dose}, {Threshold, Neutron}}}},
-		"Kromek, only acknowledged": {"kromek", Options{}, raw(t, "c0 0700 00 07 fe 9ee1 c0"), Reading{NoValue: true}},
+		"Kromek, only acknowledged": {"kromek", Options{}, raw(t, "c0 0700 00 07 fe 9ee1 c0"), Reading{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := lookup(t, c.format, c.o)
