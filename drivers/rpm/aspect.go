@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,7 +46,12 @@ const (
 	minAspectEvery  = 10 * time.Millisecond
 	maxAspectEvery  = time.Second
 	maxAspectLate   = time.Minute
+	minCountTime    = time.Millisecond
 	maxCountTime    = 10 * time.Minute
+	minStuckAfter   = 10 * time.Second
+	maxStuckAfter   = 24 * time.Hour
+	minFrozenAfter  = 5 * time.Second
+	maxFrozenAfter  = time.Hour
 	maxAspectLinger = 10 * time.Second
 	maxCounterJump  = 1<<16 - 2
 )
@@ -71,6 +77,10 @@ type AspectSettings struct {
 	// Linger is for how long after the last occupancy input an occupancy stays open: a late
 	// alarm and a gap between two axles belong to it then.
 	Linger time.Duration `yaml:"linger"`
+	// StuckAfter is for how long an occupancy input may be set without a break; 0 for ever.
+	StuckAfter time.Duration `yaml:"stuck_after"`
+	// FrozenAfter is for how long all registers may stay the very same; 0 for ever.
+	FrozenAfter time.Duration `yaml:"frozen_after"`
 	// CounterJump is by how much the object counter goes up between two looks at most; more
 	// is a counter that was set back.
 	CounterJump int `yaml:"counter_jump"`
@@ -85,6 +95,7 @@ func defaultAspectSettings() AspectSettings {
 		Every: 150 * time.Millisecond, LateAfter: 500 * time.Millisecond,
 		Description: true, Base: aspect.FixedBase, Size: aspect.BlockSize, Neutron: true, CounterJump: 1000,
 		BackgroundInterval: time.Minute, Stall: 3 * time.Second, SeriesLimit: 2000,
+		StuckAfter: 15 * time.Minute, FrozenAfter: time.Minute,
 	}
 }
 
@@ -98,8 +109,12 @@ func (s *AspectSettings) check() error {
 		return fmt.Errorf("late_after: %s; take twice every (%s) to %s", s.LateAfter, 2*s.Every, maxAspectLate)
 	case mapErr != nil || int(description.Base) != s.Base || int(description.Size) != s.Size:
 		return fmt.Errorf("base, size: there can't be %d registers at address %d; take 100 and 21, or what the portal's papers say", s.Size, s.Base)
-	case s.CountTime < 0 || s.CountTime > maxCountTime:
-		return fmt.Errorf("count_time: %s; take 0 (not known) to %s", s.CountTime, maxCountTime)
+	case s.CountTime != 0 && (s.CountTime < minCountTime || s.CountTime > maxCountTime):
+		return fmt.Errorf("count_time: %s; take 0 (not known), or %s to %s", s.CountTime, minCountTime, maxCountTime)
+	case s.StuckAfter != 0 && (s.StuckAfter < minStuckAfter || s.StuckAfter > maxStuckAfter):
+		return fmt.Errorf("stuck_after: %s; take 0 (for ever), or %s to %s", s.StuckAfter, minStuckAfter, maxStuckAfter)
+	case s.FrozenAfter != 0 && (s.FrozenAfter < minFrozenAfter || s.FrozenAfter > maxFrozenAfter):
+		return fmt.Errorf("frozen_after: %s; take 0 (for ever), or %s to %s", s.FrozenAfter, minFrozenAfter, maxFrozenAfter)
 	case s.Linger < 0 || s.Linger > maxAspectLinger:
 		return fmt.Errorf("linger: %s; take 0 to %s", s.Linger, maxAspectLinger)
 	case s.CounterJump < 1 || s.CounterJump > maxCounterJump:
@@ -125,11 +140,25 @@ type aspectPortal struct {
 	setup       map[string]string
 	described   bool   // it told its map since the agent started
 	missing     string // what can't be read, as last told
+	unread      struct {
+		last    string // what can't be read
+		changes int    // since it was last told
+		told    time.Time
+		pace    pace
+	}
+
+	edges   map[string]*edge
+	button  edge
+	stuck   aspect.Inputs // occupancy inputs that say nothing
+	block   []byte        // the registers as last read
+	changed time.Time     // and when they were first so
+	keeper  keeper
+	told    *int // the counter up to which all was told
 }
 
 func newAspectPortal(s AspectSettings) *aspectPortal {
 	return &aspectPortal{
-		settings: s, faults: map[string]bool{},
+		settings: s, faults: map[string]bool{}, edges: map[string]*edge{},
 		setup: map[string]string{"block_base": strconv.Itoa(s.Base), "block_size": strconv.Itoa(s.Size)},
 	}
 }
@@ -154,7 +183,8 @@ type aspectSession struct {
 	read   time.Time // when the last ones before were read, zero before the first
 	first  bool      // the look in hand is the first of this connection
 	late   lateness
-	alarms [2]bool // of gamma and neutron, at the last look
+	alarms [2]bool   // of gamma and neutron, at the last look
+	inside time.Time // since when an occupancy input is set; zero if none is
 
 	occ  *aspectOccupancy // nil unless something is in the portal
 	thin aspectThinner
@@ -188,6 +218,7 @@ func (p *aspectPortal) Run(ctx context.Context, conn link.Conn, host drivers.Hos
 	}
 	s := &aspectSession{p: p, host: host, bus: bus, now: host.Now(), absent: map[int]absence{}}
 	s.thin.since = s.now
+	p.recall(host)
 	if err := s.describe(ctx); err != nil {
 		return s.end(err)
 	}
@@ -224,7 +255,40 @@ func (s *aspectSession) end(reason error) error {
 			return err
 		}
 	}
+	s.keep()
 	return reason
+}
+
+// recall takes up what was kept when the agent ran last.
+func (p *aspectPortal) recall(host drivers.Host) {
+	k, ok := p.keeper.recall(host)
+	if !ok {
+		return
+	}
+	if k.Counter != nil && *k.Counter >= 0 && *k.Counter <= math.MaxUint16 {
+		p.counter, p.haveCounter, p.told = uint16(*k.Counter), true, k.Counter //nolint:gosec // bounded
+	}
+	for _, kind := range k.Faults {
+		p.faults[kind] = true
+	}
+	p.tamper = k.Tamper
+}
+
+// keep makes durable what has changed. The number of an object counts when all of it is told.
+func (s *aspectSession) keep() {
+	p := s.p
+	if s.occ == nil && p.haveCounter {
+		n := int(p.counter)
+		p.told = &n
+	}
+	k := keptState{Counter: p.told, Tamper: p.tamper}
+	for kind, raised := range p.faults {
+		if raised {
+			k.Faults = append(k.Faults, kind)
+		}
+	}
+	slices.Sort(k.Faults)
+	p.keeper.keep(s.host, k)
 }
 
 // describe asks where the block lies.
@@ -360,6 +424,9 @@ func (s *aspectSession) look(samples []link.Sample) error {
 		return err
 	}
 	s.first, s.read = s.read.IsZero(), s.now
+	if err := s.frozen(); err != nil {
+		return err
+	}
 	if err := s.faultEdges(b); err != nil {
 		return err
 	}
@@ -368,8 +435,11 @@ func (s *aspectSession) look(samples []link.Sample) error {
 	}
 	s.choose()
 	if s.occ == nil && watched {
-		return s.background(b)
+		if err := s.background(b); err != nil {
+			return err
+		}
 	}
+	s.keep()
 	return nil
 }
 

@@ -199,6 +199,46 @@ func TestAspectPassages(t *testing.T) {
 			script: []drivers.Held{at(1, map[int]float64{inputs: 1, counter: 42})},
 			want:   []string{"incomplete disconnected #42"},
 		},
+		"counted one look after it has left": {
+			script: []drivers.Held{at(1, map[int]float64{inputs: 1}), at(2, map[int]float64{inputs: 0}), at(2.15, map[int]float64{counter: 42})},
+			want:   []string{"no_alarm clear #42"},
+		},
+		"counted after it has left, with an alarm": {
+			script: []drivers.Held{at(1, map[int]float64{inputs: 1}), at(1.5, map[int]float64{gamma: 0x81}), at(2, map[int]float64{inputs: 0, gamma: 0x80}), at(2.3, map[int]float64{counter: 42})},
+			want:   []string{"ALARM gamma", "alarm clear #42"},
+		},
+		"the next one while the one before waits to be counted": {
+			script: []drivers.Held{at(1, map[int]float64{inputs: 1}), at(2, map[int]float64{inputs: 0}), at(2.15, map[int]float64{inputs: 1, counter: 42}), at(3, map[int]float64{inputs: 0})},
+			want:   []string{"no_alarm clear", "no_alarm clear #42"},
+		},
+		"the second alarm after the first": {
+			script: []drivers.Held{at(1, map[int]float64{inputs: 1, counter: 42, gamma: 0x81}), at(2, map[int]float64{gamma: 0x8083}), at(3, map[int]float64{inputs: 0, gamma: 0x80})},
+			want:   []string{"ALARM gamma", "ALARM gamma", "alarm clear #42"},
+		},
+		"an alarm that flickers": {
+			script: []drivers.Held{
+				at(1, map[int]float64{inputs: 1, counter: 42, gamma: 0x81}), at(2, map[int]float64{gamma: 0x80}), at(3, map[int]float64{gamma: 0x81}), at(4, map[int]float64{gamma: 0x80}),
+				at(20, map[int]float64{gamma: 0x81}), at(21, map[int]float64{gamma: 0x80}), at(22, map[int]float64{inputs: 0}),
+			},
+			want: []string{"ALARM gamma", "ALARM gamma", "alarm clear #42"},
+		},
+		"an input that is stuck hides no alarm": {
+			change: func(s *AspectSettings) { s.FrozenAfter = 0 },
+			script: []drivers.Held{
+				at(1, map[int]float64{inputs: 1, counter: 42}), at(10, map[int]float64{gamma: 0x81}), at(12, map[int]float64{gamma: 0x80}),
+				at(3600, map[int]float64{gamma: 0x83}), at(3605, map[int]float64{gamma: 0x80}),
+				at(3700, map[int]float64{inputs: 3, counter: 43}), at(3702, map[int]float64{inputs: 1}),
+				at(7200, map[int]float64{inputs: 0}), at(7300, map[int]float64{inputs: 1, counter: 44}), at(7302, map[int]float64{inputs: 0}),
+			},
+			want: []string{
+				"ALARM gamma", "alarm stuck #42", "occupancy_stuck", "ALARM gamma", "alarm clear joined",
+				"incomplete clear #43", "occupancy_stuck", "no_alarm clear #44",
+			},
+		},
+		"the button": {
+			script: []drivers.Held{at(1, map[int]float64{inputs: 0x10}), at(2, map[int]float64{inputs: 0})},
+			want:   []string{"button"},
+		},
 		"inputs that can't be read": {
 			script: []drivers.Held{failing(0, inputs), at(1, map[int]float64{counter: 42})},
 			want:   []string{"registers_missing", "incomplete clear #42 joined"},
@@ -370,12 +410,172 @@ func TestAspectOneRegister(t *testing.T) {
 		"no inputs, no neutrons":     {[]int{2, 10}, true},
 		"no counter, no gamma":       {[]int{3, 17}, true},
 	} {
-		played, err := drivers.PlayBus(t.Context(), aspectWith(t, nil), []drivers.Held{begin(), failing(0, c.without...), at(300, nil)})
+		played, err := drivers.PlayBus(t.Context(), aspectWith(t, func(s *AspectSettings) { s.FrozenAfter = 0 }), []drivers.Held{begin(), failing(0, c.without...), at(300, nil)})
 		require.NoError(t, err)
 		require.Equal(t, c.valid, played.Valid > 0, name)
 		require.Equal(t, event.DiagRegistersMissing, played.Observations[0].Data.(event.RadiationDiagnostic).Kind)
 		require.Equal(t, c.valid, len(played.Observations) > 1, name)
 	}
+}
+
+// TestAspectFrozen: registers that stay the very same are not those of a portal that measures.
+func TestAspectFrozen(t *testing.T) {
+	p := aspectWith(t, nil)
+	played, err := drivers.PlayBus(t.Context(), p, []drivers.Held{begin(), at(3600, map[int]float64{4: 1674}), at(3601, map[int]float64{2: 1, 17: 42}), at(3602, map[int]float64{2: 0})})
+	require.NoError(t, err)
+	var edges []string
+	seen := map[event.Modality]int{}
+	for _, o := range played.Observations {
+		switch e := o.Data.(type) {
+		case event.RadiationFault:
+			edges = append(edges, fmt.Sprint(e.Kind, " ", e.State, " ", o.Time.Sub(drivers.ScriptStart()).Round(time.Second)))
+		case event.RadiationBackground:
+			seen[e.Gamma]++
+		case event.RadiationOccupancy:
+			require.Equal(t, event.OutcomeNoAlarm, e.Outcome, "it is alive again")
+		}
+	}
+	require.Equal(t, []string{"frozen raised 1m0s", "frozen cleared 1h0m0s"}, edges)
+	require.LessOrEqual(t, seen[event.HasData], 2)
+	require.Greater(t, seen[event.ModalityFault], 50)
+
+	out, _ := told(t, aspectWith(t, nil), begin(), at(1, map[int]float64{2: 1, 17: 42}), at(100, map[int]float64{2: 0}))
+	require.Equal(t, []string{"frozen raised", "frozen cleared", "incomplete clear #42"}, out)
+}
+
+// TestAspectFloods: what flickers is told at once and then seldom, and stands meanwhile.
+func TestAspectFloods(t *testing.T) {
+	script := []drivers.Held{begin()}
+	for i := range 400 {
+		script = append(script, at(1+0.15*float64(i), map[int]float64{2: float64(0x400 * (i % 2))}))
+	}
+	script = append(script, at(61, map[int]float64{2: 0}), at(130, nil))
+	out, events := told(t, aspectWith(t, func(s *AspectSettings) { s.FrozenAfter = 0 }), script...)
+	require.Equal(t, []string{"tamper on", "tamper clear", "tamper on", "tamper clear", "tamper on", "tamper clear", "tamper on", "tamper clear"}, out)
+	require.Greater(t, events[7].(event.RadiationTamper).Changes, 300)
+	require.Zero(t, events[5].(event.RadiationTamper).Changes)
+
+	script = []drivers.Held{begin()}
+	for i := range 400 {
+		f, g := at(float64(i)*0.3+1, nil), begin()
+		for p := range 21 {
+			f.Fails[fmt.Sprintf("holding:%d", 100+p)] = "exception 6 (server device busy)"
+		}
+		g.At = f.At + 150*time.Millisecond
+		script = append(script, f, g)
+	}
+	out, events = told(t, aspectWith(t, nil), script...)
+	n, changes := 0, 0.0
+	for i, x := range out {
+		if x == event.DiagRegistersMissing {
+			n++
+			changes += max(0, events[i].(event.RadiationDiagnostic).Values["changes"]-1)
+		}
+	}
+	require.Greater(t, changes, 300.0, "the others are counted")
+	require.GreaterOrEqual(t, n, 8)
+	require.Less(t, n, 20)
+}
+
+// TestAspectHuge: a background that no portal can have is none.
+func TestAspectHuge(t *testing.T) {
+	p := aspectWith(t, func(s *AspectSettings) { s.CountTime = 100 * time.Millisecond })
+	out, events := told(t, p, begin(), at(0, map[int]float64{7: 0x7f00}), at(1, map[int]float64{2: 1, 17: 42}), at(2, map[int]float64{2: 0}))
+	require.Equal(t, []string{"no_alarm clear #42"}, out)
+	require.Nil(t, events[0].(event.RadiationOccupancy).GammaBgSumCPS)
+	p = aspectWith(t, func(s *AspectSettings) { s.CountTime = time.Millisecond })
+	_, events = told(t, p, begin(), at(0, map[int]float64{6: 0, 7: 0x4f00}), at(1, map[int]float64{2: 1, 17: 42}), at(2, map[int]float64{2: 0}))
+	require.Equal(t, 1<<31-1, *events[0].(event.RadiationOccupancy).GammaBgSumCPS, "as far as a number goes")
+}
+
+// TestAspectFaultInTheInterval: what a channel tells in a fault is in no mean, and the interval
+// is not without fault.
+func TestAspectFaultInTheInterval(t *testing.T) {
+	p := aspectWith(t, func(s *AspectSettings) { s.BackgroundInterval, s.FrozenAfter = 30*time.Second, 0 })
+	played, err := drivers.PlayBus(t.Context(), p, []drivers.Held{begin(), at(10, map[int]float64{3: 0xc0, 4: 60000}), at(18, map[int]float64{3: 0x80, 4: 1673}), at(70, nil)})
+	require.NoError(t, err)
+	var list []event.RadiationBackground
+	for _, o := range played.Observations {
+		if e, ok := o.Data.(event.RadiationBackground); ok {
+			list = append(list, e)
+		}
+	}
+	require.GreaterOrEqual(t, len(list), 3)
+	require.Equal(t, event.ModalityFault, list[1].Gamma)
+	require.Equal(t, event.HasData, list[1].Neutron)
+	require.InDelta(t, 1673, list[1].Reported["gamma_count"], 0)
+	require.Equal(t, []string{"overload", "ready"}, list[1].Signals["gamma_status"])
+	require.Equal(t, event.HasData, list[2].Gamma)
+}
+
+// TestAspectSignals: every bit that was set is told, also those without a meaning.
+func TestAspectSignals(t *testing.T) {
+	_, events := told(t, aspectWith(t, nil), begin(), at(1, map[int]float64{2: 0x1021, 3: 0x81, 17: 42, 20: 0x123}), at(1.5, map[int]float64{3: 0x4084}), at(2, map[int]float64{2: 0, 3: 0x80}))
+	o := events[len(events)-1].(event.RadiationOccupancy)
+	require.Equal(t, map[string][]string{
+		"inputs": {"occup0", "sensor", "0x1000"}, "outputs": {"alarm", "video", "busy", "entry_green"},
+		"gamma_status": {"alarm1", "ready", "n6", "0x0004"}, "neutron_status": {"ready"},
+	}, o.Signals)
+}
+
+// TestAspectRestart: what was told before the agent was started anew is known after it.
+func TestAspectRestart(t *testing.T) {
+	ledger := &drivers.MemoryLedger{}
+	run := func(script ...drivers.Held) (out []string) {
+		played, err := drivers.PlayBusWith(t.Context(), ledger, aspectWith(t, nil), append([]drivers.Held{begin()}, script...))
+		require.NoError(t, err)
+		for _, o := range played.Observations {
+			switch e := o.Data.(type) {
+			case event.RadiationTamper:
+				out = append(out, "tamper "+e.State)
+			case event.RadiationFault:
+				out = append(out, e.Kind+" "+e.State)
+			case event.RadiationDiagnostic:
+				out = append(out, fmt.Sprintf("%s %g", e.Kind, e.Values["missed"]))
+			}
+		}
+		return out
+	}
+	require.Equal(t, []string{"battery_low raised", "tamper on"}, run(at(1, map[int]float64{2: 0x600})))
+	require.Empty(t, run(at(0, map[int]float64{2: 0x600})), "it is as it was")
+	require.Equal(t, []string{"battery_low cleared", "tamper clear", "object_counter_jump 19"}, run(at(0, map[int]float64{17: 60})))
+	require.Empty(t, run(at(0, map[int]float64{17: 60})))
+
+	full := &drivers.MemoryLedger{Most: 1}
+	require.NoError(t, full.Put("other", "x"))
+	played, err := drivers.PlayBusWith(t.Context(), full, aspectWith(t, nil), []drivers.Held{begin(), at(1, map[int]float64{2: 1, 17: 42}), at(2, map[int]float64{2: 0})})
+	require.NoError(t, err, "a ledger that is full stops no portal")
+	require.Len(t, played.Observations, 2)
+}
+
+// TestTSARestart: likewise.
+func TestTSARestart(t *testing.T) {
+	ledger := &drivers.MemoryLedger{}
+	run := func(lines ...string) (out []string) {
+		p, err := TSAPortal().New(func(any) error { return nil })
+		require.NoError(t, err)
+		var script []drivers.Chunk
+		for i, l := range lines {
+			script = append(script, drivers.Chunk{At: time.Duration(i) * time.Second, Bytes: []byte(l + "\r\n")})
+		}
+		played, err := drivers.PlayWith(t.Context(), ledger, p, script)
+		require.NoError(t, err)
+		for _, o := range played.Observations {
+			switch e := o.Data.(type) {
+			case event.RadiationTamper:
+				out = append(out, "tamper "+e.State)
+			case event.RadiationFault:
+				out = append(out, e.Kind+" "+e.State)
+			case event.RadiationDiagnostic:
+				out = append(out, fmt.Sprintf("%s %g", e.Kind, e.Values["missed"]))
+			}
+		}
+		return out
+	}
+	const normal = "GB,000401,000406,000436,000436"
+	require.Equal(t, []string{"gamma_high raised", "tamper on", "gx_orphan 0"}, run("GH,001999,002100,000400,000410", "TT,000000,000000,000000,000000", "GX,000630,002566,000000,000000"))
+	require.Equal(t, []string{"gamma_high cleared", "tamper clear", "gx_orphan 0", "gx_counter_jump 3"}, run(normal, "TC,111111,111111,111111,111111", "GX,000634,002566,000000,000000"))
+	require.Equal(t, []string{"gx_orphan 0"}, run(normal, "GX,000635,002566,000000,000000"))
 }
 
 func TestAspectSettings(t *testing.T) {
@@ -386,6 +586,9 @@ func TestAspectSettings(t *testing.T) {
 		"0 registers at address":   func(s *AspectSettings) { s.Size = 0 },
 		"-1 registers at address":  func(s *AspectSettings) { s.Size = -1 },
 		"count_time: -1s":          func(s *AspectSettings) { s.CountTime = -time.Second },
+		"count_time: 1ns":          func(s *AspectSettings) { s.CountTime = time.Nanosecond },
+		"stuck_after: 1s":          func(s *AspectSettings) { s.StuckAfter = time.Second },
+		"frozen_after: 2h0m0s":     func(s *AspectSettings) { s.FrozenAfter = 2 * time.Hour },
 		"linger: 1m0s":             func(s *AspectSettings) { s.Linger = time.Minute },
 		"counter_jump: 0":          func(s *AspectSettings) { s.CounterJump = 0 },
 		"background_interval: 1ms": func(s *AspectSettings) { s.BackgroundInterval = time.Millisecond },

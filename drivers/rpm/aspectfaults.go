@@ -1,6 +1,7 @@
 package rpm
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"slices"
@@ -38,25 +39,12 @@ var inputFaults = []struct {
 
 // faultEdges tells what changed. What can't be read stays as it was.
 func (s *aspectSession) faultEdges(b aspect.Block) error {
-	edge := func(kind string, raised bool) error {
-		if s.p.faults[kind] == raised {
-			return nil
-		}
-		s.p.faults[kind] = raised
-		state := "cleared"
-		if raised {
-			state = "raised"
-		}
-		return s.emit(event.RadiationFault{
-			Kind: kind, State: state, CPS: []int{}, Detectors: []string{}, Raw: event.RawOf(s.wire),
-		}, "")
-	}
 	for _, c := range s.channels(b) {
 		if !c.read {
 			continue
 		}
 		for _, f := range channelFaults {
-			if err := edge(c.name+f.kind, (c.Status&f.bit != 0) == f.when); err != nil {
+			if err := s.fault(c.name+f.kind, (c.Status&f.bit != 0) == f.when); err != nil {
 				return err
 			}
 		}
@@ -65,19 +53,79 @@ func (s *aspectSession) faultEdges(b aspect.Block) error {
 		return nil
 	}
 	for _, f := range inputFaults {
-		if err := edge(f.kind, b.Inputs&f.bit != 0); err != nil {
+		if err := s.fault(f.kind, b.Inputs&f.bit != 0); err != nil {
 			return err
 		}
 	}
-	state := "clear"
-	if b.Inputs&aspect.Open != 0 {
-		state = "on"
+	if err := s.pressed(b.Inputs&aspect.Button != 0); err != nil {
+		return err
 	}
-	if state == s.p.tamper || state == "clear" && s.p.tamper == "" {
+	open := b.Inputs&aspect.Open != 0
+	changes, tell := s.p.edge("tamper", s.p.tamper == "on").turns(s.now, s.p.tamper == "on", open)
+	if !tell {
 		return nil
 	}
-	s.p.tamper = state
-	return s.emit(event.RadiationTamper{State: state, Raw: event.RawOf(s.wire)}, "")
+	if s.p.tamper = "clear"; open {
+		s.p.tamper = "on"
+	}
+	return s.emit(event.RadiationTamper{State: s.p.tamper, Changes: changes, Raw: event.RawOf(s.wire)}, "")
+}
+
+// edge is that of a kind, which was told to be there or not.
+func (p *aspectPortal) edge(kind string, told bool) *edge {
+	if p.edges[kind] == nil {
+		p.edges[kind] = &edge{last: told}
+	}
+	return p.edges[kind]
+}
+
+// fault tells of a fault that is there, or is not any more.
+func (s *aspectSession) fault(kind string, raised bool) error {
+	told := s.p.faults[kind]
+	changes, tell := s.p.edge(kind, told).turns(s.now, told, raised)
+	if !tell {
+		return nil
+	}
+	s.p.faults[kind] = raised
+	state := "cleared"
+	if raised {
+		state = "raised"
+	}
+	return s.emit(event.RadiationFault{
+		Kind: kind, State: state, Changes: changes, CPS: []int{}, Detectors: []string{}, Raw: event.RawOf(s.wire),
+	}, "")
+}
+
+// pressed tells that the button is pressed, and nothing when it is let go.
+func (s *aspectSession) pressed(is bool) error {
+	b := &s.p.button
+	before := b.last
+	if b.last = is; !is || before || !b.pace.free(s.now) {
+		return nil
+	}
+	b.pace.took(s.now)
+	return s.diagnose(event.DiagButton, "", "somebody pressed the button of the portal", nil)
+}
+
+// frozenFault is the fault of a portal whose registers stand still. What measures never tells
+// the very same for long: its processor hangs, perhaps, behind a server that goes on answering.
+const frozenFault = "frozen"
+
+// frozen sees whether the registers stand still.
+func (s *aspectSession) frozen() error {
+	p := s.p
+	if !bytes.Equal(s.wire, p.block) {
+		first := p.block == nil
+		p.block, p.changed = slices.Clone(s.wire), s.now
+		if first {
+			return nil // whether it moves is not known yet
+		}
+		return s.fault(frozenFault, false)
+	}
+	if limit := p.settings.FrozenAfter; limit == 0 || s.now.Sub(p.changed) < limit {
+		return nil
+	}
+	return s.fault(frozenFault, true)
 }
 
 // aspectChannel is one channel of a look.
@@ -103,6 +151,9 @@ func (s *aspectSession) channels(b aspect.Block) []aspectChannel {
 
 // faulty says whether the portal reports a fault of a channel, or of all of itself.
 func (p *aspectPortal) faulty(channel string) bool {
+	if p.faults[frozenFault] {
+		return true
+	}
 	for _, f := range inputFaults {
 		if f.bit&aspect.FailureMask != 0 && p.faults[f.kind] {
 			return true
@@ -119,9 +170,6 @@ func (p *aspectPortal) faulty(channel string) bool {
 // tellAbsent tells which registers can't be read, when that changes.
 func (s *aspectSession) tellAbsent() error {
 	if len(s.absent) == 0 {
-		if s.p.missing == "" {
-			return nil
-		}
 		return s.tellMissing("")
 	}
 	byReason := map[string][]string{}
@@ -136,16 +184,29 @@ func (s *aspectSession) tellAbsent() error {
 	return s.tellMissing("these registers of the portal can't be read, and what they would tell is unknown: " + strings.Join(parts, "; "))
 }
 
-// tellMissing tells what can't be read, once.
+// tellMissing tells what can't be read, when that changes. What changes all the time is told
+// once in an interval.
 func (s *aspectSession) tellMissing(what string) error {
-	if what == s.p.missing {
+	u := &s.p.unread
+	if what != u.last {
+		u.last = what
+		u.changes++
+	}
+	if what == s.p.missing || !u.pace.free(s.now) && s.now.Sub(u.told) < s.p.settings.BackgroundInterval {
 		return nil
 	}
-	s.p.missing = what
+	u.pace.took(s.now)
+	changes := u.changes
+	s.p.missing, u.told, u.changes = what, s.now, 0
 	if what == "" {
 		what = "all registers of the portal can be read again"
 	}
-	return s.diagnose(event.DiagRegistersMissing, "", what, map[string]float64{"missing": float64(len(s.absent))})
+	values := map[string]float64{"missing": float64(len(s.absent))}
+	if changes > 1 {
+		what += fmt.Sprintf("; this changed %d times since it was last told", changes)
+		values["changes"] = float64(changes)
+	}
+	return s.diagnose(event.DiagRegistersMissing, "", what, values)
 }
 
 // lateness gathers looks that came too late.

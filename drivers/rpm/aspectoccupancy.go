@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -19,6 +20,7 @@ type aspectOccupancy struct {
 	start     time.Time
 	occupied  time.Time // when an occupancy input was last set
 	free      bool      // none was at the last look
+	freed     time.Time // since when, if so
 	joinedMid bool
 	// damaged is true once some of it was not observed.
 	damaged bool
@@ -34,14 +36,27 @@ type aspectOccupancy struct {
 	reported  map[string]float64
 	truncated bool
 	raw       rawBuffer
+	inputs    aspect.Inputs // all that were set
+	outputs   aspect.Outputs
 }
+
+// alarmAgain is how long after an alarm the same one is told again in an occupancy, if it went
+// and came back; one that is new is told at once.
+const alarmAgain = 10 * time.Second
+
+// countLooks is for how many looks an object is waited for to be counted when it has left.
+const countLooks = 3
 
 // aspectSeries is what one channel told in an occupancy.
 type aspectSeries struct {
 	samples, alarms int
 	faulty          bool
 	highest         int
-	background      *float64 // in counts per second
+	background      *float64      // in counts per second
+	bits            aspect.Status // all that were set
+	last, seen      aspect.Status // alarms that were on at the last look, and that were told
+	owed            bool          // one came back and was not told again yet
+	told            time.Time
 	list            []event.Sample
 }
 
@@ -58,7 +73,16 @@ func whole(count uint32) int { return int(min(count, math.MaxInt32)) }
 // passages is the portal's state machine. An occupancy begins when the object counter
 // changes or an occupancy input is set, and ends when none is.
 func (s *aspectSession) passages(b aspect.Block) error {
-	occupied := b.Read.Has(aspect.InputSignals) && b.Inputs.Occupied()
+	occupied, err := s.occupied(b)
+	if err != nil {
+		return err
+	}
+	// One that has left and waits to be counted is not what is in the portal now.
+	if s.occ != nil && s.occ.free && occupied && s.now.Sub(s.occ.occupied) >= s.p.settings.Linger {
+		if err := s.close(event.EndClear); err != nil {
+			return err
+		}
+	}
 	objects, err := s.count(b)
 	if err != nil {
 		return err
@@ -111,9 +135,12 @@ func (s *aspectSession) passages(b aspect.Block) error {
 	if s.occ == nil {
 		return nil
 	}
-	if s.occ.free = !occupied; occupied {
-		s.occ.occupied = s.now
-		return nil
+	if occupied {
+		s.occ.free, s.occ.occupied = false, s.now
+		return s.stuck(b)
+	}
+	if !s.occ.free {
+		s.occ.free, s.occ.freed = true, s.now
 	}
 	if !b.Read.Has(aspect.InputSignals) {
 		s.occ.damaged = true
@@ -121,7 +148,48 @@ func (s *aspectSession) passages(b aspect.Block) error {
 	if s.now.Sub(s.occ.occupied) < s.p.settings.Linger {
 		return nil
 	}
+	// Some portals count an object a moment after it has left.
+	if !s.occ.counted && b.Read.Has(aspect.ObjectCounter) && s.now.Sub(s.occ.freed) < countLooks*s.p.settings.Every {
+		return nil
+	}
 	return s.close(event.EndClear)
+}
+
+// occupied says whether something is in the portal, by the inputs that are not stuck.
+func (s *aspectSession) occupied(b aspect.Block) (bool, error) {
+	if !b.Read.Has(aspect.InputSignals) {
+		return false, nil
+	}
+	before := s.p.stuck
+	s.p.stuck &= b.Inputs
+	occupied := (b.Inputs &^ s.p.stuck).Occupied()
+	if !occupied {
+		s.inside = time.Time{}
+	} else if s.inside.IsZero() {
+		s.inside = s.now
+	}
+	if before == 0 || s.p.stuck != 0 {
+		return occupied, nil
+	}
+	return occupied, s.diagnose(event.DiagOccupancyStuck, "", "no occupancy input of the portal is stuck any more", map[string]float64{"stuck": 0})
+}
+
+// stuck gives up inputs that have been set for too long. What passes after that is told by the
+// other inputs, the object counter and the alarms, and is not clear.
+func (s *aspectSession) stuck(b aspect.Block) error {
+	limit := s.p.settings.StuckAfter
+	if limit == 0 || s.now.Sub(s.inside) < limit {
+		return nil
+	}
+	id := s.occ.id
+	s.p.stuck = b.Inputs & aspect.OccupMask
+	if err := s.close(event.EndStuck); err != nil {
+		return err
+	}
+	return s.diagnose(event.DiagOccupancyStuck, id,
+		fmt.Sprintf("%s of the portal set for %s: look whether something stands in the light barriers or the sensor is broken. "+
+			"Until it ends vehicles can't be told apart by it; alarms are told all the same", strings.Join(s.p.stuck.Names(), " and "), limit),
+		map[string]float64{"stuck": 1, "limit_s": limit.Seconds()})
 }
 
 // unwatched says that it is not known what was before the look in hand.
@@ -165,7 +233,8 @@ func (s *aspectSession) open(joinedMid bool) error {
 		return fmt.Errorf("make an id for an occupancy: %w", err)
 	}
 	s.occ = &aspectOccupancy{
-		id: id.String(), start: s.now, occupied: s.now, joinedMid: joinedMid,
+		id: id.String(), start: s.now, occupied: s.now, freed: s.now, joinedMid: joinedMid,
+		damaged:  s.p.stuck != 0,
 		channels: map[string]*aspectSeries{}, speeds: []float64{}, reported: map[string]float64{},
 		raw: rawBuffer{hash: sha256.New()},
 	}
@@ -208,11 +277,13 @@ func (s *aspectSession) measured(b aspect.Block, occupied bool) error {
 func (o *aspectOccupancy) object(b aspect.Block, limit int) {
 	if b.Read.Has(aspect.InputSignals) {
 		o.damaged = o.damaged || b.Inputs&aspect.Reset != 0
+		o.inputs |= b.Inputs
 		if d := b.Inputs.Direction(); d != "" && d != o.direction {
 			o.turned = o.turned || o.direction != ""
 			o.direction = d
 		}
 	}
+	o.outputs |= b.Outputs
 	o.output = o.output || b.Read.Has(aspect.OutputSignals) && b.Outputs&aspect.OutAlarm != 0
 	if b.Read.Has(aspect.ObjectMark) && b.Mark != 0 {
 		mark := int(b.Mark)
@@ -244,6 +315,11 @@ func (s *aspectSession) sampled(c aspectChannel, b aspect.Block, inside bool) er
 		x.background = s.perSecond(c)
 	}
 	alarm := c.read && c.Status.Alarms()
+	on := c.Status & (aspect.Alarm1 | aspect.Alarm2)
+	if c.read {
+		x.owed = alarm && (x.owed || on&^x.last != 0)
+		x.bits, x.last = x.bits|c.Status, on
+	}
 	if !inside && !alarm && c.read {
 		return nil
 	}
@@ -269,9 +345,11 @@ func (s *aspectSession) sampled(c aspectChannel, b aspect.Block, inside bool) er
 	if !alarm {
 		return nil
 	}
-	if x.alarms++; x.alarms > 1 {
+	x.alarms++
+	if on&^x.seen == 0 && (!x.owed || s.now.Sub(x.told) < alarmAgain) {
 		return nil
 	}
+	x.seen, x.told, x.owed = x.seen|on, s.now, false
 	return s.emit(event.RadiationAlarm{
 		OccupancyID: o.id, Kind: c.name, Counts: counts, Detectors: []string{"portal"}, Sum: sum(counts),
 		Status: c.Status.Names(), Reported: reported, BgSumCPS: s.perSecond(c), Raw: event.RawOf(s.wire),
@@ -313,6 +391,8 @@ func (s *aspectSession) close(end string) error {
 	over := s.now
 	if end == event.EndClear && s.p.settings.Linger > 0 && s.now.Sub(o.occupied) >= s.p.settings.Linger {
 		over = o.occupied // the rest was waiting
+	} else if end == event.EndClear && o.free {
+		over = o.freed // likewise
 	}
 	e := event.RadiationOccupancy{
 		OccupancyID: o.id, End: end, JoinedMid: o.joinedMid,
@@ -325,6 +405,7 @@ func (s *aspectSession) close(end string) error {
 		NeutronBgCPS: neutron.background, ObjectMark: o.mark, Reported: o.reported,
 		SpeedRecords: len(o.speeds), SpeedsKPH: o.speeds, SpeedKPH: median(o.speeds),
 		GammaSeries: gamma.list, NeutronSeries: neutron.list, SeriesTruncated: o.truncated, Raw: o.raw.raw(),
+		Signals: signals(o.inputs, o.outputs, gamma.bits, neutron.bits),
 	}
 	if !o.turned {
 		e.Direction = o.direction
@@ -333,7 +414,7 @@ func (s *aspectSession) close(end string) error {
 		e.Neutron = event.NotFitted
 	}
 	if gamma.background != nil {
-		cps := int(math.Round(*gamma.background))
+		cps := int(math.Round(min(*gamma.background, math.MaxInt32)))
 		e.GammaBgSumCPS = &cps
 	}
 	unexplained := o.output && !e.GammaAlarm && !e.NeutronAlarm
@@ -381,39 +462,74 @@ func median(list []float64) *float64 {
 	return &m
 }
 
-// aspectThinner gathers what a free portal tells.
+// signals names bits that were set, nil if none was.
+func signals(inputs aspect.Inputs, outputs aspect.Outputs, gamma, neutron aspect.Status) map[string][]string {
+	list := map[string][]string{}
+	for name, bits := range map[string][]string{
+		"inputs": inputs.Names(), "outputs": outputs.Names(), "gamma_status": gamma.Names(), "neutron_status": neutron.Names(),
+	} {
+		if len(bits) > 0 {
+			list[name] = bits
+		}
+	}
+	return list
+}
+
+// aspectThinner gathers what a free portal tells. What a channel tells while it has a fault is
+// gathered apart.
 type aspectThinner struct {
 	since time.Time
 	sent  bool // an event went out on this connection
 	looks int
-	sums  map[string]float64
-	n     map[string]int
-	min   float64 // of the gamma background in counts per second
-	max   float64
+	good  aspectMeans
+	bad   aspectMeans
+
+	inputs         aspect.Inputs // all that were set
+	outputs        aspect.Outputs
+	gamma, neutron aspect.Status
+}
+
+// aspectMeans gathers figures by name.
+type aspectMeans struct {
+	sums map[string]float64
+	n    map[string]int
+	min  float64 // of the gamma background in counts per second
+	max  float64
+}
+
+func newAspectMeans() aspectMeans {
+	return aspectMeans{map[string]float64{}, map[string]int{}, math.Inf(1), 0}
+}
+
+func (m *aspectMeans) add(name string, v float64) {
+	m.sums[name] += v
+	m.n[name]++
 }
 
 // background emits what was gathered when it is time, and at the first look.
 func (s *aspectSession) background(b aspect.Block) error {
 	t := &s.thin
-	if t.sums == nil {
-		t.sums, t.n, t.min, t.max = map[string]float64{}, map[string]int{}, math.Inf(1), 0
+	if t.looks == 0 {
+		t.good, t.bad = newAspectMeans(), newAspectMeans()
 	}
 	t.looks++
-	add := func(name string, v float64) {
-		t.sums[name] += v
-		t.n[name]++
-	}
+	t.inputs, t.outputs, t.gamma, t.neutron = t.inputs|b.Inputs, t.outputs|b.Outputs, t.gamma|b.Gamma.Status, t.neutron|b.Neutron.Status
 	for _, c := range s.channels(b) {
+		m := &t.good
+		if s.p.faulty(c.name) {
+			m = &t.bad
+		}
+		m.add(c.name+"_looks", 1)
 		for name, v := range backgrounds(c.name, b) {
-			add(name, v)
+			m.add(name, v)
 		}
 		if c.counted {
-			add(c.name+"_count", float64(c.Count))
+			m.add(c.name+"_count", float64(c.Count))
 		}
 		if cps := s.perSecond(c); cps != nil {
-			add(c.name, *cps)
+			m.add(c.name, *cps)
 			if c.name == "gamma" {
-				t.min, t.max = min(t.min, *cps), max(t.max, *cps)
+				m.min, m.max = min(m.min, *cps), max(m.max, *cps)
 			}
 		}
 	}
@@ -423,20 +539,11 @@ func (s *aspectSession) background(b aspect.Block) error {
 	}
 	e := event.RadiationBackground{
 		IntervalS: round3(elapsed.Seconds()), Records: t.looks, GammaCPS: []float64{}, NeutronCPS: []float64{},
-		Reported: map[string]float64{}, Detectors: []string{"portal"},
-		Gamma: t.modality(s.p, "gamma"), Neutron: t.modality(s.p, "neutron"), Raw: event.RawOf(s.wire),
+		Reported: map[string]float64{}, Detectors: []string{"portal"}, Signals: signals(t.inputs, t.outputs, t.gamma, t.neutron),
+		Gamma: t.modality("gamma"), Neutron: t.modality("neutron"), Raw: event.RawOf(s.wire),
 	}
-	for name, sum := range t.sums {
-		mean := round3(sum / float64(t.n[name]))
-		switch name {
-		case "gamma":
-			e.GammaCPS = append(e.GammaCPS, mean)
-			e.GammaSumMinCPS, e.GammaSumMaxCPS = int(math.Round(min(t.min, math.MaxInt32))), int(math.Round(min(t.max, math.MaxInt32)))
-		case "neutron":
-			e.NeutronCPS, e.NeutronExact = append(e.NeutronCPS, mean), true
-		default:
-			e.Reported[name] = mean
-		}
+	for _, channel := range []string{"gamma", "neutron"} {
+		t.means(channel, &e)
 	}
 	if !s.p.settings.Neutron {
 		e.Neutron = event.NotFitted
@@ -445,12 +552,35 @@ func (s *aspectSession) background(b aspect.Block) error {
 	return s.emit(e, "")
 }
 
+// means gives those of a channel without its faults, or with them if it had nothing else.
+func (t *aspectThinner) means(channel string, e *event.RadiationBackground) {
+	m := t.good
+	if m.n[channel+"_looks"] == 0 {
+		m = t.bad
+	}
+	for name, sum := range m.sums {
+		if of, what, _ := strings.Cut(name, "_"); of != channel || what == "looks" {
+			continue
+		}
+		mean := round3(sum / float64(m.n[name]))
+		switch name {
+		case "gamma":
+			e.GammaCPS = append(e.GammaCPS, mean)
+			e.GammaSumMinCPS, e.GammaSumMaxCPS = int(math.Round(min(m.min, math.MaxInt32))), int(math.Round(min(m.max, math.MaxInt32)))
+		case "neutron":
+			e.NeutronCPS, e.NeutronExact = append(e.NeutronCPS, mean), true
+		default:
+			e.Reported[name] = mean
+		}
+	}
+}
+
 // modality says what is known of a channel whose background was gathered.
-func (t *aspectThinner) modality(p *aspectPortal, channel string) event.Modality {
+func (t *aspectThinner) modality(channel string) event.Modality {
 	switch {
-	case p.faulty(channel):
+	case t.bad.n[channel+"_looks"] > 0:
 		return event.ModalityFault
-	case t.n[channel+"_background"] > 0:
+	case t.good.n[channel+"_background"] > 0:
 		return event.HasData
 	}
 	return event.NoData

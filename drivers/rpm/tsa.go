@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -115,6 +116,7 @@ type portal struct {
 
 	faults   map[string]bool // by kind; raised ones are true
 	tamper   string          // the last state told; empty if none
+	keeper   keeper
 	baseline *baseline
 }
 
@@ -161,6 +163,7 @@ type session struct {
 // Run implements drivers.Instrument.
 func (p *portal) Run(ctx context.Context, conn link.Conn, host drivers.Host) error {
 	s := &session{p: p, host: host, now: host.Now()}
+	p.recall(host)
 	buf := make([]byte, readSize)
 	for {
 		deadline := s.due()
@@ -252,7 +255,40 @@ func (s *session) end(reason error) error {
 	if err := s.endBurst(); err != nil {
 		return err
 	}
+	s.keep()
 	return reason
+}
+
+// recall takes up what was kept when the agent ran last.
+func (p *portal) recall(host drivers.Host) {
+	k, ok := p.keeper.recall(host)
+	if !ok {
+		return
+	}
+	if k.Counter != nil {
+		p.counter, p.without, p.haveCounter = *k.Counter, k.Without, true
+	}
+	for _, kind := range k.Faults {
+		p.faults[kind] = true
+	}
+	p.tamper = k.Tamper
+}
+
+// keep makes durable what has changed.
+func (s *session) keep() {
+	p := s.p
+	k := keptState{Tamper: p.tamper}
+	if p.haveCounter {
+		counter := p.counter
+		k.Counter, k.Without = &counter, p.without
+	}
+	for kind, raised := range p.faults {
+		if raised {
+			k.Faults = append(k.Faults, kind)
+		}
+	}
+	slices.Sort(k.Faults)
+	p.keeper.keep(s.host, k)
 }
 
 // take handles bytes as they came.
@@ -266,6 +302,7 @@ func (s *session) take(b []byte) error {
 	for {
 		l, ok := s.splitter.Next()
 		if !ok {
+			s.keep()
 			return nil
 		}
 		if err := s.line(l); err != nil {

@@ -209,8 +209,8 @@ func (r Registers) Bytes() []byte {
 }
 
 // Decode reads a block. A field is read when all its registers were. A background or a
-// variance that is no number or negative is not read, and why says so; why is nil if there
-// is none.
+// variance that is no number, negative, or more than a count can be, is not read, and why says
+// so; why is nil if there is none.
 func Decode(r Registers) (b Block, why error) {
 	var errs []error
 	var raw [fieldCount]uint32
@@ -241,7 +241,7 @@ func Decode(r Registers) (b Block, why error) {
 		switch x := float64(v); {
 		case !b.Read.Has(f):
 			return 0
-		case math.IsNaN(x), math.IsInf(x, 0), x < 0:
+		case math.IsNaN(x), math.IsInf(x, 0), x < 0, x > math.MaxUint32:
 			b.Read &^= 1 << f
 			errs = append(errs, fmt.Errorf("%s is %g, which it can't be; it was taken as not read", f, x))
 			return 0

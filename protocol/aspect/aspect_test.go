@@ -74,12 +74,15 @@ func TestNumbersThatCantBe(t *testing.T) {
 	words := page
 	words[7] = 0xffc0 // NaN
 	words[14] = 0xc010
+	words[9] = 0x7f00 // 1.7e38
 	b, why := Decode(all(words))
 	require.ErrorContains(t, why, "gamma_background is NaN")
 	require.ErrorContains(t, why, "neutron_background is -2.25")
 	require.False(t, b.Read.Has(GammaBackground))
 	require.False(t, b.Read.Has(NeutronBackground))
-	require.True(t, b.Read.Has(GammaVariance, NeutronVariance, GammaCount))
+	require.ErrorContains(t, why, "gamma_variance is 1.7")
+	require.False(t, b.Read.Has(GammaVariance))
+	require.True(t, b.Read.Has(NeutronVariance, GammaCount))
 	require.Zero(t, b.Gamma.Background)
 }
 
@@ -137,7 +140,9 @@ func TestBits(t *testing.T) {
 	}
 	require.Equal(t, WarningMask, PowerFail|Open|Reset)
 	require.Equal(t, FailureMask, LowBattery|Error)
-	require.Empty(t, Status(0x000c).Names(), "bits without a meaning")
+	require.Equal(t, []string{"alarm1", "0x0004", "0x0008"}, Status(0x000d).Names(), "bits without a meaning")
+	require.Equal(t, []string{"0x1000"}, Inputs(0x1000).Names())
+	require.Equal(t, []string{"0x8000"}, Outputs(0x8000).Names())
 	require.Equal(t, "0_to_1", Inputs(0x41).Direction())
 	require.Equal(t, "1_to_0", Inputs(0x81).Direction())
 	require.Empty(t, Inputs(0xc1).Direction(), "both are none")

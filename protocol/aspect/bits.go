@@ -1,5 +1,7 @@
 package aspect
 
+import "fmt"
+
 // Bit is one bit of a register.
 type Bit struct {
 	Mask uint16
@@ -87,18 +89,28 @@ func names(v uint16, table []Bit) []string {
 	for _, b := range table {
 		if v&b.Mask != 0 {
 			list = append(list, b.Name)
+			v &^= b.Mask
+		}
+	}
+	for mask := uint16(1); v != 0; mask <<= 1 {
+		if v&mask != 0 {
+			list = append(list, fmt.Sprintf("0x%04x", mask))
+			v &^= mask
 		}
 	}
 	return list
 }
 
-// Names gives the names of the bits that are set; a bit without a meaning has none.
+// Names gives the names of the bits that are set; one without a meaning is
+// written as its number.
 func (s Status) Names() []string { return names(uint16(s), statusBits[:]) }
 
-// Names gives the names of the bits that are set; a bit without a meaning has none.
+// Names gives the names of the bits that are set; one without a meaning is
+// written as its number.
 func (i Inputs) Names() []string { return names(uint16(i), inputBits[:]) }
 
-// Names gives the names of the bits that are set; a bit without a meaning has none.
+// Names gives the names of the bits that are set; one without a meaning is
+// written as its number.
 func (o Outputs) Names() []string { return names(uint16(o), outputBits[:]) }
 
 // Alarms says whether the channel alarms, by either of its alarms.

@@ -44,6 +44,9 @@ const (
 	// EndNextObject: such a portal counted the next object while its occupancy
 	// inputs were still set, so where this one ended was not seen.
 	EndNextObject = "next_object"
+	// EndStuck: an occupancy input of such a portal has been set for so long that it can't be
+	// one vehicle.
+	EndStuck = "stuck"
 	// EndStalled: nothing came for the driver's stall limit.
 	EndStalled = "stalled"
 	// EndDisconnected: the link broke, or the agent stopped.
@@ -61,7 +64,7 @@ type RadiationOccupancy struct {
 	// that nothing was found.
 	Outcome Outcome `json:"outcome"`
 	// End tells how the occupancy ended. Only "gx" and "clear" are observed ends.
-	End string `json:"end" jsonschema:"enum=gx,enum=gx_lost,enum=clear,enum=next_object,enum=stalled,enum=disconnected"`
+	End string `json:"end" jsonschema:"enum=gx,enum=gx_lost,enum=clear,enum=next_object,enum=stuck,enum=stalled,enum=disconnected"`
 	// JoinedMid is true when the agent connected in the middle of the occupancy.
 	JoinedMid bool `json:"joined_mid"`
 	// Gamma and Neutron tell what is known of each kind of detector.
@@ -118,6 +121,11 @@ type RadiationOccupancy struct {
 	// portal's own units: of counts the highest, of backgrounds and variances those
 	// at the beginning.
 	Reported map[string]float64 `json:"reported,omitempty"`
+	// Signals names the bits of a portal whose registers are read that were set at any time in the
+	// occupancy: of its "inputs" and "outputs", and of the "gamma_status" and
+	// "neutron_status". One without a known meaning is written as its number, 0x4000 for
+	// instance.
+	Signals map[string][]string `json:"signals,omitempty"`
 	// SpeedRecords counts speed records, SpeedsKPH lists them all in km/h.
 	SpeedRecords int       `json:"speed_records"`
 	SpeedsKPH    []float64 `json:"speeds_kph"`
@@ -271,9 +279,15 @@ type RadiationBackground struct {
 	// Reported holds, by name, the means over the interval of what a portal tells
 	// in its own units whose registers are read.
 	Reported map[string]float64 `json:"reported,omitempty"`
+	// Signals names the bits of a portal whose registers are read that were set at any time in the
+	// interval: of its "inputs" and "outputs", and of the "gamma_status" and
+	// "neutron_status". One without a known meaning is written as its number, 0x4000 for
+	// instance.
+	Signals map[string][]string `json:"signals,omitempty"`
 	// Detectors are the labels of the detectors, in the order of the values.
 	Detectors []string `json:"detectors"`
-	// Gamma and Neutron tell what is known of each kind of detector.
+	// Gamma and Neutron tell what is known of each kind of detector; a fault in a part of the
+	// interval counts, and what was measured in that part is in no mean.
 	Gamma   Modality `json:"gamma"`
 	Neutron Modality `json:"neutron"`
 	// Raw holds the last records of the interval, one of each kind.
@@ -294,6 +308,9 @@ type RadiationFault struct {
 	Kind string `json:"kind" jsonschema:"enum=gamma_high,enum=gamma_low,enum=neutron_high,enum=gamma_overload,enum=gamma_not_ready,enum=neutron_low,enum=neutron_overload,enum=neutron_not_ready,enum=detector,enum=failure,enum=error,enum=reset,enum=battery_low,enum=external_power,enum=monitor_off,enum=ac_lost,enum=frozen"`
 	// State is "raised" or "cleared".
 	State string `json:"state" jsonschema:"enum=raised,enum=cleared"`
+	// Changes says how often it came and went since the last event of it, if that was more than
+	// once: of what flickers not every edge is told.
+	Changes int `json:"changes,omitempty"`
 	// Code is the instrument's own code of it, if it has one.
 	Code string `json:"code,omitempty"`
 	// CPS is the background record that told it, per detector in counts per
@@ -310,6 +327,9 @@ type RadiationFault struct {
 type RadiationTamper struct {
 	// State is "on" or "clear".
 	State string `json:"state" jsonschema:"enum=on,enum=clear"`
+	// Changes says how often it changed since the last event, if that was more than once: of a
+	// loose contact not every edge is told.
+	Changes int `json:"changes,omitempty"`
 	// Raw is the record that told it.
 	Raw Raw `json:"raw"`
 }
@@ -371,13 +391,18 @@ const (
 	// DiagAlarmOutput: the portal's alarm output was on in an occupancy in which
 	// neither of its channels alarmed.
 	DiagAlarmOutput = "alarm_output"
+	// DiagOccupancyStuck: an occupancy input has been set for so long that vehicles can't be
+	// told apart by it; or it is not any more.
+	DiagOccupancyStuck = "occupancy_stuck"
+	// DiagButton: somebody pressed the portal's button.
+	DiagButton = "button"
 )
 
 // RadiationDiagnostic reports something about a portal that a person should
 // look at, and that is neither an alarm nor a fault.
 type RadiationDiagnostic struct {
 	// Kind tells what it is about.
-	Kind string `json:"kind" jsonschema:"enum=gx_orphan,enum=gx_counter_reset,enum=gx_counter_jump,enum=speed_orphan,enum=alarm_mismatch,enum=background_missing,enum=object_counter_jump,enum=object_counter_reset,enum=looks_late,enum=registers_missing,enum=register_map,enum=alarm_output"`
+	Kind string `json:"kind" jsonschema:"enum=gx_orphan,enum=gx_counter_reset,enum=gx_counter_jump,enum=speed_orphan,enum=alarm_mismatch,enum=background_missing,enum=object_counter_jump,enum=object_counter_reset,enum=looks_late,enum=registers_missing,enum=register_map,enum=alarm_output,enum=occupancy_stuck,enum=button"`
 	// OccupancyID is the occupancy that it is about, if it is about one.
 	OccupancyID string `json:"occupancy_id,omitempty"`
 	// Detail says in words what was seen and what to do.
@@ -415,7 +440,7 @@ func (RadiationSetupChanged) Class() Class { return Urgent }
 // with what was counted, is for whoever decides about the vehicle now.
 func (d RadiationDiagnostic) Class() Class {
 	switch d.Kind {
-	case DiagGXCounterJump, DiagObjectCounterJump, DiagObjectCounterReset, DiagLooksLate, DiagAlarmMismatch, DiagAlarmOutput:
+	case DiagGXCounterJump, DiagObjectCounterJump, DiagObjectCounterReset, DiagLooksLate, DiagAlarmMismatch, DiagAlarmOutput, DiagOccupancyStuck:
 		return Urgent
 	}
 	return Routine
