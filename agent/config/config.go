@@ -118,6 +118,7 @@ type reader struct {
 	// places and ports are the links so far, by their URL and by their device
 	// file.
 	places, ports map[string]ast.Node
+	lines         map[string]bool // serial lines with Modbus units
 	// tees are the addresses of tees so far, dailyAt is nil without daily files.
 	tees    map[string]ast.Node
 	dailyAt ast.Node
@@ -136,7 +137,7 @@ func Parse(name string, b []byte) (*Config, error) {
 			Evidence: Evidence{CheckpointEvents: defaultCheckpointEvents, CheckpointEvery: defaultCheckpointEvery},
 			Log:      Log{Level: "info", Format: "text"}, Console: defaultConsole, scanFiles: map[string]time.Duration{},
 		},
-		places: map[string]ast.Node{}, ports: map[string]ast.Node{},
+		places: map[string]ast.Node{}, ports: map[string]ast.Node{}, lines: map[string]bool{},
 		tees:  map[string]ast.Node{},
 		lanes: map[string]ast.Node{}, uplinks: map[string]ast.Node{},
 	}

@@ -331,7 +331,8 @@ func (r *reader) endpoint(d *rawDevice, p *profiles.Profile, driver drivers.Driv
 // serves one client, and a serial port one program.
 func (r *reader) onlyClient(d *rawDevice, e link.Endpoint) {
 	place, options, _ := strings.Cut(e.String(), "?")
-	if e.Scheme() == "modbus-tcp" { // behind a gateway there are several units
+	line := place
+	if strings.HasPrefix(e.Scheme(), "modbus-") { // behind a gateway, or on a line, there are several units
 		unit, _, _ := strings.Cut(options, "&")
 		place += "?" + unit
 	}
@@ -343,7 +344,7 @@ func (r *reader) onlyClient(d *rawDevice, e link.Endpoint) {
 		place = "tcp://" + net.JoinHostPort(host, u.Port())
 	}
 	r.unique(r.places, place, d.connectAt, place+", which serves one client,")
-	port, isSerial := strings.CutPrefix(strings.TrimPrefix(place, "modbus-rtu:"), "serial:")
+	port, isSerial := strings.CutPrefix(strings.TrimPrefix(line, "modbus-rtu:"), "serial:")
 	isSerial = isSerial || e.Scheme() == "modbus-rtu"
 	if !isSerial {
 		return
@@ -352,11 +353,16 @@ func (r *reader) onlyClient(d *rawDevice, e link.Endpoint) {
 	// with what is plugged in, so this stops no start.
 	if name, err := url.PathUnescape(port); err == nil {
 		if target, err := filepath.EvalSymlinks(name); err == nil {
-			if first, ok := r.ports[target]; ok && yamlfile.Line(first) != yamlfile.Line(d.connectAt) {
+			if first, ok := r.ports[target]; ok && e.Scheme() == "modbus-rtu" && r.lines[line] {
+				return // another unit on the same line
+			} else if ok && yamlfile.Line(first) != yamlfile.Line(d.connectAt) {
 				r.warn(d.connectAt, fmt.Sprintf("%s is the same port as that in line %d, %s", name, yamlfile.Line(first), target), "give each device its own")
 				return
 			}
 			r.ports[target] = d.connectAt
+			if e.Scheme() == "modbus-rtu" {
+				r.lines[line] = true
+			}
 		}
 	}
 }

@@ -32,6 +32,9 @@ const (
 	// pauses start short again, so that a device which connects, says one
 	// thing and hangs up can't make the agent spin.
 	steadyAfter = 30 * time.Second
+	// validShare bounds the pause after a session that delivered valid data: to this part of
+	// the time for which it did.
+	validShare = 4
 	// stopGrace is how long a driver may take to come back after it was told
 	// to stop; then its link is closed under it.
 	stopGrace = 3 * time.Second
@@ -163,12 +166,16 @@ func (s *Supervisor) Run(ctx context.Context) {
 		}
 		s.down(err)
 		s.mu.Lock()
-		steady := s.lastValid.Sub(began) > steadyAfter
+		valid := s.lastValid.Sub(began)
 		s.mu.Unlock()
-		if steady {
+		if valid > steadyAfter {
 			pause.Reset()
 		}
 		next := pause.NextBackOff()
+		// One that delivered for a while is not left unwatched for long.
+		if valid > 0 {
+			next = min(next, max(backoffMin, valid/validShare))
+		}
 		if later := (*link.RetryError)(nil); errors.As(err, &later) {
 			next = max(next, time.Until(later.Until))
 		}

@@ -23,7 +23,7 @@ const (
 	maxModbusTimeout     = time.Minute
 	// gateTimeout bounds what happens within this machine.
 	gateTimeout = 5 * time.Second
-	// damagedTries is how often a request is sent whose answer came damaged.
+	// damagedTries is how often a request is sent whose answer came damaged, or not at all.
 	damagedTries = 3
 	// The longest answer is an RTU frame of 256 bytes or a TCP one of 260.
 	gateBuffer = 512
@@ -137,15 +137,14 @@ func (e *modbusEndpoint) place() string {
 
 // Open opens the line or the connection, and puts the gate before it.
 func (e *modbusEndpoint) Open(ctx context.Context) (_ Conn, err error) {
-	carrier, err := e.carrier.Open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	b := &modbusBus{ending: newEnding(), endpoint: e, carrier: carrier}
+	b := &modbusBus{ending: newEnding(), endpoint: e}
 	defer func() {
-		if err != nil {
-			b.end(err)
-			err = errors.Join(err, carrier.Close())
+		if err == nil {
+			return
+		}
+		b.end(err)
+		if b.line != nil {
+			err = errors.Join(err, b.line.leave(b))
 		}
 	}()
 	// The library opens its connections itself and lets go of none before its timeout, so
@@ -177,9 +176,15 @@ func (e *modbusEndpoint) Open(ctx context.Context) (_ Conn, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", e.place(), errors.Join(err, b.client.Close()))
 	}
+	shared := newSharedLine()
+	if e.rtu {
+		shared = sharedLineAt(e.place()) // with the other units
+	}
+	if err = shared.join(ctx, b); err != nil {
+		return nil, errors.Join(err, b.inner.Close(), b.client.Close())
+	}
 	context.AfterFunc(b.over, func() { _ = b.inner.Close() }) // the library's read ends by it
 	b.side.Go(b.up)
-	b.side.Go(b.down)
 	return b, nil
 }
 
@@ -189,11 +194,10 @@ type modbusBus struct {
 	meter
 	*ending
 	endpoint *modbusEndpoint
-	carrier  Conn
+	line     *modbusLine
 	inner    net.Conn // the library's other end
 	client   *modbus.ModbusClient
 	side     sync.WaitGroup
-	open     openAnswer // of RTU
 
 	learned
 	shelf []learned // of other points, the oldest first
@@ -215,28 +219,7 @@ func (b *modbusBus) up() {
 			b.end(fmt.Errorf("%s: %w, and function %d is none", b.endpoint.place(), errNotARead, f))
 			return
 		}
-		b.open.expect()
-		if _, err := b.carrier.Write(request); err != nil {
-			b.end(err)
-			return
-		}
-	}
-}
-
-// down carries answers.
-func (b *modbusBus) down() {
-	answer := make([]byte, gateBuffer)
-	for {
-		n, err := b.carrier.Read(answer)
-		b.count(n)
-		came := answer[:n]
-		if b.endpoint.rtu {
-			came = b.open.take(came)
-		}
-		if err == nil && len(came) > 0 {
-			_, err = b.inner.Write(came)
-		}
-		if err != nil {
+		if err := b.line.send(b, request); err != nil {
 			b.end(err)
 			return
 		}
@@ -286,18 +269,25 @@ func (b *modbusBus) ask(g group) (words []uint16, err error) {
 		if b.over.Err() != nil {
 			return nil, context.Cause(b.over)
 		}
+		release, failed := b.line.turn(b)
+		if failed != nil {
+			return nil, failed
+		}
 		words, err = b.request(g)
-		b.open.forget()
+		release()
 		switch {
-		case err == nil:
-			return words, nil
-		case b.over.Err() != nil:
+		case b.over.Err() != nil && err != nil:
 			return nil, context.Cause(b.over)
 		case errors.Is(err, modbus.ErrRequestTimedOut):
-			// An answer that still comes must not be taken for the next one's: on a line they
-			// can't be told apart. The link is opened anew.
-			b.end(fmt.Errorf("%s: %w within %s", b.endpoint.place(), errNoAnswer, b.endpoint.timeout))
-			return nil, context.Cause(b.over)
+			if err := b.missed(try); err != nil {
+				b.end(err)
+				return nil, context.Cause(b.over)
+			}
+			continue
+		}
+		b.line.answered(b, true)
+		if err == nil {
+			return words, nil
 		}
 		if refused := exceptionOf(err); refused != nil {
 			return nil, refused
@@ -312,6 +302,32 @@ func (b *modbusBus) ask(g group) (words []uint16, err error) {
 			b.end(fmt.Errorf("%s: %w: %w", b.endpoint.place(), errDamaged, err))
 			return nil, context.Cause(b.over)
 		}
+	}
+}
+
+// missed handles an answer that did not come, and gives an error when the device is not asked
+// again. Over TCP a late answer names its request. On a line it does not: the unit is left
+// alone for as long as it may take, and what comes meanwhile is nobody's.
+func (b *modbusBus) missed(try int) error {
+	e := b.endpoint
+	misses := b.line.answered(b, false)
+	none := fmt.Errorf("%s: %w within %s, %d times in a row", e.place(), errNoAnswer, e.timeout, misses)
+	alone := b.line.alone()
+	switch {
+	case e.rtu && !alone && misses >= 2:
+		return &RetryError{Err: fmt.Errorf("unit %d on a line with others: %w", e.unit, none), Until: time.Now().Add(hungShare * e.timeout)}
+	case try == damagedTries:
+		return none
+	case !e.rtu:
+		return nil
+	}
+	quiet := time.NewTimer(e.timeout)
+	defer quiet.Stop()
+	select {
+	case <-quiet.C:
+		return nil
+	case <-b.over.Done():
+		return context.Cause(b.over)
 	}
 }
 
@@ -350,7 +366,7 @@ func (b *modbusBus) Write([]byte) (int, error) {
 // Close ends the link and what waits on it.
 func (b *modbusBus) Close() error {
 	b.end(ErrClosed)
-	err := b.carrier.Close()
+	err := b.line.leave(b)
 	_ = b.inner.Close()  // within this machine there is nothing to lose
 	_ = b.client.Close() // likewise
 	b.side.Wait()

@@ -11,6 +11,9 @@ import (
 type openAnswer struct {
 	mu      sync.Mutex
 	waiting bool
+	unit    byte   // that was asked
+	stray   []byte // the head of a late answer of another unit
+	skip    int    // how much of that is still to come
 	head    []byte // its first bytes, which tell its length
 	passed  int
 }
@@ -25,10 +28,10 @@ const (
 )
 
 // expect begins a new answer: a request is sent.
-func (a *openAnswer) expect() {
+func (a *openAnswer) expect(unit byte) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.waiting, a.head, a.passed = true, nil, 0
+	a.waiting, a.unit, a.head, a.passed, a.stray, a.skip = true, unit, nil, 0, nil, 0
 }
 
 // forget says that no answer is waited for.
@@ -38,13 +41,40 @@ func (a *openAnswer) forget() {
 	a.waiting = false
 }
 
-// take gives those of the bytes that came which belong to the answer.
-func (a *openAnswer) take(b []byte) []byte {
+// take gives those of the bytes that came which belong to the answer. Before it a late answer
+// of another unit may come that this side has asked; ours says whether it has.
+func (a *openAnswer) take(b []byte, ours func(unit byte) bool) []byte {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if !a.waiting {
 		return nil
 	}
+	for a.passed == 0 && len(b) > 0 {
+		switch {
+		case a.skip > 0:
+			n := min(a.skip, len(b))
+			b, a.skip = b[n:], a.skip-n
+			continue
+		case len(a.stray) == 0 && (b[0] == a.unit || !ours(b[0])):
+			return a.answer(b)
+		}
+		a.stray, b = append(a.stray, b[0]), b[1:]
+		if len(a.stray) == rtuHead {
+			a.skip = rtuCRC
+			if a.stray[1] < rtuException {
+				a.skip += int(a.stray[2])
+			}
+			a.stray = nil
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	return a.answer(b)
+}
+
+// answer takes bytes of the answer itself.
+func (a *openAnswer) answer(b []byte) []byte {
 	a.head = append(a.head, b[:min(len(b), rtuHead-len(a.head))]...)
 	if len(a.head) == rtuHead {
 		length := rtuHead + rtuCRC

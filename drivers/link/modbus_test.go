@@ -481,7 +481,7 @@ func TestPointOfAnotherBus(t *testing.T) {
 // held opens a bus whose device has a request and does not answer.
 func held(t *testing.T, options string) (Bus, <-chan error) {
 	s := newSlave()
-	s.hold, s.arrived = make(chan struct{}), make(chan struct{}, 1)
+	s.hold, s.arrived = make(chan struct{}), make(chan struct{}, damagedTries)
 	l := s.tcp(t)
 	t.Cleanup(func() { close(s.hold) }) // before the server is waited for
 	b := openBus(t, "modbus-tcp://"+l.Addr().String()+"?timeout="+options)
@@ -540,6 +540,164 @@ func TestSlowSlave(t *testing.T) {
 	require.Contains(t, Hint(err), "set a longer timeout")
 	_, again := b.Sample(t.Context(), []Point{{At: "coil:1"}})
 	require.ErrorIs(t, again, errNoAnswer)
+}
+
+// TestLostAnswer: an answer that comes too late, or not at all, ends no link and is not taken
+// for another one's.
+func TestLostAnswer(t *testing.T) {
+	for _, scheme := range []string{"modbus-tcp", "modbus-rtu-tcp"} {
+		t.Run(scheme, func(t *testing.T) {
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			require.NoError(t, err)
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				c, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer c.Close()
+				head := map[bool]int{true: 6, false: 0}[scheme == "modbus-tcp"]
+				var late []byte
+				for asked := 1; ; asked++ {
+					q := make([]byte, map[bool]int{true: 12, false: 8}[head > 0])
+					if _, err := io.ReadFull(c, q); err != nil {
+						return
+					}
+					answer := []byte{q[head], 4, 2, 0, byte(asked)}
+					if head > 0 {
+						answer = append([]byte{q[0], q[1], 0, 0, 0, 5}, answer...)
+					} else {
+						answer = append(answer, crc(answer)...)
+					}
+					if asked%2 == 1 { // the answer to the next request comes with it
+						late = answer
+						continue
+					}
+					if head > 0 {
+						answer = append(late, answer...)
+					}
+					if _, err := c.Write(answer); err != nil {
+						return
+					}
+				}
+			}()
+			b := openBus(t, scheme+"://"+l.Addr().String()+"?timeout=60ms&unit=9")
+			for i := range 3 {
+				got, err := b.Sample(t.Context(), []Point{{At: "input:1"}})
+				require.NoError(t, err)
+				require.Equal(t, []Sample{{Value: float64(2 * (i + 1))}}, got)
+			}
+			require.NoError(t, b.Close())
+			require.NoError(t, l.Close())
+			await(t, done)
+		})
+	}
+}
+
+// TestUnitsShareALine: two units on one line are read in turn, and one that hangs takes little
+// of the other's time.
+func TestUnitsShareALine(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	var connections int
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			connections++
+			for {
+				q := make([]byte, 8)
+				if _, err := io.ReadFull(c, q); err != nil {
+					break
+				}
+				if q[0] == 5 {
+					continue // it hangs
+				}
+				answer := []byte{q[0], 4, 2, 0, q[0]}
+				if _, err := c.Write(append(answer, crc(answer)...)); err != nil {
+					break
+				}
+			}
+			c.Close()
+		}
+	}()
+	connect := "modbus-rtu-tcp://" + l.Addr().String() + "?timeout=100ms&unit="
+	points := []Point{{At: "input:1"}}
+	three, four := openBus(t, connect+"3"), openBus(t, connect+"4")
+	var both sync.WaitGroup
+	for unit, b := range map[float64]Bus{3: three, 4: four} {
+		both.Go(func() {
+			for range 50 {
+				got, err := b.Sample(t.Context(), points)
+				if err != nil || got[0].Value != unit {
+					t.Errorf("unit %g: %v %v", unit, got, err)
+					return
+				}
+			}
+		})
+	}
+	both.Wait()
+
+	hung := openBus(t, connect+"5")
+	_, err = hung.Sample(t.Context(), points)
+	require.ErrorIs(t, err, errNoAnswer)
+	var later *RetryError
+	require.ErrorAs(t, err, &later)
+	require.NoError(t, hung.Close())
+	e, err := Parse(connect+"5", nil)
+	require.NoError(t, err)
+	begin, longest, looks, refused := time.Now(), time.Duration(0), 0, 0
+	for time.Since(begin) < time.Second {
+		c, err := e.Open(t.Context())
+		if err != nil {
+			require.ErrorAs(t, err, &later)
+			refused++
+		} else {
+			go func() {
+				_, _ = c.(Bus).Sample(t.Context(), points)
+				_ = c.Close()
+			}()
+		}
+		look := time.Now()
+		_, err = three.Sample(t.Context(), points)
+		require.NoError(t, err)
+		longest, looks = max(longest, time.Since(look)), looks+1
+	}
+	require.Positive(t, refused)
+	require.Less(t, longest, 400*time.Millisecond)
+	require.Greater(t, looks, 20)
+	_, err = four.Sample(t.Context(), points)
+	require.NoError(t, err)
+
+	other, err := Parse(connect+"6&keepalive=7s", nil)
+	require.NoError(t, err)
+	_, err = other.Open(t.Context())
+	require.ErrorContains(t, err, "one setting for all units")
+	require.NoError(t, three.Close())
+	require.NoError(t, four.Close())
+	require.NoError(t, l.Close())
+	await(t, done)
+	require.Equal(t, 1, connections)
+}
+
+// TestLateAnswerOfAnother: it is not taken for that of the unit that was asked.
+func TestLateAnswerOfAnother(t *testing.T) {
+	late := append([]byte{8, 4, 2, 0, 99}, crc([]byte{8, 4, 2, 0, 99})...)
+	mine := append([]byte{9, 4, 2, 0, 1}, crc([]byte{9, 4, 2, 0, 1})...)
+	for cut := range len(late) + len(mine) {
+		var a openAnswer
+		a.expect(9)
+		ours := func(unit byte) bool { return unit == 8 || unit == 9 }
+		all := slices.Concat(late, mine)
+		got := bytes.Clone(a.take(all[:cut], ours))
+		got = append(got, a.take(all[cut:], ours)...)
+		require.Equal(t, mine, got)
+	}
 }
 
 // TestGatewayDropsTCP: the other side ends the connection while it is asked.

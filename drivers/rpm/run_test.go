@@ -42,7 +42,7 @@ type recorder struct {
 }
 
 func (*recorder) Now() time.Time          { return time.Now() }
-func (*recorder) Ledger() drivers.Ledger { return &drivers.MemoryLedger{} }
+func (*recorder) Ledger() drivers.Ledger  { return &drivers.MemoryLedger{} }
 func (*recorder) Valid()                  {}
 func (*recorder) Unparsed(string, []byte) {}
 func (*recorder) Log() *slog.Logger       { return slog.New(slog.DiscardHandler) }
