@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/protocol/capture"
 )
 
 // Two recordings by hand, one in each form of the time column.
@@ -215,4 +217,44 @@ func TestReplayARealCapture(t *testing.T) {
 		require.NoError(t, err)
 		require.InDelta(t, (54*time.Minute + 15*time.Second).Seconds(), time.Since(start).Seconds(), 60)
 	})
+}
+
+// A capture is played read by read with its pauses, and where the link ended in it the
+// client is left. One that was cut off is played as far as it goes, and that is told.
+func TestReplayOfACapture(t *testing.T) {
+	const whole = `{"capture":1,"begun":"2026-03-14T10:00:00Z","part":1}
+{"at":"2026-03-14T10:00:00Z","text":"GB,0004"}
+{"at":"2026-03-14T10:00:00.5Z","text":"01\r\n"}
+{"at":"2026-03-14T10:00:01Z","mark":"parted"}
+{"at":"2026-03-14T10:00:02.5Z","base64":"AP8="}
+{"at":"2026-03-14T10:00:02.5Z","end":"done","reads":3,"bytes":13}
+`
+	for _, c := range []struct {
+		file string
+		err  error
+	}{{whole, nil}, {whole[:len(whole)-20], capture.ErrCut}} {
+		synctest.Test(t, func(t *testing.T) {
+			var wire bytes.Buffer
+			began := time.Now()
+			done, err := Replay(t.Context(), strings.NewReader(c.file), &wire, ReplayOptions{Speed: 1})
+			require.ErrorIs(t, err, c.err)
+			require.Equal(t, "GB,000401\r\n\x00\xff", wire.String())
+			require.Equal(t, 2500*time.Millisecond, time.Since(began))
+			require.Equal(t, Replayed{Lines: 3, Timed: 3, Bytes: 13}, done)
+		})
+	}
+
+	r, err := ReplayListen(t.Context(), strings.NewReader(whole), "tcp://127.0.0.1:0", ReplayOptions{})
+	require.NoError(t, err)
+	defer r.Close()
+	for _, want := range []string{"GB,000401\r\n", "\x00\xff"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(r.Connect, "tcp://"))
+		require.NoError(t, err)
+		got, err := io.ReadAll(c)
+		require.NoError(t, err)
+		require.Equal(t, want, string(got))
+		require.NoError(t, c.Close())
+	}
+	_, err = r.Wait()
+	require.NoError(t, err)
 }

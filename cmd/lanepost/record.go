@@ -379,7 +379,9 @@ func (d *recorded) listen(ctx context.Context, q *recordQueue, begun func()) (la
 	for {
 		text, err := in.next()
 		if err != nil {
-			q.hole("the agent has ended")
+			if ctx.Err() == nil {
+				q.hole("the agent has ended")
+			}
 			return false, err
 		}
 		var l rawLine

@@ -289,7 +289,7 @@ func (r *replayer) observed(o drivers.Observation) error {
 	draft, err := event.NewDraft(h, o.Data)
 	var e event.Event
 	if err == nil {
-		e, err = event.Parse(draft.Encode(0, event.Hash{}))
+		e, err = event.Parse(draft.Encode(1, event.Hash{}))
 	}
 	var line []byte
 	if err == nil {
@@ -443,7 +443,7 @@ func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, lef
 		fmt.Fprintf(w, "  %d times: for other reasons\n", r.more)
 	}
 	if r.refused > 0 {
-		fmt.Fprintf(w, "%s could not be recorded by an agent and is not printed\n", number(int64(r.refused), "observation"))
+		fmt.Fprintf(w, "%s could not be made events of and are not printed\n", number(int64(r.refused), "observation"))
 	}
 	if left.times > 0 {
 		fmt.Fprintf(w, "the driver ended the connection itself %d times, first since: %v\n", left.times, left.first)
