@@ -9,10 +9,6 @@ import (
 // system call, and the answer moves slowly.
 const clockQualityFor = 10 * time.Second
 
-// ClockQuality says what the system says of its clock: whether it is synchronised ("yes",
-// "no" or "unknown"), and the bound on its error in milliseconds, nil if unknown.
-func ClockQuality() (sync string, maxErrorMs *int64) { return clockQuality() }
-
 // clock stamps events with the quality of the wall clock.
 type clock struct {
 	mu         sync.Mutex

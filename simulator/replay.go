@@ -236,6 +236,9 @@ func (r *recording) entry() (item, error) {
 	if err != nil {
 		return item{}, err
 	}
+	if e.Conn > 0 && !r.keepLink {
+		return item{}, errors.New("the capture is of an instrument that makes its connections itself: nobody could connect to it")
+	}
 	if !r.last.IsZero() {
 		r.at += max(0, e.At.Sub(r.last))
 	}

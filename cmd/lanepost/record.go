@@ -262,7 +262,11 @@ func (d *recorded) canBeRecorded(spoolDir string) error {
 func (d *recorded) findAgent(ctx context.Context) error {
 	if d.agent == nil {
 		d.header.Via = "link"
-		d.header.ClockSync, d.header.ClockMaxErrorMs = agent.ClockQuality()
+		synced, within := agent.ClockQuality()
+		d.header.ClockSync = synced
+		if ms := within.Milliseconds(); ms > 0 {
+			d.header.ClockMaxErrorMs = &ms
+		}
 		return nil
 	}
 	var s console.Status

@@ -182,7 +182,7 @@ type tcpLine struct{ ln net.Listener }
 func listenFor(at string) (line, error) {
 	address, ok := strings.CutPrefix(at, "tcp://")
 	if !ok {
-		return nil, usageError{fmt.Errorf("--serve %q: want tcp://HOST:PORT, for instance tcp://127.0.0.1:1600, or pty:", at)}
+		return nil, usageError{fmt.Errorf("--serve %q: want pty: or tcp://HOST:PORT, for instance tcp://127.0.0.1:1600", at)}
 	}
 	ln, err := net.Listen("tcp", strings.TrimSuffix(address, "/"))
 	if err != nil {

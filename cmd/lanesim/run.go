@@ -92,9 +92,11 @@ func replayCommand() *cobra.Command {
 	var keepTime bool
 	cmd := &cobra.Command{
 		Use:   "replay FILE",
-		Short: "Play a recorded daily file to whoever connects",
+		Short: "Play a recording, or a daily file, to whoever connects",
 		Long: "replay waits for a client, plays the file once with the pauses that its time\n" +
-			"column tells, and closes. The time column, which no portal sends, is left out.",
+			"column tells, and closes. The time column, which no portal sends, is left out. What\n" +
+			"`lanepost record` has written is played read by read, and where the link ended\n" +
+			"in it the client is left.",
 		Args: exactly(1, "one file"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := os.Open(args[0])

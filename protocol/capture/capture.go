@@ -311,33 +311,31 @@ func (c *Reader) Next() (Entry, error) {
 }
 
 func (c *Reader) entry() (Entry, error) {
-	for {
-		line, err := c.next()
-		if errors.Is(err, io.EOF) {
-			return Entry{}, ErrCut
-		}
-		if err != nil {
-			return Entry{}, err
-		}
-		e, end, err := parse(line)
-		if err != nil {
-			if line[len(line)-1] != '\n' {
-				return Entry{}, ErrCut // a part of a line
-			}
-			return Entry{}, fmt.Errorf("line %d of the capture: %w", c.line, err)
-		}
-		switch {
-		case end != nil:
-			return Entry{}, c.finish(*end)
-		case e.Mark == Lost:
-			c.seen.Holes++
-		case e.Mark != "":
-		default:
-			c.seen.Reads++
-			c.seen.Bytes += int64(len(e.Bytes))
-		}
-		return e, nil
+	line, err := c.next()
+	if errors.Is(err, io.EOF) {
+		return Entry{}, ErrCut
 	}
+	if err != nil {
+		return Entry{}, err
+	}
+	e, end, err := parse(line)
+	if err != nil {
+		if line[len(line)-1] != '\n' {
+			return Entry{}, ErrCut // a part of a line
+		}
+		return Entry{}, fmt.Errorf("line %d of the capture: %w", c.line, err)
+	}
+	switch {
+	case end != nil:
+		return Entry{}, c.finish(*end)
+	case e.Mark == Lost:
+		c.seen.Holes++
+	case e.Mark != "":
+	default:
+		c.seen.Reads++
+		c.seen.Bytes += int64(len(e.Bytes))
+	}
+	return e, nil
 }
 
 // finish is called with the last line.
