@@ -341,16 +341,16 @@ func (f *recordFiles) report(w io.Writer) {
 		fmt.Fprintf(w, "something is missing at %s; the file says where\n", number(f.holes, "place"))
 	}
 	if f.removed > 0 {
-		fmt.Fprintf(w, "the oldest %s removed to stay within --max-size\n", plural(f.removed, "file was", "files were"))
+		fmt.Fprintf(w, "the oldest %s removed to stay within --max-size\n", removedFiles(f.removed))
 	}
 	for _, k := range f.kept {
 		fmt.Fprintln(w, k.path)
 	}
 }
 
-func plural(n int, one, many string) string {
+func removedFiles(n int) string {
 	if n == 1 {
-		return "1 " + one
+		return "file was"
 	}
-	return fmt.Sprintf("%d %s", n, many)
+	return fmt.Sprintf("%d files were", n)
 }
