@@ -138,7 +138,7 @@ func orNot(s string) string {
 // load finds a profile, in a file if the name is that of one.
 func (o replayFlags) load(name string) (*profiles.Profile, error) {
 	if strings.Contains(name, "/") || strings.HasSuffix(name, ".yaml") {
-		b, err := readProfile(name)
+		b, err := profileFile(name)
 		if err != nil {
 			return nil, err
 		}
@@ -161,7 +161,7 @@ func (o replayFlags) load(name string) (*profiles.Profile, error) {
 	return nil, fmt.Errorf("there is no profile %q; if it is one of your own, name its directory with --profiles", name)
 }
 
-func readProfile(path string) ([]byte, error) {
+func profileFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("read the profile: %w", err)
