@@ -265,13 +265,13 @@ type replayer struct {
 	ids map[string]string
 
 	events, refused int
-	unparsed        []reason
+	unparsed        []notUnderstood
 	more            int64 // of other reasons
 	failed          error // writing
 }
 
-// reason is why something was not understood, how often, and the first of it.
-type reason struct {
+// notUnderstood is why something was not understood, how often, and the first of it.
+type notUnderstood struct {
 	text  string
 	count int64
 	raw   string
@@ -357,7 +357,7 @@ func (r *replayer) addUnparsed(why string, raw []byte) {
 	if len(sample) < len(raw) {
 		text += "..."
 	}
-	r.unparsed = append(r.unparsed, reason{why, 1, text})
+	r.unparsed = append(r.unparsed, notUnderstood{why, 1, text})
 }
 
 // replay plays a tape through a driver.
@@ -435,7 +435,7 @@ func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, lef
 	t.report(w)
 	fmt.Fprintf(w, "read by %s: %s, %s, %s not understood\n", v.what,
 		number(p.Valid, "valid record"), number(int64(r.events), "event"), number(r.total(), "piece"))
-	slices.SortStableFunc(r.unparsed, func(a, b reason) int { return int(b.count - a.count) })
+	slices.SortStableFunc(r.unparsed, func(a, b notUnderstood) int { return int(b.count - a.count) })
 	for _, u := range r.unparsed {
 		fmt.Fprintf(w, "  %d times: %s; the first is %s\n", u.count, oneLine(u.text), u.raw)
 	}

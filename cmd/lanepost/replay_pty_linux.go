@@ -97,19 +97,19 @@ func (p *pseudoTerminal) client(ctx context.Context) (io.WriteCloser, error) {
 	if err := pause(ctx, ptySettle); err != nil {
 		return nil, err
 	}
-	return onTerminal{p}, nil
+	return terminalClient{p}, nil
 }
 
-// onTerminal is the line to the program that has the terminal open. A serial line has no
+// terminalClient is the line to the program that has the terminal open. A serial line has no
 // connection that could end: where the recording has one, it goes on.
-type onTerminal struct{ p *pseudoTerminal }
+type terminalClient struct{ p *pseudoTerminal }
 
-func (t onTerminal) Write(b []byte) (int, error)         { return t.p.master.Write(b) }
-func (t onTerminal) SetWriteDeadline(at time.Time) error { return t.p.master.SetWriteDeadline(at) }
+func (t terminalClient) Write(b []byte) (int, error)         { return t.p.master.Write(b) }
+func (t terminalClient) SetWriteDeadline(at time.Time) error { return t.p.master.SetWriteDeadline(at) }
 
 // Close waits until what was written has been read: closing a pseudo-terminal throws away
 // what is in it.
-func (t onTerminal) Close() error {
+func (t terminalClient) Close() error {
 	for end := time.Now().Add(serveLinger); time.Now().Before(end); time.Sleep(ptyPoll) {
 		n, err := unix.IoctlGetInt(int(t.p.slave.Fd()), unix.TIOCINQ)
 		if err != nil {
