@@ -27,6 +27,11 @@ lanes:
 	require.NoError(t, err)
 	_, err = Parse("c.yaml", text("modbus-tcp://10.0.3.61", "modbus-tcp://10.0.3.61:502?unit=1"))
 	require.ErrorContains(t, err, "is used twice")
-	_, err = Parse("c.yaml", text("modbus-rtu:/dev/ttyUSB0?baud=9600&parity=even&unit=1", "modbus-rtu:/dev/ttyUSB0?baud=9600&parity=even&unit=2"))
+	_, err = Parse("c.yaml", text("modbus-rtu:/dev/ttyUSB0?baud=9600&parity=even&unit=1", "modbus-rtu:/dev/ttyUSB0?baud=9600&parity=even&unit=1&timeout=300ms"))
 	require.ErrorContains(t, err, "is used twice")
+	for _, line := range []string{"modbus-rtu:/dev/ttyUSB0?baud=9600&parity=even", "modbus-rtu:/dev/null?baud=9600&parity=even", "modbus-rtu-tcp://10.0.3.61:4001?keepalive=30s"} {
+		c, err := Parse("c.yaml", text(line+"&unit=3", line+"&unit=4"))
+		require.NoError(t, err)
+		require.NotContains(t, warnings(c), "same port")
+	}
 }
