@@ -5,6 +5,7 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -56,13 +57,13 @@ func TestSnapshotOfAFullDisk(t *testing.T) {
 	b := newBench(t, path)
 	a := b.startWith(b)
 	b.waitFor("lanepost.agent.started.v1", 1)
-	a.setRefused(1, "no space left on device")
+	a.setRefused(1, errors.New("no space left on device"))
 	s := a.status()
 	require.Equal(t, "no space left on device", s.Spool.Refused)
 	require.Equal(t, 1, s.Spool.WaitingForDisk)
 	require.Contains(t, s.Problems[0].What, "the disk does not take events")
 	require.Contains(t, s.Problems[0].ToDo, "free space")
-	a.setRefused(-1, "")
+	a.setRefused(-1, nil)
 	require.Empty(t, a.status().Spool.Refused)
 }
 

@@ -188,10 +188,10 @@ func TestWatchdog(t *testing.T) {
 	t.Run("events are refused", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			p, m := testPulse(t, well)
-			p.a.setRefused(1, "as many urgent events wait as may")
+			p.a.setRefused(1, errors.New("as many urgent events wait as may"))
 			require.Equal(t, 720, signsIn(m, time.Hour))
 			require.Contains(t, m.all(), "STATUS=events can't be kept, instruments wait: as many urgent events wait as may")
-			p.a.setRefused(-1, "")
+			p.a.setRefused(-1, nil)
 			signsIn(m, 20*time.Second)
 			require.Zero(t, signsIn(m, 5*time.Minute))
 		})

@@ -25,7 +25,7 @@ type terminalSession struct {
 	done chan error
 }
 
-func onTerminal(t *testing.T, args ...string) *terminalSession {
+func initOnTerminal(t *testing.T, args ...string) *terminalSession {
 	t.Helper()
 	s := &terminalSession{t: t, cmd: lanepost(args...), text: &syncBuffer{}, done: make(chan error, 1)}
 	master, slave, err := pty.Open()
@@ -84,7 +84,7 @@ func TestInitAsks(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	path := filepath.Join(dir, "etc", "lanepost.yaml")
-	s := onTerminal(t, "init", "--config", path)
+	s := initOnTerminal(t, "init", "--config", path)
 	s.answer("Name of the crossing point", "Medyka Border")
 	s.asked("can't be a name: use 1 to 40 lower-case letters")
 	s.answer("Name of the crossing point", "\x1b[Dmedyka")
@@ -206,7 +206,7 @@ func TestInitBrokenOff(t *testing.T) {
 			if name == "at the password" {
 				args = append(args, "--site", "a", "--lane", "b", "--device", "id=c,profile=rapiscan-tsa,connect=tcp://10.0.3.21")
 			}
-			s := onTerminal(t, args...)
+			s := initOnTerminal(t, args...)
 			if name == "at the password" {
 				s.answer("Its address, for example mqtt.example", "tcp://mqtt.test")
 			}
