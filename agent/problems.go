@@ -3,13 +3,13 @@ package agent
 import (
 	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/uplink"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // How bad a problem is, the worst first: what loses events or leaves a lane unobserved,
@@ -98,7 +98,7 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 			list = append(list, problem{p, badTaps})
 		}
 	}
-	slices.SortStableFunc(list, func(x, y problem) int { return cmp.Compare(x.bad, y.bad) })
+	order.Stable(list, func(x, y problem) int { return cmp.Compare(x.bad, y.bad) })
 	return list
 }
 

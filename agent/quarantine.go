@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // maxRefused bounds what is kept of events that a broker will never take, in
@@ -86,7 +86,7 @@ func makeRoomForRefused(dir string, more int64) error {
 		files = append(files, info)
 		more += info.Size()
 	}
-	slices.SortFunc(files, func(a, b os.FileInfo) int {
+	order.By(files, func(a, b os.FileInfo) int {
 		return cmp.Or(a.ModTime().Compare(b.ModTime()), strings.Compare(a.Name(), b.Name()))
 	})
 	for _, f := range files {

@@ -9,9 +9,11 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds and times of a folder that is followed.
@@ -24,6 +26,8 @@ const (
 	maxPatterns                          = 64
 	// MaxFollowed bounds the files that are followed at a time.
 	MaxFollowed = 100_000
+	// maxUnread bounds the folders of which it is told that they can't be read.
+	maxUnread = 64
 	// retryMin and retryMax bound the pause before a file is tried again that can't be
 	// read.
 	retryMin, retryMax = 5 * time.Second, 10 * time.Minute
@@ -111,6 +115,8 @@ type Follower struct {
 	files map[string]*Followed
 	began time.Time
 	full  bool
+	// unread are folders of which it was told that they can't be read.
+	unread map[string]bool
 }
 
 // Followed is a file that is being followed.
@@ -161,17 +167,31 @@ func (c *Followed) Later(now time.Time) {
 	c.Again = now.Add(c.wait)
 }
 
-// Away reports whether a file can't be read for now, and leaves it alone for a while.
+// Away reports whether a file can't be read for now, and leaves it alone for a while, so
+// that the others go on. Why is told once.
 func (c *Followed) Away(h Host, err error) bool {
-	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, fs.ErrPermission) {
+	gone := errors.Is(err, fs.ErrNotExist)
+	if !gone && !unreadable(err) {
 		return false
 	}
 	c.Later(h.Now())
-	if errors.Is(err, fs.ErrPermission) && !c.Unread {
+	if !gone && !c.Unread {
 		c.Unread = true
-		h.Unparsed("no permission to read "+c.Path, nil)
+		h.Unparsed(why(c.Path, err), nil)
 	}
 	return true
+}
+
+// unreadable reports whether an error is of one file or folder, and not of the link.
+func unreadable(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EIO) || errors.Is(err, syscall.ESTALE)
+}
+
+func why(name string, err error) string {
+	if errors.Is(err, fs.ErrPermission) {
+		return "no permission to read " + name
+	}
+	return fmt.Sprintf("%s can't be read, and is tried again: %v", name, err)
 }
 
 // Follow looks again and again and gives those files to take that are there in full, the
@@ -221,7 +241,7 @@ func (w *Follower) Full() bool { return w.full }
 
 func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followed, error) {
 	if w.files == nil {
-		w.files = map[string]*Followed{}
+		w.files, w.unread = map[string]*Followed{}, map[string]bool{}
 	}
 	if err := f.Check(ctx); err != nil {
 		return nil, err
@@ -266,7 +286,7 @@ func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followe
 		}
 	}
 	// What is new comes first: it may be the vehicle that still stands there.
-	slices.SortFunc(ready, func(a, b *Followed) int {
+	order.By(ready, func(a, b *Followed) int {
 		return cmp.Or(b.Modified.Compare(a.Modified), strings.Compare(a.Path, b.Path))
 	})
 	return ready, nil
@@ -280,6 +300,12 @@ func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, dir string,
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && dir != ".":
 		return false, nil // there is none for that day yet, or it was taken away
+	case unreadable(err) && dir != ".": // such as lost+found
+		if !w.unread[dir] && len(w.unread) < maxUnread {
+			w.unread[dir] = true
+			h.Unparsed(why("the folder "+dir, err), nil)
+		}
+		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("look into the folder %s: %w", dir, err)
 	}
@@ -301,6 +327,13 @@ func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, dir string,
 		info, err := f.Stat(ctx, p)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was renamed meanwhile
+		}
+		if unreadable(err) {
+			if !w.unread[p] && len(w.unread) < maxUnread {
+				w.unread[p] = true
+				h.Unparsed(why(p, err), nil)
+			}
+			continue
 		}
 		if err != nil {
 			return false, fmt.Errorf("look at %s: %w", p, err)

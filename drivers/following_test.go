@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
@@ -42,7 +43,7 @@ func TestAFolderThatIsTooFullIsTold(t *testing.T) {
 	enough := errors.New("enough")
 	f, err := link.FolderAt(dir, func(context.Context, time.Duration) error { return nil })
 	require.NoError(t, err)
-	defer f.Close()
+	defer f.Close() //nolint:errcheck // it was only read
 	w := Follower{Settings: DefaultFollow(), Names: []string{"*.xml"}, Most: 3}
 	w.Settings.Quiet = 0
 	h := &notingHost{}
@@ -71,4 +72,36 @@ func TestAFolderThatIsTooFullIsTold(t *testing.T) {
 	})
 	require.ErrorIs(t, err, enough)
 	require.Len(t, h.unparsed, 1, "it is told once")
+}
+
+// An agent that is not root can't look into lost+found.
+func TestAFolderThatCantBeReadStopsNoOther(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "1.xml"), []byte("x"), 0o600))
+	for i := range 3 {
+		require.True(t, unreadable(fmt.Errorf("look: %w", &os.PathError{Op: "open", Path: "x", Err: []error{syscall.EACCES, syscall.EIO, syscall.ESTALE}[i]})))
+	}
+	require.False(t, unreadable(link.ErrHangs))
+	require.False(t, unreadable(nil))
+	if os.Getuid() == 0 {
+		t.Skip("root may look anywhere")
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "lost+found"), 0))
+	enough := errors.New("enough")
+	f, err := link.FolderAt(dir, func(context.Context, time.Duration) error { return nil })
+	require.NoError(t, err)
+	defer f.Close() //nolint:errcheck // it was only read
+	w := Follower{Settings: DefaultFollow(), Names: []string{"*.xml"}}
+	w.Settings.Quiet = 0
+	h := &notingHost{}
+	looks := 0
+	err = w.Follow(t.Context(), f, h, func(_ *link.Folder, ready []*Followed) (bool, error) {
+		require.Len(t, ready, 1)
+		if looks++; looks == 3 {
+			return false, enough
+		}
+		return false, nil
+	})
+	require.ErrorIs(t, err, enough)
+	require.Equal(t, []string{"no permission to read the folder lost+found"}, h.unparsed)
 }

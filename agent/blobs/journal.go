@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // The journal is a text file. Each line is a record: eight hexadecimal digits,
@@ -237,7 +238,7 @@ func (s *Store) load() error {
 	}
 	for _, sd := range s.senders {
 		for i := range sd.queues {
-			slices.SortFunc(sd.queues[i].waiting, compareDeliveries)
+			order.By(sd.queues[i].waiting, compareDeliveries)
 		}
 	}
 	for _, d := range reports {
@@ -500,7 +501,7 @@ func (s *Store) scan() error {
 			idle = append(idle, b)
 		}
 	}
-	slices.SortFunc(idle, func(a, b *blob) int { return times[a].Compare(times[b]) })
+	order.By(idle, func(a, b *blob) int { return times[a].Compare(times[b]) })
 	for _, b := range idle {
 		b.since = times[b]
 		b.idle = s.idle.PushBack(b)

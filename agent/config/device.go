@@ -24,6 +24,7 @@ import (
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Device is one instrument, ready to be run.
@@ -149,7 +150,7 @@ func (r *reader) readDevice(n ast.Node, d *rawDevice, ids map[string]ast.Node) {
 			}
 		}})
 	}
-	slices.SortFunc(keys[own:], func(a, b yamlfile.Key) int { return cmp.Compare(a.Name, b.Name) })
+	order.By(keys[own:], func(a, b yamlfile.Key) int { return cmp.Compare(a.Name, b.Name) })
 	r.Mapping(n, "a device", keys...)
 	r.open = append(r.open, d)
 }

@@ -333,8 +333,7 @@ func (r *reader) eventTypes(n ast.Node) string {
 		return ""
 	}
 	var names []string
-	for _, k := range event.Types() {
-		name := event.TypeName(k.Type)
+	for _, name := range event.TypeNames() {
 		names = append(names, name)
 		fits, err := path.Match(pattern, name)
 		if err != nil {

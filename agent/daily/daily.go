@@ -22,9 +22,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"sync"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Note begins a line that did not come from the device.
@@ -196,7 +197,7 @@ func (s *Store) list() []*Recorder {
 	for _, r := range s.recorders {
 		list = append(list, r)
 	}
-	slices.SortFunc(list, func(a, b *Recorder) int { return cmp.Compare(a.name, b.name) })
+	order.By(list, func(a, b *Recorder) int { return cmp.Compare(a.name, b.name) })
 	return list
 }
 
@@ -316,7 +317,7 @@ func (s *Store) sweep(now time.Time) error {
 			old = append(old, dayFile{e.Name(), begins.AddDate(0, 0, 1), info.Size()})
 		}
 	}
-	slices.SortFunc(old, func(a, b dayFile) int {
+	order.By(old, func(a, b dayFile) int {
 		return cmp.Or(a.ends.Compare(b.ends), cmp.Compare(a.name, b.name))
 	})
 	var failed error

@@ -17,6 +17,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds of what is judged.
@@ -248,7 +249,7 @@ func (r *Recogniser) judge(ctx context.Context, scheme string, h *heard, answers
 		fits = append(fits, f)
 	}
 	fits = oneOfEachKin(fits, scheme)
-	slices.SortStableFunc(fits, func(a, b *fit) int { return cmp.Compare(b.score(), a.score()) })
+	order.Stable(fits, func(a, b *fit) int { return cmp.Compare(b.score(), a.score()) })
 	return decide(fits)
 }
 
@@ -292,7 +293,7 @@ func oneOfEachKin(fits []*fit, scheme string) []*fit {
 			cmp.Compare(a.profile.Identify.Like, b.profile.Identify.Like), // first the one that others are like
 		)
 	}
-	slices.SortStableFunc(fits, better)
+	order.Stable(fits, better)
 	seen := map[string]bool{}
 	return slices.DeleteFunc(fits, func(f *fit) bool {
 		kin := f.kin()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // line is the settings of a serial line.
@@ -66,7 +67,7 @@ func (l line) hears() line {
 // that most of them do, then the usual ones.
 func (r *Recogniser) lines() []line {
 	count := map[line]int{}
-	var order []line
+	var sequence []line
 	add := func(text string) {
 		l, err := parseLine(text)
 		if err != nil {
@@ -74,7 +75,7 @@ func (r *Recogniser) lines() []line {
 		}
 		l = l.hears()
 		if count[l] == 0 {
-			order = append(order, l)
+			sequence = append(sequence, l)
 		}
 		count[l]++
 	}
@@ -88,11 +89,11 @@ func (r *Recogniser) lines() []line {
 			add(l.String())
 		}
 	}
-	slices.SortStableFunc(order, func(a, b line) int { return count[b] - count[a] })
+	order.Stable(sequence, func(a, b line) int { return count[b] - count[a] })
 	for _, l := range usualLines {
 		add(l)
 	}
-	return order
+	return sequence
 }
 
 // profileLines are the settings that a profile declares, complete ones only.

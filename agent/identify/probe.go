@@ -23,6 +23,7 @@ import (
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/protocol/aspect"
 	"github.com/lanepost/lanepost/protocol/opcua"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds of probing.
@@ -71,7 +72,7 @@ func (r *Recogniser) probeAddress(ctx context.Context, address string, silent bo
 		}},
 	}
 	port := portOf(address)
-	slices.SortStableFunc(steps, func(a, b struct {
+	order.Stable(steps, func(a, b struct {
 		ports []int
 		what  string
 		try   func(context.Context, string, Options) probed

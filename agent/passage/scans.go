@@ -17,6 +17,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds and times of joining.
@@ -238,7 +239,7 @@ func (s *Scans) Unsaid() (list []Join) {
 		}
 		return true
 	})
-	slices.SortFunc(list, func(a, b Join) int { return cmp.Compare(a.ID, b.ID) })
+	order.By(list, func(a, b Join) int { return cmp.Compare(a.ID, b.ID) })
 	return list
 }
 
@@ -264,7 +265,7 @@ func (s *Scans) Due(now time.Time, fitted func(lane string) Fitted, id func() (s
 			return list, err
 		}
 	}
-	slices.SortFunc(list, func(a, b Join) int { return cmp.Compare(a.ID, b.ID) })
+	order.By(list, func(a, b Join) int { return cmp.Compare(a.ID, b.ID) })
 	return list, nil
 }
 
@@ -371,7 +372,7 @@ func sorted(m map[string]Half) []Half {
 	for _, h := range m {
 		list = append(list, h)
 	}
-	slices.SortFunc(list, func(a, b Half) int { return cmp.Or(a.Seen.Compare(b.Seen), cmp.Compare(a.Event, b.Event)) })
+	order.By(list, func(a, b Half) int { return cmp.Or(a.Seen.Compare(b.Seen), cmp.Compare(a.Event, b.Event)) })
 	return list
 }
 
@@ -471,7 +472,7 @@ func (l *lane) vote(source string) (time.Duration, bool) {
 		}
 	}
 	// Of those that fit as well, the smallest: clocks are set now and then.
-	slices.SortFunc(list, func(a, b candidate) int {
+	order.By(list, func(a, b candidate) int {
 		return cmp.Or(cmp.Compare(b.n, a.n), cmp.Compare(a.ahead.Abs(), b.ahead.Abs()))
 	})
 	if len(list) == 0 || list[0].n < votes {
@@ -555,7 +556,7 @@ func (s *Scans) forget(name string, l *lane, now time.Time) error {
 		for id := range l.known {
 			ids = append(ids, id)
 		}
-		slices.SortFunc(ids, func(a, b string) int { return cmp.Or(l.known[a].Compare(l.known[b]), cmp.Compare(a, b)) })
+		order.By(ids, func(a, b string) int { return cmp.Or(l.known[a].Compare(l.known[b]), cmp.Compare(a, b)) })
 		for _, id := range ids[:len(ids)-maxKnown*9/10] {
 			delete(l.known, id)
 			keys = append(keys, "known/"+name+"/"+id)

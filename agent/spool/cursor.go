@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // The cursor file says what of a class is delivered. It has two slots of
@@ -89,7 +91,7 @@ func condense(losses []knownLoss) []knownLoss {
 		fit = append(fit, sum)
 	}
 	fit = append(fit, recorded[:min(len(recorded), maxLosses-len(fit))]...)
-	slices.SortFunc(fit, func(a, b knownLoss) int { return cmp.Compare(a.first, b.first) })
+	order.By(fit, func(a, b knownLoss) int { return cmp.Compare(a.first, b.first) })
 	return fit
 }
 

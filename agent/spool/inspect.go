@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // maxLooks bounds how often an inspection begins anew because an agent began a
@@ -138,7 +139,7 @@ func Inspect(dir string, o InspectOptions) (*Inspection, error) {
 	for _, f := range files {
 		i.Quarantine = append(i.Quarantine, parseQuarantined(f))
 	}
-	slices.SortFunc(i.Quarantine, func(a, b Quarantined) int { return cmp.Compare(a.Name, b.Name) })
+	order.By(i.Quarantine, func(a, b Quarantined) int { return cmp.Compare(a.Name, b.Name) })
 	return i, nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Requeued says what will be delivered again.
@@ -175,7 +176,7 @@ func moveBack(l *classLog, fs FS, acked uint64, back *knownLoss) error {
 				losses = append(losses, gone)
 			}
 		}
-		slices.SortFunc(losses, func(a, b knownLoss) int { return cmp.Compare(a.first, b.first) })
+		order.By(losses, func(a, b knownLoss) int { return cmp.Compare(a.first, b.first) })
 		state.losses = condense(losses)
 	}
 	// In both slots: should one be damaged, the other must not tell of before.

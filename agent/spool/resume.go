@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // fewTries is how many unreadable blocks are tried at a start: each may take a
@@ -36,7 +37,7 @@ func (l *classLog) load() error {
 			l.gen = max(l.gen, g.gen)
 		}
 	}
-	slices.SortFunc(l.segments, func(a, b segment) int {
+	order.By(l.segments, func(a, b segment) int {
 		return cmp.Or(cmp.Compare(a.gen, b.gen), cmp.Compare(a.first, b.first))
 	})
 	l.found, l.haveCursor, err = l.cursor.open()

@@ -24,6 +24,7 @@ import (
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // replayFlags are what replay was asked for.
@@ -435,7 +436,7 @@ func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, lef
 	t.report(w)
 	fmt.Fprintf(w, "read by %s: %s, %s, %s not understood\n", v.what,
 		number(p.Valid, "valid record"), number(int64(r.events), "event"), number(r.total(), "piece"))
-	slices.SortStableFunc(r.unparsed, func(a, b notUnderstood) int { return int(b.count - a.count) })
+	order.Stable(r.unparsed, func(a, b notUnderstood) int { return int(b.count - a.count) })
 	for _, u := range r.unparsed {
 		fmt.Fprintf(w, "  %d times: %s; the first is %s\n", u.count, oneLine(u.text), u.raw)
 	}

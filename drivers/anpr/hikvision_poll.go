@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/hikvision"
+	"github.com/lanepost/lanepost/protocol/order"
 	"github.com/lanepost/lanepost/protocol/plate"
 )
 
@@ -179,7 +179,7 @@ func (c *hikvisionPoll) ask(ctx context.Context, client *link.Client, h drivers.
 	h.Valid()
 	c.asked = true
 	// It comes in no order, and the one asked after may be in it.
-	slices.SortStableFunc(list, func(a, b hikvision.Listed) int {
+	order.Stable(list, func(a, b hikvision.Listed) int {
 		switch {
 		case hikvision.Later(a.PicName, b.PicName):
 			return 1

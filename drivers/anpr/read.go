@@ -23,6 +23,7 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 	"github.com/lanepost/lanepost/protocol/plate"
 )
 
@@ -300,7 +301,7 @@ func (r *Recorder) recall(h drivers.Host) {
 		list = append(list, e)
 		return true
 	})
-	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.n, b.n) })
+	order.By(list, func(a, b entry) int { return cmp.Compare(a.n, b.n) })
 	for _, e := range list {
 		r.seen.Add(e.key, e.at)
 		r.remembered = e.n + 1

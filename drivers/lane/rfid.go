@@ -19,6 +19,7 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/llrp"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds of a reader.
@@ -286,7 +287,7 @@ func (r *tagReader) oldest() (list []*presence) {
 	for _, p := range r.present {
 		list = append(list, p)
 	}
-	slices.SortFunc(list, func(a, b *presence) int {
+	order.By(list, func(a, b *presence) int {
 		return cmp.Or(a.first.Compare(b.first), bytes.Compare(a.epc, b.epc))
 	})
 	return list

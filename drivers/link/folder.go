@@ -10,10 +10,11 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // What a link to a folder does unless its URL or profile says otherwise.
@@ -264,7 +265,7 @@ func (f *Folder) ReadDir(ctx context.Context, name string) ([]Entry, error) {
 				return nil, err
 			}
 		}
-		slices.SortFunc(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
+		order.By(list, func(a, b Entry) int { return strings.Compare(a.Name, b.Name) })
 		return list, nil
 	})
 }

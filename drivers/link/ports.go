@@ -2,8 +2,9 @@ package link
 
 import (
 	"cmp"
-	"slices"
 	"strings"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Port is a serial port of this machine, as far as it can be known without
@@ -42,7 +43,7 @@ func (p Port) Stable() string {
 
 // sortPorts sorts ttyUSB2 before ttyUSB10.
 func sortPorts(ports []Port) {
-	slices.SortFunc(ports, func(a, b Port) int {
+	order.By(ports, func(a, b Port) int {
 		const digits = "0123456789"
 		return cmp.Or(
 			strings.Compare(strings.TrimRight(a.Name, digits), strings.TrimRight(b.Name, digits)),

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -13,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // A document is known by its hash. Under "doc:" the ledger has when it was told, under
@@ -60,7 +60,7 @@ func remember(l drivers.Ledger, hash string, at time.Time) error {
 	if len(all) <= maxTold {
 		return nil
 	}
-	slices.SortFunc(all, func(a, b entry) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.key, b.key)) })
+	order.By(all, func(a, b entry) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.key, b.key)) })
 	for _, e := range all[:maxTold/10] {
 		if err := l.Put(e.key, ""); err != nil {
 			return err

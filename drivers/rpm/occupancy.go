@@ -44,6 +44,7 @@ type occupancy struct {
 // series is one kind of samples.
 type series struct {
 	samples, alarms int
+	sum             int           // of all counts
 	first           time.Duration // offset of the first one
 	list            []event.Sample
 }
@@ -54,6 +55,9 @@ type series struct {
 func (s *series) add(counts []int, span time.Duration, alarm bool, limit int) (kept bool) {
 	offset := s.first + time.Duration(s.samples)*span
 	s.samples++
+	for _, c := range counts {
+		s.sum += c
+	}
 	if alarm {
 		s.alarms++
 	}
@@ -322,7 +326,7 @@ func (s *session) close(end string, gx *tsa.Record) error {
 	}
 	e := event.RadiationOccupancy{
 		OccupancyID: o.id, End: end, JoinedMid: o.joinedMid,
-		Gamma:   s.p.gammaModality(o.gamma.samples > 0),
+		Gamma:   s.p.gammaModality(o.gamma.sum > 0), // nothing but zeros: it did not measure
 		Neutron: s.p.neutronModality(o.neutron.samples > 0, o.counts > 0 || o.neutron.alarms > 0),
 		StartTS: event.At(o.start), EndTS: event.At(s.now), FirstSampleTS: event.At(o.start),
 		DurationS:  round3(s.now.Sub(o.start).Seconds()),
@@ -375,7 +379,7 @@ func (s *session) outcome(o *occupancy, e event.RadiationOccupancy) event.Outcom
 	switch {
 	case e.GammaAlarm || e.NeutronAlarm:
 		return event.OutcomeAlarm
-	case e.End != event.EndGX, o.joinedMid, o.damaged, o.background == nil,
+	case e.End != event.EndGX, o.joinedMid, o.damaged, o.background == nil || total(*o.background) == 0,
 		e.Gamma != event.HasData,
 		e.Neutron != event.HasData && e.Neutron != event.NotFitted:
 		return event.OutcomeIncomplete

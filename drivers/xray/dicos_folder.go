@@ -18,6 +18,7 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/dicos"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // dialectDICOS is for scanners that drop DICOS files: pictures and threat detection
@@ -56,7 +57,7 @@ func (w *watcher) takeDICOS(ctx context.Context, f *link.Folder, h drivers.Host,
 	}
 	batch := slices.Clone(ready[:min(len(ready), w.settings.Batch)])
 	// In a scan the oldest comes first: so they were written.
-	slices.SortFunc(batch, func(a, b *drivers.Followed) int {
+	order.By(batch, func(a, b *drivers.Followed) int {
 		return cmp.Or(a.Modified.Compare(b.Modified), strings.Compare(a.Path, b.Path))
 	})
 	groups := map[string]*dicosGroup{}

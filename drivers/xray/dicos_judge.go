@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // acquired reports whether a scan went well, or nothing else is told.
@@ -35,7 +36,7 @@ func (s *dicosScan) reports(zone *time.Location) (list []*dicosPart) {
 			}
 		}
 	}
-	slices.SortStableFunc(timed, func(a, b *dicosPart) int { return a.decided(zone).Compare(b.decided(zone)) })
+	order.Stable(timed, func(a, b *dicosPart) int { return a.decided(zone).Compare(b.decided(zone)) })
 	for i, p := range list {
 		if !p.Head.Report.DecisionTime.IsZero() {
 			list[i], timed = timed[0], timed[1:]

@@ -3,12 +3,12 @@ package xray
 import (
 	"cmp"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Bounds of what is remembered, so that the ledger has room for ever.
@@ -54,7 +54,7 @@ func forgetOld(l drivers.Ledger, before time.Time, most int, here func(path stri
 		at, _ := strconv.ParseInt(modified, 10, 64)
 		return add(key, strings.TrimPrefix(key, "path:"), at/int64(time.Second))
 	})
-	slices.SortFunc(list, func(a, b entry) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.key, b.key)) })
+	order.By(list, func(a, b entry) int { return cmp.Or(cmp.Compare(a.at, b.at), strings.Compare(a.key, b.key)) })
 	surplus := len(list) + kept - most
 	for i, e := range list[:min(len(list), forgetOnce)] {
 		if e.at >= before.Unix() && i >= surplus {

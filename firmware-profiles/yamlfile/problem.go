@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Problem is one thing that is wrong with a file.
@@ -64,7 +66,7 @@ func (p Problems) sorted(file string) Problems {
 		return 1
 	}
 	p = slices.Clone(p)
-	slices.SortStableFunc(p, func(a, b Problem) int {
+	order.Stable(p, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(other(a), other(b)), cmp.Compare(a.File, b.File),
 			cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Element is one element to write: a value, or the items of a sequence.
@@ -52,7 +54,7 @@ func (f Form) Append(b []byte, o *Object, pixels []uint16) ([]byte, error) {
 	b = appendElement(b, whole(tagGroupLength, "UL", len(head)+f.GroupLength), false)
 	b = append(b, head...)
 	elements := append(o.elements(), f.Extra...)
-	slices.SortStableFunc(elements, func(a, b Element) int { return cmp.Compare(a.Tag, b.Tag) })
+	order.Stable(elements, func(a, b Element) int { return cmp.Compare(a.Tag, b.Tag) })
 	for _, e := range elements {
 		b = appendElement(b, e, implicit)
 	}

@@ -48,6 +48,16 @@ func (x Example) Encode() ([]byte, error) {
 	return d.Encode(x.Sequence, sha256.Sum256([]byte(x.Header.ID))), nil // like all of it, made up
 }
 
+// TypeNames are the names of all types, as in topics. Unlike Types it brings no example
+// into the program.
+func TypeNames() []string {
+	list := make([]string, 0, len(kinds))
+	for _, k := range kinds {
+		list = append(list, TypeName(k.Type))
+	}
+	return list
+}
+
 // Types lists every type of event, those of instruments first, with examples.
 func Types() []Kind {
 	list := slices.Clone(kinds[:])

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Totals counts what was fed.
@@ -145,7 +146,7 @@ func (s *stream) result(found *findings) Stream {
 		gaps = append(gaps, g)
 	}
 	losses := slices.Clone(s.losses)
-	slices.SortFunc(losses, func(a, b loss) int { return cmp.Compare(a.first, b.first) })
+	order.By(losses, func(a, b loss) int { return cmp.Compare(a.first, b.first) })
 	for _, g := range gaps {
 		s.explain(found, &sum, losses, KindGap, g)
 	}
@@ -193,7 +194,7 @@ func (s *stream) explain(found *findings, sum *Stream, losses []loss, kind Kind,
 	}
 	var explained uint64 // the last sequence of which is known where it is
 	notices := slices.Clone(s.notices)
-	slices.SortFunc(notices, func(a, b notice) int { return cmp.Compare(a.first, b.first) })
+	order.By(notices, func(a, b notice) int { return cmp.Compare(a.first, b.first) })
 	missing := func(first, last uint64) {
 		for _, n := range notices {
 			if n.last < first || n.first > last {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/lanepost/lanepost/protocol/document"
 	"github.com/lanepost/lanepost/protocol/framing"
+	"github.com/lanepost/lanepost/protocol/order"
 	"github.com/lanepost/lanepost/protocol/sidecar"
 	"github.com/lanepost/lanepost/protocol/textframe"
 )
@@ -361,7 +362,7 @@ func (f *Format) readAll(m *Message, k *kind, find func(*field) (from, to int, t
 		from, to, there := find(x)
 		list = append(list, &placed{x, from, to, there})
 	}
-	slices.SortStableFunc(list, func(a, b *placed) int {
+	order.Stable(list, func(a, b *placed) int {
 		if a.helper != b.helper {
 			if a.helper {
 				return -1
@@ -718,7 +719,7 @@ func at(n *document.Node, place string) []*document.Node {
 func (f *Format) readNode(m *Message, k *kind, root, n *document.Node) {
 	m.Values, m.Found = map[string]Value{}, nil
 	list := slices.Clone(k.fields)
-	slices.SortStableFunc(list, func(a, b *field) int {
+	order.Stable(list, func(a, b *field) int {
 		switch {
 		case a.helper == b.helper:
 			return 0
