@@ -164,7 +164,7 @@ func TestAckMovesTheCursorOverARestart(t *testing.T) {
 	s = open(t, nil, dir, Options{})
 	st := s.Stats().Routine
 	require.Equal(t, ClassStats{
-		Head: 5, Acked: 4, Backlog: 1, Bytes: st.Bytes, OldestUnacked: day,
+		Head: 5, Acked: 4, Backlog: 1, Bytes: st.Bytes, MaxBytes: st.MaxBytes, OldestUnacked: day,
 		Consumers: []ConsumerStats{{Name: "mqtt", Acked: 4, Backlog: 1, OldestUnacked: day}},
 	}, st)
 	require.Equal(t, count(5, 5), drain(t, s.Reader(DefaultConsumer, event.Routine)))

@@ -348,7 +348,7 @@ func TestValuesAreTheConstants(t *testing.T) {
 		return s.fieldValues(f)
 	}
 	occupancy := reflect.TypeFor[event.RadiationOccupancy]()
-	require.Equal(t, []string{event.EndGX, event.EndGXLost, event.EndClear, event.EndNextObject, event.EndStalled, event.EndDisconnected}, texts(field(occupancy, "End")))
+	require.Equal(t, []string{event.EndGX, event.EndGXLost, event.EndClear, event.EndNextObject, event.EndStuck, event.EndStalled, event.EndDisconnected}, texts(field(occupancy, "End")))
 	require.Equal(t, []string{"alarm", "no_alarm", "incomplete"}, texts(field(occupancy, "Outcome")))
 	require.Equal(t, []string{"not_fitted", "no_data", "data", "fault"}, texts(field(occupancy, "Neutron")))
 	require.Equal(t, []string{"urgent", "routine"}, texts(field(reflect.TypeFor[event.AgentLoss](), "Priority")))
@@ -356,6 +356,7 @@ func TestValuesAreTheConstants(t *testing.T) {
 		event.DiagGXOrphan, event.DiagGXCounterReset, event.DiagGXCounterJump, event.DiagSpeedOrphan,
 		event.DiagAlarmMismatch, event.DiagBackgroundMissing, event.DiagObjectCounterJump, event.DiagObjectCounterReset,
 		event.DiagLooksLate, event.DiagRegistersMissing, event.DiagRegisterMap, event.DiagAlarmOutput,
+		event.DiagOccupancyStuck, event.DiagButton,
 	}, texts(field(reflect.TypeFor[event.RadiationDiagnostic](), "Kind")))
 
 	// None of the constants that stand for a kind or an end was forgotten.
