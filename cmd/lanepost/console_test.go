@@ -245,7 +245,7 @@ func TestConsoleSocketAfterKill(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), strings.Repeat("very-long-name-", 8))
 	path := filepath.Join(t.TempDir(), "lanepost.yaml")
-	require.NoError(t, os.WriteFile(path, []byte("site: test\nlanes: []\nspool: {dir: "+dir+"}\n"), 0o600))
+	require.NoError(t, os.WriteFile(path, []byte("site: test\nlanes: [{id: entry-1, devices: [{id: rpm-1, profile: rapiscan-tsa, connect: \"tcp://127.0.0.1:9\"}]}]\nspool: {dir: "+dir+"}\n"), 0o600))
 	p := start(t, path)
 	p.waitFor("lanepost.agent.started.v1", 1)
 	s := statusOf(t, dialAgent(t, dir))

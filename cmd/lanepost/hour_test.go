@@ -103,7 +103,7 @@ func TestSimulatedHour(t *testing.T) {
 				Lane: "entry-1", ID: d.ID, Profile: profile.Name, Silence: driver.Silence,
 				Endpoint: pipeEndpoint{listeners["entry-1/"+d.ID].(*simulator.PipeListener)},
 				New:      func() (drivers.Instrument, error) { return driver.New(profile.Decode) },
-			}, supervise.Hooks{Emit: o.add, Changed: func() {}, Log: slog.New(slog.DiscardHandler)})
+			}, supervise.Hooks{Emit: o.add, Changed: func() {}, Log: slog.New(slog.DiscardHandler), Ledger: &drivers.MemoryLedger{}})
 			running.Go(func() { s.Run(ctx) })
 		}
 		require.NoError(t, sim.Wait())

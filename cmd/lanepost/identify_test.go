@@ -284,7 +284,8 @@ func TestIdentifyMistakes(t *testing.T) {
 	text, code = output(t, "identify", port)
 	require.Equal(t, 1, code)
 	require.Contains(t, text, "can't listen: ")
-	require.Contains(t, text, fmt.Sprintf("(pid %d): end that program", agent.cmd.Process.Pid))
+	require.Contains(t, text, fmt.Sprintf("(pid %d)", agent.cmd.Process.Pid))
+	require.Contains(t, text, "end that program")
 	agent.stop()
 
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
