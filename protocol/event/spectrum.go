@@ -85,7 +85,8 @@ type RadiationSpectrum struct {
 	// "live_time_zero", "live_missing", "live_over_real", "spectrum_unread",
 	// "counts_unread", "zeroes_cut" and "zeroes_double" (odd runs of zeros), "compression",
 	// "dose_unit" (one that can't be converted), "number_unread", "occupancy_unread",
-	// "confidence_text", "text_cut" and "more_flags".
+	// "confidence_text", "analysis_unread" (something in the results that is not
+	// understood), "text_cut" and "more_flags".
 	Flags []string `json:"flags"`
 	// Document tells of the document, Attachments has it.
 	Document    SpectralDocument `json:"document"`

@@ -83,8 +83,6 @@ func (r *reader) common2006(e *element) error {
 		return list(&r.doc.Items, v)
 	case "Calibration":
 		return r.calibration2006(e, nil)
-	case "AnalysisResults":
-		return r.analysis2006(e)
 	}
 	return nil
 }
@@ -338,56 +336,6 @@ func (r *reader) counts2006(e *element, m *Measurement, detector string) error {
 		return nil
 	}
 	return list(&m.Counts, g)
-}
-
-func (r *reader) analysis2006(_ *element) error {
-	var a Analysis
-	err := r.children(func(e *element) (err error) {
-		switch e.name {
-		case "Remark":
-			err = r.appendString(&a.Remarks)
-		case "AnalysisResultStatusCode":
-			a.Status, err = r.string()
-		case "NuclideAnalysis":
-			a.Identified = true
-			if a.Algorithm == "" {
-				a.Algorithm = r.bound(e.attr("AlgorithmDescription"))
-			}
-			unit := r.bound(e.attr("ActivityUnits"))
-			err = r.children(func(e *element) error {
-				if e.name == "Nuclide" {
-					return r.nuclide(&a, unit)
-				}
-				return nil
-			})
-		default:
-			// That edition has no alarms of its own, and makers write them in ways that
-			// differ: whatever is called an alarm and is not denied is told as one.
-			if strings.Contains(e.name, "Alarm") {
-				err = r.alarm2006(e, &a)
-			}
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	return list(&r.doc.Analyses, a)
-}
-
-// denials are what stands in an alarm that is none.
-var denials = []string{"", "0", "false", "no", "none", "n/a", "off"}
-
-func (r *reader) alarm2006(e *element, a *Analysis) error {
-	r.text = r.text[:0]
-	if err := r.gather(true); err != nil {
-		return err
-	}
-	said := strings.Join(strings.Fields(cut(string(r.text), MaxText)), " ")
-	if slices.Contains(denials, strings.ToLower(said)) {
-		return nil
-	}
-	return list(&a.Alarms, Alarm{Category: cut(e.name, 64), Description: said})
 }
 
 // finish leaves no more versions than are of use.

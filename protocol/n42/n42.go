@@ -101,6 +101,7 @@ const (
 	FlagOccupancy      = "occupancy_unread" // an occupancy that is neither true nor false
 	FlagReference      = "reference"        // a detector that is not described
 	FlagMoreOfThem     = "more_flags"       // there are more flags than are kept
+	FlagAnalysis       = "analysis_unread"  // something in the results of an analysis that is not understood
 	FlagConfidenceText = "confidence_text"  // a confidence that is no number
 )
 

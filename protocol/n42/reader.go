@@ -47,6 +47,7 @@ type reader struct {
 	rootNS   string // that of the root, and its prefix
 	rootPre  string
 	inside   bool // the root is known
+	results  bool // in AnalysisResults of the 2006 edition, where makers have elements of their own
 	elements int
 	channels int
 	slices   int
@@ -230,7 +231,11 @@ func (r *reader) root(e *element, depth int) error {
 
 // children calls f with each element in the open one, until that ends. What f leaves of an
 // element is passed over. Elements of other namespaces are left out.
-func (r *reader) children(f func(*element) error) error {
+func (r *reader) children(f func(*element) error) error { return r.each(f, nil) }
+
+// each is children that adds the text which stands directly in the open element to words,
+// if that is not nil.
+func (r *reader) each(f func(*element) error, words *[]byte) error {
 	base := len(r.open)
 	for {
 		token, err := r.xml.RawToken()
@@ -252,10 +257,15 @@ func (r *reader) children(f func(*element) error) error {
 			if err != nil {
 				return err
 			}
-			if !foreign && f != nil {
-				if err := f(&element{t.Name.Local, t.Attr}); err != nil {
-					return err
-				}
+			e := &element{t.Name.Local, t.Attr}
+			switch {
+			case r.begins2006(e):
+				err = r.analysis2006(e)
+			case !foreign && f != nil:
+				err = f(e)
+			}
+			if err != nil {
+				return err
 			}
 			if len(r.open) > base {
 				if err := r.children(nil); err != nil {
@@ -273,6 +283,9 @@ func (r *reader) children(f func(*element) error) error {
 		case xml.CharData:
 			if base == 0 && len(bytes.TrimSpace(t)) > 0 {
 				return errors.New("it is no XML: there is text outside of it")
+			}
+			if words != nil && len(*words) <= MaxText {
+				*words = append(*words, t...)
 			}
 		case xml.Directive:
 			return errDTD
@@ -297,7 +310,7 @@ func (r *reader) enter(t xml.StartElement) (foreign bool, err error) {
 			r.bindings = append(r.bindings, binding{len(r.open), "", a.Value})
 		}
 	}
-	return r.inside && r.foreign(t.Name.Space), nil
+	return r.inside && !r.results && r.foreign(t.Name.Space), nil
 }
 
 func (r *reader) uri(prefix string) string {
@@ -342,12 +355,12 @@ func (r *reader) leave(t xml.EndElement) error {
 // valid until the next call.
 func (r *reader) value() ([]byte, error) {
 	r.text = r.text[:0]
-	err := r.gather(false)
+	err := r.gather()
 	return bytes.TrimSpace(r.text), err
 }
 
-// gather adds the text of the open element to r.text; with all, that of all elements in it.
-func (r *reader) gather(all bool) error {
+// gather adds the text of the open element to r.text.
+func (r *reader) gather() error {
 	base := len(r.open)
 	for {
 		token, err := r.xml.RawToken()
@@ -364,9 +377,15 @@ func (r *reader) gather(all bool) error {
 			if _, err := r.enter(t); err != nil {
 				return err
 			}
-			if all || t.Name.Local == "Data" {
+			if t.Name.Local == "Data" {
 				r.text = append(r.text, ' ')
-				if err := r.gather(all); err != nil {
+				if err := r.gather(); err != nil {
+					return err
+				}
+				continue
+			}
+			if e := (&element{t.Name.Local, t.Attr}); r.begins2006(e) {
+				if err := r.analysis2006(e); err != nil {
 					return err
 				}
 				continue
