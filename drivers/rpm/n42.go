@@ -117,11 +117,16 @@ func (d *documents) read(a arrived) (*n42.Document, error) {
 // errFlood says that more broken documents come than are kept.
 var errFlood = errors.New("more broken documents come than are kept")
 
+// flooded reports whether as many broken documents came as are kept.
+func (d *documents) flooded(now time.Time) bool {
+	d.broken = slices.DeleteFunc(d.broken, func(t time.Time) bool { return now.Sub(t) >= time.Minute || now.Before(t) })
+	return len(d.broken) >= maxBroken
+}
+
 // keepBroken tells of one document that can't be read, with all of it. When too many come
 // it gives errFlood, and the document is not kept.
 func (d *documents) keepBroken(h drivers.Host, a arrived, why error) error {
-	d.broken = slices.DeleteFunc(d.broken, func(t time.Time) bool { return a.at.Sub(t) >= time.Minute || a.at.Before(t) })
-	if len(d.broken) >= maxBroken {
+	if d.flooded(a.at) {
 		return errFlood
 	}
 	reason := "N42: " + why.Error()
@@ -224,17 +229,42 @@ func (d *documents) tell(h drivers.Host, a arrived, doc *n42.Document, spectrum 
 		o.Data, o.Subject = e, e.IdentificationID
 	}
 	if err := h.Emit(o); err != nil {
-		return fmt.Errorf("record %s: %w", o.Data.Type(), err)
+		err = fmt.Errorf("record %s: %w", o.Data.Type(), err)
+		if errors.Is(err, drivers.ErrUnrecordable) {
+			return d.keepBroken(h, a, err) // the document has what its event can't tell
+		}
+		return err
 	}
 	return nil
 }
 
+// flagFindingsCut tells that there are more alarms or nuclides than the event has.
+const flagFindingsCut = "findings_cut"
+
 // findings are the alarms and nuclides of a document.
 func (d *documents) findings(e *event.RadiationIdentification, doc *n42.Document) {
 	scale := d.settings.ConfidenceScale
+	cut := false
+	// Where there are more nuclides than an event has room for, those that are not
+	// identified are left out first.
+	names, identified := 0, 0
+	is := func(n *n42.Nuclide) bool { return n.Indicator == nil || *n.Indicator }
+	for i := range doc.Analyses {
+		for j := range doc.Analyses[i].Nuclides {
+			names++
+			if is(&doc.Analyses[i].Nuclides[j]) {
+				identified++
+			}
+		}
+	}
+	others := maxFound
+	if names > maxFound {
+		others, cut = max(0, maxFound-identified), true
+	}
 	for i := range doc.Analyses {
 		for _, x := range doc.Analyses[i].Alarms {
 			if len(e.Alarms) == maxFound {
+				cut = true
 				break
 			}
 			detectors := []string{}
@@ -244,6 +274,12 @@ func (d *documents) findings(e *event.RadiationIdentification, doc *n42.Document
 			e.Alarms = append(e.Alarms, event.InstrumentAlarm{Category: brief(x.Category), Description: brief(x.Description), Light: brief(x.Light), Detectors: detectors})
 		}
 		for _, x := range doc.Analyses[i].Nuclides {
+			if !is(&x) {
+				if others == 0 {
+					continue
+				}
+				others--
+			}
 			if len(e.Nuclides) == maxFound {
 				break
 			}
@@ -258,6 +294,9 @@ func (d *documents) findings(e *event.RadiationIdentification, doc *n42.Document
 			}
 			e.Nuclides = append(e.Nuclides, n)
 		}
+	}
+	if cut {
+		e.Flags = append(e.Flags, flagFindingsCut)
 	}
 }
 
@@ -327,6 +366,9 @@ func (x *shared) measurement(m *n42.Measurement, categories map[string]string) {
 		end := m.Start.At
 		if m.Real.Known {
 			end = end.Add(time.Duration(m.Real.Seconds * float64(time.Second)))
+			if end.Year() > lastYear {
+				end = m.Start.At // no event can have such a time
+			}
 		}
 		if x.from.IsZero() || m.Start.At.Before(x.from) {
 			x.from = m.Start.At
@@ -381,6 +423,9 @@ func seconds(d n42.Duration) *float64 {
 	v := d.Seconds
 	return &v
 }
+
+// lastYear is the last one of an event's times.
+const lastYear = 9998
 
 // battery takes the charge of the battery, which some call a characteristic.
 func (x *shared) battery(list []n42.Characteristic) {

@@ -100,6 +100,10 @@ func (w *documentFolder) take(ctx context.Context, f *link.Folder, h drivers.Hos
 		c.Again = now.Add(w.files.Every) // it may be written still
 		return nil
 	}
+	if broken != nil && w.flooded(now) {
+		c.Later(now)
+		return nil
+	}
 	if a.id, err = intend(h.Ledger(), hash); err != nil {
 		return err
 	}
@@ -109,7 +113,10 @@ func (w *documentFolder) take(ctx context.Context, f *link.Folder, h drivers.Hos
 			return nil
 		}
 	} else {
-		err = w.tell(h, a, doc, event.RadiationSpectrum{Documents: 1, FaultsChanged: faulty(doc)})
+		if err = w.tell(h, a, doc, event.RadiationSpectrum{Documents: 1, FaultsChanged: faulty(doc)}); errors.Is(err, errFlood) {
+			c.Later(now)
+			return nil
+		}
 	}
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/n42"
 )
 
 // n42PushSilence is for instruments that send when they have something: a lane may be
@@ -53,6 +54,9 @@ func (p *documentPosts) Run(ctx context.Context, conn link.Conn, h drivers.Host)
 	inbox, ok := link.As[*link.Inbox](conn)
 	if !ok {
 		return errors.New("n42-push needs an http-listen: link")
+	}
+	if err := sweep(h.Ledger(), h.Now()); err != nil {
+		return err
 	}
 	for {
 		d, err := inbox.Next(ctx)
@@ -106,6 +110,9 @@ func (p *documentPosts) take(h drivers.Host, a arrived) (read bool, err error) {
 		}
 		return broken == nil, nil // it was sent again
 	}
+	if broken != nil && p.flooded(a.at) {
+		return false, errFlood // before the ledger has anything of it
+	}
 	if a.id, err = intend(h.Ledger(), hash); err != nil {
 		return false, err
 	}
@@ -114,6 +121,9 @@ func (p *documentPosts) take(h drivers.Host, a arrived) (read bool, err error) {
 	} else {
 		h.Valid()
 		err = p.tell(h, a, doc, event.RadiationSpectrum{Documents: 1, FaultsChanged: faulty(doc)})
+	}
+	if errors.Is(err, errFlood) {
+		return false, errors.Join(err, h.Ledger().Put("next:"+hash, ""))
 	}
 	if err != nil {
 		return false, err
@@ -144,9 +154,12 @@ func bodies(d *link.Delivery) (list []arrived, err error) {
 			return nil, fmt.Errorf("read the form: %w", err)
 		}
 		// A form has fields beside its files.
-		if part.FileName() != "" || bytes.Contains(b, []byte("InstrumentData")) {
-			list = append(list, arrived{raw: b, name: nameIn(part.FileName())})
+		if part.FileName() == "" {
+			if _, err := n42.Decode(b, n42.Options{MaxBytes: len(b) + 1}); errors.Is(err, n42.ErrNotN42) {
+				continue
+			}
 		}
+		list = append(list, arrived{raw: b, name: nameIn(part.FileName())})
 	}
 	if len(list) == 0 {
 		return nil, errors.New("a form without a document")

@@ -17,6 +17,8 @@ import (
 
 const (
 	streamRead = 16 << 10
+	// reconnected is how long what is held is kept at least when a connection ends.
+	reconnected = 5 * time.Second
 	// faultGone is how long a fault must not be told before it counts as gone: not every
 	// document need have the instrument's state.
 	faultGone = 10 * time.Second
@@ -104,12 +106,16 @@ func (s *documentStream) connection(ctx context.Context, conn link.Conn, h drive
 		return nil, err
 	}
 	now := h.Now()
-	if rest := split.Rest(); len(rest) > 0 {
-		if err := s.refuse(h, rest, now, errors.New("the link ended in the middle of the document")); err != nil {
+	if rest := split.Rest(); len(rest.Bytes) > 0 {
+		if err := s.frame(h, rest); err != nil {
 			return nil, err
 		}
 	}
-	// What can't be told now is told with the next connection.
+	// What can't be told now is told with the next connection. One after the other does
+	// not defeat the thinning.
+	if ctx.Err() == nil && !s.told.IsZero() && now.Sub(s.told) < min(s.interval, reconnected) && (s.doc == nil || !found(s.doc)) {
+		return reason, nil
+	}
 	return reason, s.flush(h, now)
 }
 
@@ -139,9 +145,9 @@ func (s *documentStream) read(ctx context.Context, conn link.Conn, h drivers.Hos
 func (s *documentStream) frame(h drivers.Host, f n42.Frame) error {
 	now := h.Now()
 	switch {
-	case f.First:
+	case f.First && !n42.Begins(f.Bytes):
 		return nil // the end of a document that joining cut
-	case f.Err != nil:
+	case f.Err != nil && !unframed(f):
 		return s.refuse(h, f.Bytes, now, f.Err)
 	}
 	a := arrived{raw: slices.Clone(f.Bytes), at: now}
@@ -153,11 +159,27 @@ func (s *documentStream) frame(h drivers.Host, f n42.Frame) error {
 	return s.document(h, a, doc)
 }
 
+// unframed reports whether a document lacks but its STX or ETX.
+func unframed(f n42.Frame) bool {
+	framing := errors.Is(f.Err, n42.ErrOutside) || errors.Is(f.Err, n42.ErrUnended) || errors.Is(f.Err, n42.ErrCut)
+	return framing && n42.Begins(f.Bytes) && n42.Ended(f.Bytes)
+}
+
 // refuse tells of what is no document. In a flood it is only counted.
 func (s *documentStream) refuse(h drivers.Host, raw []byte, now time.Time, why error) error {
 	err := s.keepBroken(h, arrived{raw: slices.Clone(raw), at: now}, why)
 	if errors.Is(err, errFlood) {
 		h.Unparsed("N42: "+why.Error(), slices.Clone(raw))
+		return nil
+	}
+	return err
+}
+
+// tell tells a document. One that can't be recorded, in a flood of broken ones, is counted.
+func (s *documentStream) tell(h drivers.Host, a arrived, doc *n42.Document, e event.RadiationSpectrum) error {
+	err := s.documents.tell(h, a, doc, e)
+	if errors.Is(err, errFlood) {
+		h.Unparsed("N42: a document that can't be recorded", a.raw)
 		return nil
 	}
 	return err
@@ -171,6 +193,15 @@ func (s *documentStream) document(h drivers.Host, a arrived, doc *n42.Document) 
 	if news {
 		nothing := doc.Outcome() == n42.OutcomeNothingIdentified && !doc.Alarmed()
 		news, s.nothing = !nothing || !s.nothing, nothing
+	} else {
+		// The next result is of another vehicle; one that is held is not replaced by what
+		// has none.
+		s.nothing = false
+		if s.doc != nil && found(s.doc) {
+			if err := s.flush(h, a.at); err != nil {
+				return err
+			}
+		}
 	}
 	if news || changed || occupied != nil && *occupied || s.interval == 0 {
 		return s.tell(h, a, doc, event.RadiationSpectrum{Documents: 1, FaultsChanged: changed})

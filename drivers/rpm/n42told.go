@@ -39,6 +39,29 @@ func intend(l drivers.Ledger, hash string) (string, error) {
 	return id.String(), l.Put("next:"+hash, id.String())
 }
 
+// maxIntended is how long an id may wait for its event: what was never told by then does
+// not come again.
+const maxIntended = 30 * 24 * time.Hour
+
+// sweep forgets ids that have waited too long.
+func sweep(l drivers.Ledger, now time.Time) error {
+	var old []string
+	l.Each("next:", func(key, value string) bool {
+		id, err := uuid.Parse(value)
+		sec, _ := id.Time().UnixTime()
+		if err != nil || now.Sub(time.Unix(sec, 0)) > maxIntended {
+			old = append(old, key)
+		}
+		return true
+	})
+	for _, key := range old {
+		if err := l.Put(key, ""); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // remember notes that a document was told. The oldest are forgotten when there are many.
 func remember(l drivers.Ledger, hash string, at time.Time) error {
 	if err := l.Put("doc:"+hash, strconv.FormatInt(at.Unix(), 10)); err != nil {

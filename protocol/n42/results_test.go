@@ -66,3 +66,27 @@ func TestResults2006(t *testing.T) {
 		})
 	}
 }
+
+// Noise that looks like the beginning of UTF-16 swallows no document.
+func TestSplitterAfterWideNoise(t *testing.T) {
+	const doc = "<RadInstrumentData/>"
+	for _, noise := range []string{"\x02\xff\xfe\x11\x22", "\x02\xfe\xff", "\x02<\x00"} {
+		s := Splitter{}
+		s.Write([]byte(noise))
+		for range 100 {
+			s.Write(framed([]byte(doc)))
+		}
+		n := 0
+		for {
+			f, ok := s.Next()
+			if !ok {
+				break
+			}
+			if f.Err == nil {
+				require.Equal(t, doc, string(f.Bytes))
+				n++
+			}
+		}
+		require.Equal(t, 100, n)
+	}
+}

@@ -44,6 +44,7 @@ type Frame struct {
 // Errors of frames.
 var (
 	ErrOutside  = errors.New("bytes outside of a document's STX and ETX")
+	ErrCut      = errors.New("the link ended in the middle of the document")
 	ErrUnended  = errors.New("a document without its end: another has begun in it")
 	errTooLong  = errors.New("a document that is too long")
 	maxOutside  = 64 << 10 // of bytes outside of a document that are kept together
@@ -120,7 +121,8 @@ func (s *Splitter) document() (f Frame, ok bool) {
 				s.at = i
 				return f, false
 			}
-			if !bytes.Equal(s.buf[i+1:i+1+wideStart], s.buf[:wideStart]) {
+			// One that is not of UTF-16 says that what seemed to begin as such did not.
+			if !narrowBegins(s.buf[i+1:]) && !bytes.Equal(s.buf[i+1:i+1+wideStart], s.buf[:wideStart]) {
 				continue
 			}
 		}
@@ -200,12 +202,33 @@ func (s *Splitter) take(n int) { s.buf, s.at = s.buf[n:], 0 }
 // drop forgets them for good.
 func (s *Splitter) drop(n int) { s.buf, s.at = s.buf[:copy(s.buf, s.buf[n:])], 0 }
 
-// Rest gives what there is of a document that has begun when the stream ends.
-func (s *Splitter) Rest() []byte {
+// Rest gives what is left when the stream ends: of a document that has begun, or of what
+// stands outside of one. It is empty if there is nothing.
+func (s *Splitter) Rest() Frame {
+	f := Frame{Bytes: s.buf, Err: ErrCut}
 	if !s.inside {
-		return nil
+		f.Err, f.First = ErrOutside, !s.joined
+		if s.skip || len(bytes.Trim(s.buf, "\x00 \t\r\n")) == 0 {
+			f = Frame{}
+		}
 	}
-	rest := s.buf
-	s.buf, s.at, s.inside = nil, 0, false
-	return rest
+	s.buf, s.at, s.inside, s.skip, s.joined = nil, 0, false, false, true
+	return f
+}
+
+// Begins reports whether bytes begin as a document does, and not in the middle of one.
+func Begins(b []byte) bool {
+	b = bytes.TrimLeft(b, "\x00 \t\r\n")
+	if is, _ := wide(b); is || bytes.HasPrefix(b, []byte("\xef\xbb\xbf")) {
+		return true
+	}
+	return len(b) > 1 && b[0] == '<' && (b[1] == '?' || b[1] == '!' || letter(b[1]))
+}
+
+func letter(c byte) bool { return c|0x20 >= 'a' && c|0x20 <= 'z' }
+
+// narrowBegins reports whether a document that is not UTF-16 begins at b. In one of UTF-16
+// no three bytes of a tag follow each other.
+func narrowBegins(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("\xef\xbb\xbf")) || len(b) > 2 && b[0] == '<' && (b[1] == '?' || letter(b[1])) && b[2] > ' ' && b[2] < 0x7f
 }

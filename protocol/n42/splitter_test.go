@@ -75,7 +75,7 @@ func TestSplitter(t *testing.T) {
 				}
 				require.Equal(t, c.docs, docs)
 				require.False(t, s.Begun())
-				require.Empty(t, s.Rest())
+				require.Empty(t, s.Rest().Bytes)
 			})
 		}
 	}
