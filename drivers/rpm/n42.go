@@ -302,6 +302,16 @@ func (d *documents) findings(e *event.RadiationIdentification, doc *n42.Document
 
 // occupancyRef is the instrument's name of the passage.
 func occupancyRef(doc *n42.Document) string {
+	if x := analysedIn(doc); x != nil {
+		if len(x.groups) > 0 {
+			return x.groups[0]
+		}
+		for i := range doc.Measurements {
+			if m := &doc.Measurements[i]; len(m.Groups) > 0 && timed(m) && x.about(m) {
+				return m.Groups[0]
+			}
+		}
+	}
 	for i := range doc.Measurements {
 		m := &doc.Measurements[i]
 		if len(m.Groups) > 0 && m.Class != n42.Background {
@@ -346,23 +356,32 @@ func (d *documents) shared(a arrived, doc *n42.Document) (*shared, error) {
 	for _, d := range doc.Detectors {
 		categories[d.ID] = d.Category
 	}
+	x.fault(doc.Faults)
+	result := analysedIn(doc)
 	for i := range doc.Measurements {
-		x.measurement(&doc.Measurements[i], categories)
+		m := &doc.Measurements[i]
+		x.measurement(m, categories)
+		if result == nil || result.about(m) {
+			x.span(m)
+		}
 	}
 	x.personal(doc)
 	return x, nil
 }
 
-// measurement takes one measurement.
-func (x *shared) measurement(m *n42.Measurement, categories map[string]string) {
-	for _, f := range m.Faults {
+// fault takes faults, each once.
+func (x *shared) fault(list []n42.Fault) {
+	for _, f := range list {
 		v := event.InstrumentFault{Code: brief(f.Code), Severity: brief(f.Severity), Description: brief(f.Description)}
 		if len(x.faults) < maxFound && !slices.Contains(x.faults, v) {
 			x.faults = append(x.faults, v)
 		}
 	}
-	x.battery(m.Properties)
-	if !m.Start.At.IsZero() && (m.Class != n42.Background || m.Occupied != nil && *m.Occupied) && m.Class != n42.Calibration && m.Class != n42.IntrinsicActivity {
+}
+
+// span takes the time of a measurement.
+func (x *shared) span(m *n42.Measurement) {
+	if timed(m) {
 		end := m.Start.At
 		if m.Real.Known {
 			end = end.Add(time.Duration(m.Real.Seconds * float64(time.Second)))
@@ -377,6 +396,53 @@ func (x *shared) measurement(m *n42.Measurement, categories map[string]string) {
 			x.to = end
 		}
 	}
+}
+
+// analysed is what analyses are about.
+type analysed struct {
+	groups []string
+	in     map[string]bool // ids of measurements, and of groups behind a space
+}
+
+func (a *analysed) about(m *n42.Measurement) bool {
+	return m.ID != "" && a.in[m.ID] || slices.ContainsFunc(m.Groups, func(id string) bool { return a.in[" "+id] })
+}
+
+// timed reports whether a measurement tells when something was measured that is no
+// background.
+func timed(m *n42.Measurement) bool {
+	return !m.Start.At.IsZero() && (m.Class != n42.Background || m.Occupied != nil && *m.Occupied) && m.Class != n42.Calibration && m.Class != n42.IntrinsicActivity
+}
+
+// analysedIn is what the analyses are about that found something, or all of them if none did;
+// nil if they do not say which of the measurements that is.
+func analysedIn(doc *n42.Document) *analysed {
+	for _, found := range []bool{true, false} {
+		x := analysed{in: map[string]bool{}}
+		for i := range doc.Analyses {
+			a := &doc.Analyses[i]
+			if found && len(a.Alarms) == 0 && !slices.ContainsFunc(a.Nuclides, func(n n42.Nuclide) bool { return n.Indicator == nil || *n.Indicator }) {
+				continue
+			}
+			for _, id := range a.Measurements {
+				x.in[id] = true
+			}
+			for _, id := range a.Groups {
+				x.in[" "+id] = true
+			}
+			x.groups = append(x.groups, a.Groups...)
+		}
+		if slices.ContainsFunc(doc.Measurements, func(m n42.Measurement) bool { return timed(&m) && x.about(&m) }) {
+			return &x
+		}
+	}
+	return nil
+}
+
+// measurement takes one measurement.
+func (x *shared) measurement(m *n42.Measurement, categories map[string]string) {
+	x.fault(m.Faults)
+	x.battery(m.Properties)
 	base := event.SpectralMeasurement{ID: brief(m.ID), Class: brief(m.Class), Occupied: m.Occupied, Derived: m.Derived, RealS: seconds(m.Real)}
 	if !m.Start.At.IsZero() {
 		at := event.At(m.Start.At)

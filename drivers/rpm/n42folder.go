@@ -130,5 +130,5 @@ func (w *documentFolder) take(ctx context.Context, f *link.Folder, h drivers.Hos
 // faulty reports whether a document tells a fault. Documents that come one by one are of
 // several instruments: what they said before is not known.
 func faulty(doc *n42.Document) bool {
-	return slices.ContainsFunc(doc.Measurements, func(m n42.Measurement) bool { return len(m.Faults) > 0 })
+	return len(doc.Faults) > 0 || slices.ContainsFunc(doc.Measurements, func(m n42.Measurement) bool { return len(m.Faults) > 0 })
 }

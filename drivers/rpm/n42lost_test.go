@@ -181,3 +181,21 @@ func TestN42Reconnects(t *testing.T) {
 	}
 	require.Equal(t, 60, told)
 }
+
+// The passage and the time of an identification are those that the analysis is about.
+func TestN42AnalysisOfAGroup(t *testing.T) {
+	m := func(id, group string, minute int) string {
+		return fmt.Sprintf(`<RadMeasurement id="%s" radMeasurementGroupReferences="%s"><MeasurementClassCode>Foreground</MeasurementClassCode><StartDateTime>2026-01-05T06:0%d:00Z</StartDateTime><RealTimeDuration>PT1S</RealTimeDuration></RadMeasurement>`, id, group, minute)
+	}
+	for _, about := range []string{`radMeasurementGroupReferences="Truck-2"`, `radMeasurementReferences="B"`} {
+		doc := `<RadInstrumentData>` + m("A", "Truck-1", 0) + m("B", "Truck-2", 5) + `<AnalysisResults radMeasurementGroupReferences="Truck-1"/><AnalysisResults ` + about +
+			`><RadAlarm><RadAlarmCategoryCode>Neutron</RadAlarmCategoryCode></RadAlarm><Fault><FaultCodeValue>gain</FaultCodeValue></Fault></AnalysisResults></RadInstrumentData>`
+		p, err := drivers.Play(t.Context(), n42Driver(t, N42Stream(), nil), []drivers.Chunk{n42Frame(0, doc)})
+		require.NoError(t, err)
+		e := p.Observations[0].Data.(event.RadiationIdentification)
+		require.Equal(t, "Truck-2", e.OccupancyRef)
+		require.Equal(t, time.Date(2026, 1, 5, 6, 5, 0, 0, time.UTC), e.MeasuredFromTS.UTC())
+		require.Equal(t, time.Date(2026, 1, 5, 6, 5, 1, 0, time.UTC), e.MeasuredToTS.UTC())
+		require.Len(t, e.Faults, 1)
+	}
+}

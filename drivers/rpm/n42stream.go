@@ -232,8 +232,12 @@ func (s *documentStream) flush(h drivers.Host, now time.Time) error {
 
 // changed takes the faults of a document, and tells whether one is new or gone.
 func (s *documentStream) changed(doc *n42.Document, now time.Time) (is bool) {
-	for i := range doc.Measurements {
-		for _, f := range doc.Measurements[i].Faults {
+	for i := range len(doc.Measurements) + 1 {
+		list := doc.Faults
+		if i > 0 {
+			list = doc.Measurements[i-1].Faults
+		}
+		for _, f := range list {
 			k := event.InstrumentFault{Code: f.Code, Severity: f.Severity, Description: f.Description}
 			if _, known := s.faults[k]; !known {
 				if len(s.faults) >= maxFound {

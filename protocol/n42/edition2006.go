@@ -52,6 +52,8 @@ func (r *reader) common2006(e *element) error {
 	switch e.name {
 	case "InstrumentInformation":
 		return r.children(r.common2006)
+	case "HealthStatus":
+		return r.health2006(e)
 	case "InstrumentType":
 		return take(&i.Class)
 	case "Manufacturer":
@@ -85,6 +87,22 @@ func (r *reader) common2006(e *element) error {
 		return r.calibration2006(e, nil)
 	}
 	return nil
+}
+
+// health2006 takes what a part of the instrument says of itself.
+func (r *reader) health2006(e *element) error {
+	works, alarmed := truth(e.attr("Operational")), truth(e.attr("Alarmed"))
+	if (works == nil || *works) && (alarmed == nil || !*alarmed) {
+		return nil
+	}
+	f := Fault{Code: r.bound(e.attr("ErrorCode")), Severity: "Warning", Description: r.bound(e.attr("SubSystem")) + ": the instrument says that it is alarmed"}
+	if works != nil && !*works {
+		f.Severity, f.Description = "Error", r.bound(e.attr("SubSystem"))+": the instrument says that it does not work"
+	}
+	if f.Code == "" {
+		f.Code = r.bound(e.attr("SubSystem"))
+	}
+	return list(&r.doc.Faults, f)
 }
 
 func (r *reader) calibration2006(e *element, name *string) error {
@@ -206,6 +224,13 @@ func (r *reader) detector2006(e *element, m *Measurement) error {
 		case "SpectrumMeasurement", "GrossCountMeasurement", "DoseMeasurement":
 			return r.children(func(e *element) error {
 				switch e.name {
+				case "SpectrumAvailable": // mostly a 1; some have the spectrum in it
+					return r.children(func(e *element) error {
+						if e.name == "Spectrum" {
+							return r.spectrum2006(e, m, detector)
+						}
+						return nil
+					})
 				case "Spectrum":
 					return r.spectrum2006(e, m, detector)
 				case "GrossCounts", "CountDoseData":
@@ -246,6 +271,7 @@ func (r *reader) spectrum2006(e *element, m *Measurement, detector string) error
 		s.Detector = detector
 	}
 	category := r.bound(e.attr("DetectorType"))
+	channels := false
 	err := r.children(func(e *element) (err error) {
 		switch e.name {
 		case "StartTime":
@@ -261,12 +287,16 @@ func (r *reader) spectrum2006(e *element, m *Measurement, detector string) error
 		case "Calibration":
 			err = r.calibration2006(e, &s.Calibration)
 		case "ChannelData":
-			s.Counts, err = r.counts(s.ID, FlagSpectrum, e.attr("Compression", "compressionCode", "compression"))
+			channels = true
+			s.Counts, err = r.counts(s.ID, FlagSpectrum, e.attr(compressions...))
 		}
 		return err
 	})
 	if err != nil {
 		return err
+	}
+	if !channels {
+		r.unread(FlagSpectrum, s.ID, "there are no channels")
 	}
 	r.known2006(s.Detector, category)
 	return list(&m.Spectra, s)
@@ -296,6 +326,8 @@ func (r *reader) counts2006(e *element, m *Measurement, detector string) error {
 			category, err = r.string()
 		case "Counts", "GrossCounts", "CountData":
 			g.Counts, err = r.counts(m.ID, FlagCounts, "")
+		case "CountRate", "ExposureRate", "TotalDose", "Dose":
+			r.flag(FlagMeasured, m.ID, e.name+", which is in the document alone")
 		case "DoseRate":
 			unit := r.bound(e.attr("Units", "units"))
 			// Some split "uSv/h" over two attributes.
@@ -323,9 +355,6 @@ func (r *reader) counts2006(e *element, m *Measurement, detector string) error {
 	}
 	if m.Real.Raw == "" {
 		m.Real = real
-	}
-	if g.Live.Raw == "" {
-		g.Live = real
 	}
 	for _, d := range doses {
 		if err := list(&m.DoseRates, d); err != nil {

@@ -1,6 +1,10 @@
 package n42
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
 
 // list appends to a list of the document, bounded.
 func list[T any](l *[]T, v T) error {
@@ -165,15 +169,20 @@ func (r *reader) measurement2012(e *element, derived bool) error {
 			err = r.appendString(&m.Remarks)
 		case "Spectrum":
 			s := Spectrum{ID: r.bound(e.attr("id")), Detector: r.bound(e.attr("radDetectorInformationReference")), Calibration: r.bound(e.attr("energyCalibrationReference"))}
+			channels := false
 			err = r.children(func(e *element) (err error) {
 				switch e.name {
 				case "LiveTimeDuration":
 					s.Live, err = r.duration(s.ID)
 				case "ChannelData":
-					s.Counts, err = r.counts(s.ID, FlagSpectrum, e.attr("compressionCode", "CompressionCode", "Compression", "compression"))
+					channels = true
+					s.Counts, err = r.counts(s.ID, FlagSpectrum, e.attr(compressions...))
 				}
 				return err
 			})
+			if err == nil && !channels {
+				r.unread(FlagSpectrum, s.ID, "there are no channels")
+			}
 			if err == nil {
 				err = list(&m.Spectra, s)
 			}
@@ -209,6 +218,8 @@ func (r *reader) measurement2012(e *element, derived bool) error {
 				d.ID, d.Detector, d.Level = id, detector, level
 				err = list(&m.DoseRates, d)
 			}
+		case "ExposureRate", "TotalDose", "TotalExposure":
+			r.flag(FlagMeasured, m.ID, e.name+", which is in the document alone")
 		case "RadInstrumentState", "RadDetectorState", "RadItemState":
 			err = r.state(&m)
 		}
@@ -223,17 +234,21 @@ func (r *reader) measurement2012(e *element, derived bool) error {
 	return list(&r.doc.Measurements, m)
 }
 
+func (r *reader) fault(into *[]Fault) error {
+	var f Fault
+	err := r.texts(map[string]*string{"FaultCodeValue": &f.Code, "FaultDescription": &f.Description, "FaultSeverityCode": &f.Severity}, nil)
+	if err != nil {
+		return err
+	}
+	return list(into, f)
+}
+
 // state reads the state of an instrument, a detector or an item.
 func (r *reader) state(m *Measurement) error {
 	return r.children(func(e *element) error {
 		switch e.name {
 		case "Fault":
-			var f Fault
-			err := r.texts(map[string]*string{"FaultCodeValue": &f.Code, "FaultDescription": &f.Description, "FaultSeverityCode": &f.Severity}, nil)
-			if err != nil {
-				return err
-			}
-			return list(&m.Faults, f)
+			return r.fault(&m.Faults)
 		case "RadInstrumentCharacteristics", "RadDetectorCharacteristics":
 			return r.characteristics(&m.Properties)
 		case "StateVector":
@@ -260,7 +275,7 @@ func (r *reader) state(m *Measurement) error {
 }
 
 func (r *reader) analysis2012(e *element) error {
-	a := Analysis{Measurements: append(r.refs(e.attr("radMeasurementReferences")), r.refs(e.attr("derivedDataReferences"))...)}
+	a := Analysis{Groups: r.refs(e.attr("radMeasurementGroupReferences")), Measurements: append(r.refs(e.attr("radMeasurementReferences")), r.refs(e.attr("derivedDataReferences"))...)}
 	err := r.children(func(e *element) (err error) {
 		switch e.name {
 		case "AnalysisStartDateTime":
@@ -289,6 +304,8 @@ func (r *reader) analysis2012(e *element) error {
 			if err == nil {
 				err = list(&a.Alarms, v)
 			}
+		case "Fault":
+			err = r.fault(&r.doc.Faults)
 		case "NuclideAnalysisResults":
 			a.Identified = true
 			err = r.children(func(e *element) error {
@@ -341,8 +358,14 @@ func (r *reader) nuclide(a *Analysis, unit string) error {
 	return list(&a.Nuclides, n)
 }
 
+// absent are the words by which a nuclide without an indicator is said not to be there.
+var absent = []string{"not present", "not detected", "not identified", "not found", "absent"}
+
 func (n *Nuclide) finish(r *reader, indicator, unit string) {
 	n.Indicator = truth(indicator)
+	if n.Indicator == nil && slices.Contains(absent, strings.ToLower(n.ConfidenceText)) {
+		n.Indicator = new(bool)
+	}
 	if n.Confidence != "" {
 		if _, ok := number(n.Confidence); !ok {
 			r.flag(FlagConfidenceText, n.Name, n.Confidence)

@@ -75,6 +75,9 @@ type Document struct {
 	Groups       []string // the ids of measurement groups
 	Measurements []Measurement
 	Analyses     []Analysis
+	// Faults are those that belong to no measurement: of the instrument (2006), of an
+	// analysis.
+	Faults []Fault
 
 	// Flags are what is wrong or uncertain in it though it could be read.
 	Flags []Flag
@@ -101,6 +104,7 @@ const (
 	FlagOccupancy      = "occupancy_unread" // an occupancy that is neither true nor false
 	FlagReference      = "reference"        // a detector that is not described
 	FlagMoreOfThem     = "more_flags"       // there are more flags than are kept
+	FlagMeasured       = "measured_unread"  // something that was measured, of a kind that is not taken
 	FlagAnalysis       = "analysis_unread"  // something in the results of an analysis that is not understood
 	FlagConfidenceText = "confidence_text"  // a confidence that is no number
 )
@@ -265,8 +269,10 @@ type Fault struct{ Code, Description, Severity string }
 
 // Analysis is what the instrument has found.
 type Analysis struct {
-	// Measurements are the ids of those that it is about.
+	// Measurements are the ids of those that it is about, Groups those of the measurement
+	// groups that it is about. Mostly one of both is empty.
 	Measurements []string
+	Groups       []string
 	Start        Time
 	Algorithm    string
 	// Status is what the document says of how it went, "Success" or "Failure"; mostly empty.

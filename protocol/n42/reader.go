@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -44,7 +45,8 @@ type reader struct {
 	month    bool
 	open     []xml.Name // with the prefix in Space
 	bindings []binding
-	rootNS   string // that of the root, and its prefix
+	spaces   map[string][]string // the namespaces of each prefix, the innermost last
+	rootNS   string              // that of the root, and its prefix
 	rootPre  string
 	inside   bool // the root is known
 	results  bool // in AnalysisResults of the 2006 edition, where makers have elements of their own
@@ -52,14 +54,15 @@ type reader struct {
 	channels int
 	slices   int
 	text     []byte
+	coding   string // the compression that Data in a value says
 	good     int    // values that could be read
 	first    string // reason why one could not
 }
 
-// binding is a namespace that is declared, and how deep.
+// binding is a prefix that is declared, and how deep.
 type binding struct {
-	depth       int
-	prefix, uri string
+	depth  int
+	prefix string
 }
 
 // element is the start of one.
@@ -130,6 +133,10 @@ func charset(label string, r io.Reader) (io.Reader, error) {
 	switch l := strings.ToLower(label); {
 	case l == "utf-8" || l == "utf8" || l == "us-ascii" || l == "ascii" || strings.HasPrefix(l, "utf-16") || l == "ucs-2":
 		return r, nil
+	case l == "windows-1251" || l == "cp1251":
+		return charmap.Windows1251.NewDecoder().Reader(r), nil
+	case l == "windows-1250" || l == "cp1250":
+		return charmap.Windows1250.NewDecoder().Reader(r), nil
 	case l == "iso-8859-1" || l == "latin1" || l == "windows-1252":
 		return charmap.Windows1252.NewDecoder().Reader(r), nil
 	}
@@ -168,6 +175,7 @@ func Decode(b []byte, o Options) (*Document, error) {
 	if len(b) == 0 || b[0] != '<' {
 		return nil, fmt.Errorf("%w: it does not begin with <", ErrNotN42)
 	}
+	b = version10(b)
 	r := &reader{xml: xml.NewDecoder(bytes.NewReader(b)), doc: &Document{}, zone: o.Zone, month: o.MonthFirst}
 	r.xml.CharsetReader = charset
 	if r.zone == nil {
@@ -181,11 +189,40 @@ func Decode(b []byte, o Options) (*Document, error) {
 		return nil, fmt.Errorf("%w: it has neither RadInstrumentData nor N42InstrumentData", ErrNotN42)
 	}
 	d.Instrument.finish()
-	if r.good == 0 && len(d.Analyses) == 0 && r.first != "" {
+	if len(d.Measurements)+len(d.Analyses)+len(d.Faults) == 0 {
+		return nil, fmt.Errorf("%w: there is neither a measurement nor a result in it", ErrNothing)
+	}
+	if r.good == 0 && r.first != "" && len(d.Analyses)+len(d.Faults) == 0 && !slices.ContainsFunc(d.Measurements, func(m Measurement) bool { return len(m.Faults) > 0 }) {
 		return nil, fmt.Errorf("%w: %s", ErrNothing, r.first)
 	}
 	r.check()
 	return d, nil
+}
+
+// version10 calls a document of XML 1.1 one of 1.0: what 1.1 allows beside it are characters
+// of control, which are refused where they stand.
+func version10(b []byte) []byte {
+	const longest = 128 // of a declaration
+	head := b[:min(len(b), longest)]
+	end := bytes.Index(head, []byte("?>"))
+	if !bytes.HasPrefix(head, []byte("<?xml")) || end < 0 {
+		return b
+	}
+	for _, v := range []string{`version="1.1"`, `version='1.1'`} {
+		if i := bytes.Index(head[:end], []byte(v)); i >= 0 {
+			b = bytes.Clone(b)
+			b[i+len(v)-2] = '0'
+			break
+		}
+	}
+	return b
+}
+
+// harmless reports whether a directive defines nothing and names nothing outside of the
+// document.
+func harmless(d xml.Directive) bool {
+	words := strings.Fields(cut(string(d), 256))
+	return len(words) == 2 && words[0] == "DOCTYPE" && !bytes.ContainsAny(d, "[<>")
 }
 
 // maxWrapped is how deep a document may be in what wraps it.
@@ -194,7 +231,9 @@ const maxWrapped = 8
 func (r *reader) root(e *element, depth int) error {
 	switch e.name {
 	case "RadInstrumentData", "N42InstrumentData":
-		if r.doc.Generation != "" {
+		// Portals of 2006 put what each panel tells into one event.
+		again := depth > 0 && e.name == "N42InstrumentData" && r.doc.Generation == Edition2006
+		if r.doc.Generation != "" && !again {
 			return fmt.Errorf("%w: there is a second %s in it", ErrNotN42, e.name)
 		}
 		name := r.open[len(r.open)-1]
@@ -288,7 +327,9 @@ func (r *reader) each(f func(*element) error, words *[]byte) error {
 				*words = append(*words, t...)
 			}
 		case xml.Directive:
-			return errDTD
+			if !harmless(t) || r.elements > 0 {
+				return errDTD
+			}
 		}
 	}
 }
@@ -305,21 +346,27 @@ func (r *reader) enter(t xml.StartElement) (foreign bool, err error) {
 	for _, a := range t.Attr {
 		switch {
 		case a.Name.Space == "xmlns":
-			r.bindings = append(r.bindings, binding{len(r.open), a.Name.Local, a.Value})
+			r.bind(a.Name.Local, a.Value)
 		case a.Name.Space == "" && a.Name.Local == "xmlns":
-			r.bindings = append(r.bindings, binding{len(r.open), "", a.Value})
+			r.bind("", a.Value)
 		}
 	}
 	return r.inside && !r.results && r.foreign(t.Name.Space), nil
 }
 
 func (r *reader) uri(prefix string) string {
-	for i := len(r.bindings) - 1; i >= 0; i-- {
-		if r.bindings[i].prefix == prefix {
-			return r.bindings[i].uri
-		}
+	if list := r.spaces[prefix]; len(list) > 0 {
+		return list[len(list)-1]
 	}
 	return ""
+}
+
+func (r *reader) bind(prefix, uri string) {
+	r.bindings = append(r.bindings, binding{len(r.open), prefix})
+	if r.spaces == nil {
+		r.spaces = map[string][]string{}
+	}
+	r.spaces[prefix] = append(r.spaces[prefix], uri)
 }
 
 // foreign tells of a prefix whether what bears it is no element of the standard. Makers
@@ -344,6 +391,8 @@ func (r *reader) leave(t xml.EndElement) error {
 		return fmt.Errorf("it is no XML: <%s> is ended by </%s>", cut(is.Local, 64), cut(t.Name.Local, 64))
 	}
 	for len(r.bindings) > 0 && r.bindings[len(r.bindings)-1].depth == len(r.open) {
+		prefix := r.bindings[len(r.bindings)-1].prefix
+		r.spaces[prefix] = r.spaces[prefix][:len(r.spaces[prefix])-1]
 		r.bindings = r.bindings[:len(r.bindings)-1]
 	}
 	r.open = r.open[:len(r.open)-1]
@@ -354,7 +403,7 @@ func (r *reader) leave(t xml.EndElement) error {
 // inside of it, except for Data: some put the channels of ChannelData there. The bytes are
 // valid until the next call.
 func (r *reader) value() ([]byte, error) {
-	r.text = r.text[:0]
+	r.text, r.coding = r.text[:0], ""
 	err := r.gather()
 	return bytes.TrimSpace(r.text), err
 }
@@ -378,6 +427,10 @@ func (r *reader) gather() error {
 				return err
 			}
 			if t.Name.Local == "Data" {
+				e := element{attrs: t.Attr}
+				if c := e.attr(compressions...); c != "" {
+					r.coding = c
+				}
 				r.text = append(r.text, ' ')
 				if err := r.gather(); err != nil {
 					return err
@@ -455,11 +508,13 @@ func (r *reader) flag(code, where, detail string) {
 
 // refs are the ids of an attribute that lists them.
 func (r *reader) refs(s string) []string {
-	list := strings.Fields(s)
-	for i := range list {
-		list[i] = cut(list[i], 256)
+	var list []string
+	for id := range strings.FieldsSeq(s) {
+		if list = append(list, cut(id, 256)); len(list) == MaxSlices {
+			break
+		}
 	}
-	return list[:min(len(list), MaxSlices)]
+	return list
 }
 
 // Ended reports whether what is there of a document ends with the end of its root: then it

@@ -1,6 +1,7 @@
 package n42
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -173,8 +174,8 @@ type TimeForm struct {
 // The forms of a time without its zone.
 var (
 	isoForms   = []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02T15:04", "2006-01-02 15:04", "20060102T150405", "2006/01/02 15:04:05"}
-	dayForms   = []string{"2/1/2006 15:04:05", "2.1.2006 15:04:05", "2-1-2006 15:04:05", "2/1/2006T15:04:05", "2.1.2006T15:04:05", "2-1-2006T15:04:05", "2-Jan-2006 15:04:05", "2 Jan 2006 15:04:05", "2/1/2006 15:04", "2.1.2006 15:04", "2-1-2006 15:04"}
-	monthForms = []string{"1/2/2006 15:04:05", "1/2/2006 3:04:05 PM", "1-2-2006 15:04:05", "1/2/2006 15:04"}
+	dayForms   = []string{"2/1/2006 15:04:05", "2/1/2006 3:04:05 PM", "2.1.2006 15:04:05", "2-1-2006 15:04:05", "2/1/2006T15:04:05", "2.1.2006T15:04:05", "2-1-2006T15:04:05", "2-Jan-2006 15:04:05", "2 Jan 2006 15:04:05", "2/1/2006 15:04", "2.1.2006 15:04", "2-1-2006 15:04"}
+	monthForms = []string{"1/2/2006 15:04:05", "1/2/2006 3:04:05 PM", "1-2-2006 15:04:05", "1/2/2006T15:04:05", "1-2-2006T15:04:05", "1/2/2006 15:04", "1-2-2006 15:04"}
 	zoneForms  = []string{"Z07:00", "-0700", "-07", " Z07:00", " -0700", " -07", " MST"}
 )
 
@@ -313,12 +314,18 @@ func (r *reader) duration(where string) (d Duration, err error) {
 	return d, nil
 }
 
+// compressions are how the compression of channels is called.
+var compressions = []string{"compressionCode", "CompressionCode", "Compression", "compression"}
+
 // counts reads the open element as channels or windows. Those that can't be read are
 // flagged and nil.
 func (r *reader) counts(where, code, compression string) ([]float64, error) {
 	b, err := r.value()
 	if err != nil {
 		return nil, err
+	}
+	if compression == "" {
+		compression = r.coding
 	}
 	counted := false
 	switch c := strings.ToLower(compression); c {
@@ -365,15 +372,15 @@ func (r *reader) floats(where string) ([]float64, error) {
 	if err != nil {
 		return nil, err
 	}
-	words := strings.Fields(string(b))
-	if len(words) > MaxChannels+1 {
-		return nil, fmt.Errorf("%w: more than %d numbers", ErrTooLarge, MaxChannels+1)
-	}
-	if r.channels += len(words); r.channels > MaxTotalChannels {
-		return nil, errTotal
-	}
-	list := make([]float64, 0, len(words))
-	for _, w := range words {
+	var list []float64
+	for word := range bytes.FieldsSeq(b) {
+		if len(list) > MaxChannels {
+			return nil, fmt.Errorf("%w: more than %d numbers", ErrTooLarge, MaxChannels+1)
+		}
+		if r.channels++; r.channels > MaxTotalChannels {
+			return nil, errTotal
+		}
+		w := string(word[:min(len(word), MaxText)])
 		v, ok := number(w)
 		if !ok {
 			r.flag(FlagNumber, where, w)
