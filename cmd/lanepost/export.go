@@ -76,7 +76,11 @@ func exportN42Command() *cobra.Command {
 			if found == nil {
 				return fmt.Errorf("there is no occupancy %s: its event may be delivered and gone from the spool; --file reads those of a receiver", occupancy)
 			}
-			document, err := n42.Append(nil, occupancyDocument(found, about))
+			made, err := occupancyDocument(found, about)
+			if err != nil {
+				return err
+			}
+			document, err := n42.Append(nil, made)
 			if err != nil {
 				return err
 			}

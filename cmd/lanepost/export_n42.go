@@ -19,8 +19,12 @@ const (
 type n42Portal struct{ Manufacturer, Model, GammaKind, NeutronKind string }
 
 // occupancyDocument makes an N42 document of an occupancy: each sample a measurement with
-// the counts of each detector, the background, and the alarms.
-func occupancyDocument(o *foundOccupancy, about n42Portal) *n42.Document {
+// the counts of each detector, the background, and the alarms. It fails for one of a portal
+// that is read over registers: how long its samples count is not in its event.
+func occupancyDocument(o *foundOccupancy, about n42Portal) (*n42.Document, error) {
+	if len(o.Reported)+len(o.Signals) > 0 {
+		return nil, fmt.Errorf("the occupancy %s is of a portal that is read over Modbus: its event does not tell how long each sample counts, so it can't be written as N42; send the event itself", o.OccupancyID)
+	}
 	group := "Occupancy-" + o.OccupancyID
 	d := &n42.Document{
 		UUID: o.OccupancyID, Creator: "lanepost " + version.String(),
@@ -88,6 +92,35 @@ func occupancyDocument(o *foundOccupancy, about n42Portal) *n42.Document {
 	}
 	series("GammaSample", o.GammaSeries, gamma, gammaSample)
 	series("NeutronSample", o.NeutronSeries, neutron, neutronSample)
+	if len(d.Measurements) == 0 {
+		d.Measurements = append(d.Measurements, n42.Measurement{
+			ID: "Passage", Groups: d.Groups, Class: n42.Foreground, Start: n42.Time{At: o.StartTS.Time}, Real: n42.Duration{Seconds: max(0, o.DurationS), Known: true},
+			Remarks: []string{"The portal told no samples and no background of it."},
+		})
+	}
+	if len(d.Detectors) == 0 {
+		d.Detectors = append(d.Detectors, n42.Detector{ID: "GammaSum", Category: "Gamma", Kind: about.GammaKind, Description: "all of them together"})
+	}
+	// What was not observed must not read as clear.
+	if o.Outcome == event.OutcomeIncomplete {
+		analysis.Status = "Failure"
+		analysis.Description += ": not all of the passage was observed; that no alarm is told does not say that there was none"
+	}
+	if o.JoinedMid {
+		d.Remarks = append(d.Remarks, "The agent connected in the middle of the occupancy: its beginning is missing.")
+	}
+	last := &d.Measurements[len(d.Measurements)-1]
+	for _, x := range []struct {
+		is   event.Modality
+		name string
+	}{{o.Gamma, "gamma"}, {o.Neutron, "neutron"}} {
+		switch x.is {
+		case event.ModalityFault:
+			last.Faults = append(last.Faults, n42.Fault{Code: x.name + "_fault", Severity: "Error", Description: "the portal told a fault of its " + x.name + " detectors"})
+		case event.NoData:
+			last.Faults = append(last.Faults, n42.Fault{Code: x.name + "_no_data", Severity: "Error", Description: "there is no data of the " + x.name + " detectors"})
+		}
+	}
 	if o.SpeedKPH != nil && len(d.Measurements) > 0 {
 		ms := *o.SpeedKPH / 3.6
 		d.Measurements[len(d.Measurements)-1].SpeedMS = &ms
@@ -101,7 +134,7 @@ func occupancyDocument(o *foundOccupancy, about n42Portal) *n42.Document {
 		}
 	}
 	d.Analyses = []n42.Analysis{analysis}
-	return d
+	return d, nil
 }
 
 // widest is how many detectors a series has.
