@@ -23,7 +23,7 @@ var ncName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 type writer struct {
 	b     []byte
 	depth int
-	ids   map[string]bool
+	ids   map[string]string // what each id is of
 	err   error
 }
 
@@ -101,19 +101,27 @@ func (w *writer) id(what, id string) string {
 	switch {
 	case !ncName.MatchString(id):
 		w.fail("the id %q of a %s is no name of XML", id, what)
-	case w.ids[id]:
+	case w.ids[id] != "":
 		w.fail("the id %q is there twice", id)
 	}
-	w.ids[id] = true
+	w.ids[id] = what
 	return id
 }
 
 // ref checks a reference to what was written before.
 func (w *writer) ref(what, id string) string {
-	if !w.ids[id] {
+	if w.ids[id] != what {
 		w.fail("%q is the id of no %s", id, what)
 	}
 	return id
+}
+
+// optional checks a reference that may be left out.
+func (w *writer) optional(what, id string) string {
+	if id == "" {
+		return ""
+	}
+	return w.ref(what, id)
 }
 
 func (w *writer) refs(what string, ids []string) string {
@@ -167,9 +175,11 @@ func AppendCountedZeroes(dst []byte, counts []float64) []byte {
 // fails for one that lacks what the standard wants: the instrument's manufacturer, model and
 // class, a version; the category and kind of each detector; the class, start and duration of
 // each measurement; the live time of what was counted; and references to what there is.
-// Flags, wrappers and what only the 2006 edition has are not written.
+// Each spectrum of a measurement has to be of a detector of its own, and counts to have as
+// many values as there are windows. Flags, wrappers, faults without a measurement and what
+// only the 2006 edition has are not written.
 func Append(dst []byte, d *Document) ([]byte, error) {
-	w := &writer{b: dst, ids: map[string]bool{}}
+	w := &writer{b: dst, ids: map[string]string{}}
 	w.b = append(w.b, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n"...)
 	w.open("RadInstrumentData", "xmlns", namespace2012, "n42DocUUID", d.UUID)
 	for _, r := range d.Remarks {
@@ -183,7 +193,11 @@ func Append(dst []byte, d *Document) ([]byte, error) {
 		w.option("RadDetectorName", x.Name)
 		w.must("the detector "+x.ID, "RadDetectorCategoryCode", x.Category)
 		w.must("the detector "+x.ID, "RadDetectorKindCode", x.Kind)
-		w.option("RadDetectorDescription", x.Description)
+		description := x.Description
+		if description == "" && (x.Kind == other || x.Category == other) {
+			description = "not described" // the standard wants one there
+		}
+		w.option("RadDetectorDescription", description)
 		w.close("RadDetectorInformation")
 	}
 	if len(d.Detectors) == 0 {
@@ -209,6 +223,9 @@ func Append(dst []byte, d *Document) ([]byte, error) {
 	for i := range d.Windows {
 		x := &d.Windows[i]
 		w.open("EnergyWindows", "id", w.id("set of energy windows", x.ID))
+		if len(x.Start) != len(x.End) {
+			w.fail("the windows %s have %d beginnings and %d ends", x.ID, len(x.Start), len(x.End))
+		}
 		w.must("the windows "+x.ID, "WindowStartEnergyValues", numbers(x.Start))
 		w.must("the windows "+x.ID, "WindowEndEnergyValues", numbers(x.End))
 		w.close("EnergyWindows")
@@ -225,7 +242,7 @@ func Append(dst []byte, d *Document) ([]byte, error) {
 		}
 	}
 	for i := range d.Analyses {
-		w.analysis(&d.Analyses[i])
+		w.analysis(&d.Analyses[i], d)
 	}
 	w.close("RadInstrumentData")
 	if w.err != nil {
@@ -294,12 +311,12 @@ func moment(t time.Time) string {
 }
 
 func (w *writer) measurement(m *Measurement, d *Document) {
-	name := "RadMeasurement"
+	name, what := "RadMeasurement", measurementID
 	if m.Derived {
-		name = "DerivedData"
+		name, what = "DerivedData", derivedID
 	}
 	where := "the measurement " + m.ID
-	w.open(name, "id", w.id("measurement", m.ID), "radMeasurementGroupReferences", w.refs("measurement group", m.Groups))
+	w.open(name, "id", w.id(what, m.ID), "radMeasurementGroupReferences", w.refs("measurement group", m.Groups))
 	for _, r := range m.Remarks {
 		w.leaf("Remark", r)
 	}
@@ -309,9 +326,17 @@ func (w *writer) measurement(m *Measurement, d *Document) {
 	w.must(where, "MeasurementClassCode", m.Class)
 	w.must(where, "StartDateTime", moment(m.Start.At))
 	w.must(where, "RealTimeDuration", stated(m.Real))
+	spectra, counts, doses := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	once := func(of string, seen map[string]bool, detector string) {
+		if seen[detector] && !m.Derived {
+			w.fail("%s has two %s of the detector %q", where, of, detector)
+		}
+		seen[detector] = true
+	}
 	for i := range m.Spectra {
 		s := &m.Spectra[i]
-		w.open("Spectrum", "id", w.id("spectrum", s.ID), "radDetectorInformationReference", w.ref("detector", s.Detector), "energyCalibrationReference", w.ref("calibration", s.Calibration))
+		once("spectra", spectra, s.Detector)
+		w.open("Spectrum", "id", w.id("spectrum", s.ID), "radDetectorInformationReference", w.detector(s.Detector, m), "energyCalibrationReference", w.ref("calibration", s.Calibration))
 		w.must("the spectrum "+s.ID, "LiveTimeDuration", stated(s.Live))
 		if len(s.Counts) == 0 || len(s.Counts) > MaxChannels {
 			w.fail("the spectrum %s has %d channels", s.ID, len(s.Counts))
@@ -321,11 +346,12 @@ func (w *writer) measurement(m *Measurement, d *Document) {
 	}
 	for i := range m.Counts {
 		g := &m.Counts[i]
-		windows := g.Windows
-		if windows != "" {
-			w.ref("set of energy windows", windows)
+		once("counts", counts, g.Detector)
+		windows := w.optional("set of energy windows", g.Windows)
+		if n := windowsOf(d, windows); n != len(g.Counts) {
+			w.fail("the counts %s have %d values of %d windows", g.ID, len(g.Counts), n)
 		}
-		w.open("GrossCounts", "id", w.id("gross counts", g.ID), "radDetectorInformationReference", w.ref("detector", g.Detector), "energyWindowsReference", windows)
+		w.open("GrossCounts", "id", w.id("gross counts", g.ID), "radDetectorInformationReference", w.detector(g.Detector, m), "energyWindowsReference", windows)
 		w.must("the counts "+g.ID, "LiveTimeDuration", stated(g.Live))
 		w.must("the counts "+g.ID, "CountData", numbers(g.Counts))
 		w.close("GrossCounts")
@@ -335,7 +361,8 @@ func (w *writer) measurement(m *Measurement, d *Document) {
 		if r.MicroSvH == nil {
 			continue // in a unit that the standard does not have
 		}
-		w.open("DoseRate", "id", w.id("dose rate", r.ID), "radDetectorInformationReference", w.ref("detector", r.Detector))
+		once("dose rates", doses, r.Detector)
+		w.open("DoseRate", "id", w.id("dose rate", r.ID), "radDetectorInformationReference", w.detector(r.Detector, m))
 		w.leaf("DoseRateValue", number2(*r.MicroSvH))
 		w.option("DoseRateLevelDescription", r.Level)
 		w.close("DoseRate")
@@ -347,6 +374,73 @@ func (w *writer) measurement(m *Measurement, d *Document) {
 		}
 	}
 	w.close(name)
+}
+
+// detector checks the detector that something is of. A sum of several, in derived data, has
+// none.
+func (w *writer) detector(id string, m *Measurement) string {
+	if id == "" && m.Derived {
+		return ""
+	}
+	return w.ref("detector", id)
+}
+
+// windowsOf is how many windows counts have; those without a reference have one.
+func windowsOf(d *Document, id string) int {
+	for i := range d.Windows {
+		if d.Windows[i].ID == id && id != "" {
+			return len(d.Windows[i].Start)
+		}
+	}
+	return 1
+}
+
+// What the standard lists.
+const (
+	other         = "Other"
+	measurementID = "measurement"
+	derivedID     = "derived data"
+	groupID       = "measurement group"
+)
+
+var (
+	statusCodes     = []string{"", "Success", "Failure"}
+	alarmCategories = []string{"Alpha", "Beta", "Gamma", "Neutron", "Isotope", other}
+)
+
+// about are the attributes by which an analysis says what it is about: one and only one of
+// three, and of one kind. One that says nothing is about all measurements.
+func (w *writer) about(a *Analysis, d *Document) (attribute, ids string) {
+	if len(a.Groups) > 0 {
+		if len(a.Measurements) > 0 {
+			w.fail("an analysis is about groups and about measurements")
+		}
+		return "radMeasurementGroupReferences", w.refs(groupID, a.Groups)
+	}
+	if list := a.Measurements; len(list) > 0 {
+		if w.ids[list[0]] == derivedID {
+			return "derivedDataReferences", w.refs(derivedID, list)
+		}
+		return "radMeasurementReferences", w.refs(measurementID, list)
+	}
+	var all, derived []string
+	for i := range d.Measurements {
+		if m := &d.Measurements[i]; m.Derived {
+			derived = append(derived, m.ID)
+		} else {
+			all = append(all, m.ID)
+		}
+	}
+	switch {
+	case len(all) > 0:
+		return "radMeasurementReferences", w.refs(measurementID, all)
+	case len(derived) > 0:
+		return "derivedDataReferences", w.refs(derivedID, derived)
+	case len(d.Groups) > 0:
+		return "radMeasurementGroupReferences", w.refs(groupID, d.Groups)
+	}
+	w.fail("an analysis is about nothing: there is no measurement")
+	return "", ""
 }
 
 // state writes the state of the instrument, and the speed of the item.
@@ -382,8 +476,12 @@ func (w *writer) state(m *Measurement, d *Document) {
 
 var errNoAlarm = errors.New("an alarm without a category")
 
-func (w *writer) analysis(a *Analysis) {
-	w.open("AnalysisResults", "radMeasurementReferences", w.refs("measurement", a.Measurements))
+func (w *writer) analysis(a *Analysis, d *Document) {
+	attribute, ids := w.about(a, d)
+	w.open("AnalysisResults", attribute, ids)
+	if !slices.Contains(statusCodes, a.Status) {
+		w.fail("an analysis has the status %q", a.Status)
+	}
 	for _, r := range a.Remarks {
 		w.leaf("Remark", r)
 	}
@@ -396,13 +494,20 @@ func (w *writer) analysis(a *Analysis) {
 		if x.Category == "" {
 			w.fail("%w", errNoAlarm)
 		}
+		category, description := x.Category, x.Description
+		if !slices.Contains(alarmCategories, category) {
+			// The standard has no such category, and wants it described then.
+			category, description = other, strings.TrimSpace(x.Category+" "+x.Description)
+		} else if category == other && description == "" {
+			description = "not described"
+		}
 		w.open("RadAlarm", "radDetectorInformationReferences", w.refs("detector", x.Detectors))
 		for _, r := range x.Remarks {
 			w.leaf("Remark", r)
 		}
 		w.option("RadAlarmDateTime", moment(x.Start.At))
-		w.leaf("RadAlarmCategoryCode", x.Category)
-		w.option("RadAlarmDescription", x.Description)
+		w.leaf("RadAlarmCategoryCode", category)
+		w.option("RadAlarmDescription", description)
 		w.option("RadAlarmLightColor", x.Light)
 		w.close("RadAlarm")
 	}
