@@ -244,6 +244,9 @@ func Append(dst []byte, d *Document) ([]byte, error) {
 	for i := range d.Analyses {
 		w.analysis(&d.Analyses[i], d)
 	}
+	if len(d.Measurements)+len(d.Analyses) == 0 {
+		w.fail("there is neither a measurement nor an analysis")
+	}
 	w.close("RadInstrumentData")
 	if w.err != nil {
 		return dst, w.err

@@ -17,6 +17,8 @@ import (
 
 type node struct {
 	name     string
+	attrs    map[string]string
+	text     string
 	children []*node
 }
 
@@ -34,9 +36,14 @@ func elementsOf(b []byte) (*node, error) {
 		}
 		switch t := t.(type) {
 		case xml.StartElement:
-			n := &node{name: t.Name.Local}
+			n := &node{name: t.Name.Local, attrs: map[string]string{}}
+			for _, a := range t.Attr {
+				n.attrs[a.Name.Local] = a.Value
+			}
 			last := open[len(open)-1]
 			last.children, open = append(last.children, n), append(open, n)
+		case xml.CharData:
+			open[len(open)-1].text += string(t)
 		case xml.EndElement:
 			open = open[:len(open)-1]
 		}

@@ -294,5 +294,155 @@ func ordered(t *testing.T, b []byte, ours bool) {
 	}
 	if root.name == "RadInstrumentData" {
 		visit(root)
+		if ours {
+			ruled(t, root)
+		}
+	}
+}
+
+// references are what the attributes of references have to lead to.
+var references = map[string]string{
+	"radDetectorInformationReference": "RadDetectorInformation", "radDetectorInformationReferences": "RadDetectorInformation", "energyCalibrationReference": "EnergyCalibration",
+	"energyWindowsReference": "EnergyWindows", "radMeasurementGroupReferences": "RadMeasurementGroup", "radMeasurementReferences": "RadMeasurement",
+	"derivedDataReferences": "DerivedData", "radInstrumentInformationReference": "RadInstrumentInformation", "radItemInformationReference": "RadItemInformation",
+}
+
+// described are the elements that need a description if their code is "Other".
+var described = map[string][2]string{
+	"RadDetectorKindCode": {"RadDetectorInformation", "RadDetectorDescription"}, "RadDetectorCategoryCode": {"RadDetectorInformation", "RadDetectorDescription"},
+	"RadAlarmCategoryCode": {"RadAlarm", "RadAlarmDescription"},
+}
+
+// listed are the words that some elements have to be one of.
+var listed = map[string][]string{
+	"AnalysisResultStatusCode": {"Success", "Failure"}, "RadAlarmCategoryCode": {"Alpha", "Beta", "Gamma", "Neutron", "Isotope", "Other"},
+}
+
+// ruled checks a document against the rules that the standard has beside its schema.
+func ruled(t *testing.T, root *node) {
+	t.Helper()
+	byID := map[string]*node{}
+	var each func(n *node, f func(n *node))
+	each = func(n *node, f func(n *node)) {
+		f(n)
+		for _, c := range n.children {
+			each(c, f)
+		}
+	}
+	child := func(n *node, name string) *node {
+		for _, c := range n.children {
+			if c.name == name {
+				return c
+			}
+		}
+		return nil
+	}
+	each(root, func(n *node) {
+		if id := n.attrs["id"]; id != "" {
+			require.Nil(t, byID[id], "the id %s is there twice", id)
+			byID[id] = n
+		}
+	})
+	each(root, func(n *node) {
+		for attr, want := range references {
+			for id := range strings.FieldsSeq(n.attrs[attr]) {
+				require.NotNil(t, byID[id], "%s of %s leads to nothing", attr, n.name)
+				require.Equal(t, want, byID[id].name, "%s of %s", attr, n.name)
+			}
+		}
+		for code, x := range described {
+			if c := child(n, code); n.name == x[0] && c != nil && c.text == "Other" {
+				require.NotNil(t, child(n, x[1]), "%s without %s", n.name, x[1])
+			}
+		}
+		if words := listed[n.name]; words != nil {
+			require.Contains(t, words, n.text)
+		}
+		switch n.name {
+		case "AnalysisResults":
+			about := 0
+			for _, attr := range []string{"radMeasurementReferences", "radMeasurementGroupReferences", "derivedDataReferences"} {
+				if n.attrs[attr] != "" {
+					about++
+				}
+			}
+			require.Equal(t, 1, about, "an analysis is about one kind of thing")
+		case "RadMeasurement":
+			seen := map[string]bool{}
+			for _, c := range n.children {
+				if d := c.attrs["radDetectorInformationReference"]; d != "" {
+					require.False(t, seen[c.name+" "+d], "two %s of the detector %s", c.name, d)
+					seen[c.name+" "+d] = true
+				}
+			}
+		case "GrossCounts":
+			want := 1
+			if w := byID[n.attrs["energyWindowsReference"]]; w != nil {
+				want = len(strings.Fields(child(w, "WindowStartEnergyValues").text))
+			}
+			require.Len(t, strings.Fields(child(n, "CountData").text), want)
+		case "EnergyWindows":
+			require.Len(t, strings.Fields(child(n, "WindowEndEnergyValues").text), len(strings.Fields(child(n, "WindowStartEnergyValues").text)))
+		}
+	})
+}
+
+// The standard's own examples, read and written again, keep to its rules.
+func TestExamplesWrittenAgain(t *testing.T) {
+	for name, why := range map[string]string{
+		"Annex B": "", "Annex C": "", "Annex D": "", "Annex D alarmed": "", "Annex E": "",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, err := os.ReadFile("../../../shared/data/radiation/n42-nist/" + name + ".n42")
+			if os.IsNotExist(err) {
+				t.Skip("the sample documents are not there")
+			}
+			require.NoError(t, err)
+			d := decode(t, b)
+			out, err := Append(nil, d)
+			if why != "" {
+				require.ErrorContains(t, err, why)
+				return
+			}
+			require.NoError(t, err)
+			ordered(t, out, true)
+			back := decode(t, out)
+			require.Equal(t, d.Outcome(), back.Outcome())
+			require.Equal(t, d.Alarmed(), back.Alarmed())
+		})
+	}
+}
+
+// What the rules of the standard do not allow is not written, and what they want is added.
+func TestAppendRules(t *testing.T) {
+	for name, c := range map[string]struct {
+		change func(*Document)
+		want   string
+	}{
+		"an analysis of nothing in particular": {change: func(d *Document) { d.Analyses[0].Measurements = nil }},
+		"an analysis of derived data":          {change: func(d *Document) { d.Analyses[0].Measurements = []string{"SUM"} }},
+		"a detector of another kind":           {change: func(d *Document) { d.Detectors[0].Kind, d.Detectors[0].Description = "Other", "" }},
+		"an alarm of another category":         {change: func(d *Document) { d.Analyses[0].Alarms[0].Category = "GammaAlarm" }},
+		"an analysis of both":                  {func(d *Document) { d.Analyses[0].Measurements = []string{"F1", "SUM"} }, `"SUM" is the id of no measurement`},
+		"a status that is none":                {func(d *Document) { d.Analyses[0].Status = "ok" }, `status "ok"`},
+		"two spectra of one detector": {func(d *Document) {
+			m := &d.Measurements[0]
+			s := m.Spectra[0]
+			s.ID = "again"
+			m.Spectra = append(m.Spectra, s)
+		}, "two spectra"},
+		"counts of more windows than there are": {func(d *Document) { d.Measurements[0].Counts[0].Counts = []float64{1, 2} }, "2 values of 1 windows"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := decode(t, fixture(t, "portal-2012.n42"))
+			c.change(d)
+			b, err := Append(nil, d)
+			if c.want != "" {
+				require.ErrorContains(t, err, c.want)
+				return
+			}
+			require.NoError(t, err)
+			ordered(t, b, true)
+		})
 	}
 }
