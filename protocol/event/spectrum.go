@@ -85,6 +85,7 @@ type RadiationSpectrum struct {
 	// "live_time_zero", "live_missing", "live_over_real", "spectrum_unread",
 	// "counts_unread", "zeroes_cut" and "zeroes_double" (odd runs of zeros), "compression",
 	// "dose_unit" (one that can't be converted), "number_unread", "occupancy_unread",
+	// "reference" (a detector that the document does not describe),
 	// "confidence_text", "findings_cut" (there are more alarms or nuclides than the event
 	// has), "measured_unread" (something measured of a kind that is not taken), "analysis_unread" (something in the results that is not
 	// understood), "text_cut" and "more_flags".

@@ -376,6 +376,16 @@ func (i *Instrument) finish() {
 
 // check looks at what the values say together.
 func (r *reader) check() {
+	described := map[string]bool{"": true}
+	for _, d := range r.doc.Detectors {
+		described[d.ID] = true
+	}
+	detector := func(where, id string) {
+		if !described[id] && len(r.doc.Detectors) > 0 && r.doc.Generation == Edition2012 {
+			described[id] = true // told once
+			r.flag(FlagReference, where, id)
+		}
+	}
 	for i := range r.doc.Measurements {
 		m := &r.doc.Measurements[i]
 		if m.Real.Known && m.Real.Seconds == 0 {
@@ -388,9 +398,11 @@ func (r *reader) check() {
 				real = m.Real
 			}
 			r.times(s.ID, s.Live, real)
+			detector(s.ID, s.Detector)
 		}
 		for j := range m.Counts {
 			r.times(m.Counts[j].ID, m.Counts[j].Live, m.Real)
+			detector(m.Counts[j].ID, m.Counts[j].Detector)
 		}
 	}
 }

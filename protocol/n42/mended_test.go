@@ -23,8 +23,9 @@ func TestHalfRead(t *testing.T) {
 		flags []string
 		check func(*testing.T, *Document)
 	}{
-		"nothing in it":             {in: "<RadInstrumentData/>", fails: "neither a measurement nor a result"},
-		"a spectrum of no channels": {in: string(small("PT1S", "<LiveTimeDuration>PT1S</LiveTimeDuration>", "")), fails: "no channels"},
+		"a detector that is not described": {in: strings.Replace(strings.Replace(string(small("PT1S", "<LiveTimeDuration>PT1S</LiveTimeDuration><ChannelData>1</ChannelData>", "")), "<RadMeasurement", "<RadDetectorInformation id='A'/><RadMeasurement", 1), `<Spectrum id="S"`, `<Spectrum id="S" radDetectorInformationReference="B"`, 1), flags: []string{FlagReference}},
+		"nothing in it":                    {in: "<RadInstrumentData/>", fails: "neither a measurement nor a result"},
+		"a spectrum of no channels":        {in: string(small("PT1S", "<LiveTimeDuration>PT1S</LiveTimeDuration>", "")), fails: "no channels"},
 		"an exposure rate": {in: "<RadInstrumentData><RadMeasurement id='M'><ExposureRate id='E'><ExposureRateValue>500</ExposureRateValue></ExposureRate><TotalDose id='T'><TotalDoseValue>9</TotalDoseValue></TotalDose></RadMeasurement></RadInstrumentData>",
 			flags: []string{FlagMeasured, FlagMeasured}},
 		"a count rate of 2006": {in: of2006("<CountDoseData DetectorType='Neutron'><SampleRealTime>PT1S</SampleRealTime><CountRate>55</CountRate></CountDoseData>"), flags: []string{FlagMeasured}},
