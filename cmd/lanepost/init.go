@@ -47,7 +47,9 @@ func initCommand() *cobra.Command {
 			"    --username lane-3 --password-file /etc/lanepost/mqtt.password\n\n" +
 			"What it writes is valid, or it writes nothing. A password that it asks for is\n" +
 			"not shown and stands in a file of its own. A file that is there is kept unless\n" +
-			"--force is given. Nothing is connected to: lanepost check does that.",
+			"--force is given; one that names neither a lane nor a broker yet, as the package\n" +
+			"brings it, is replaced and kept with .old at its end. Nothing is connected to:\n" +
+			"lanepost check does that.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return initialise(cmd.Context(), cmd.OutOrStdout(), o)
@@ -85,7 +87,7 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 		return err
 	}
 	o.path = path
-	if _, err := os.Lstat(o.path); err == nil && !o.force {
+	if _, err := os.Lstat(o.path); err == nil && !o.force && !replaceable(o.path) {
 		return fmt.Errorf("%s is there already and stays as it is: edit it, or give --force to replace it (it is then kept as %s.old)", o.path, o.path)
 	} else if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -118,10 +120,15 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 			}
 		}
 	}
-	if err := s.write(o.path, o.force); err != nil {
+	// Asked once more: it may have been edited while questions were answered.
+	replaced := !o.force && replaceable(o.path)
+	if err := s.write(o.path, o.force || replaced, o.force); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "\nWritten: %s\n", o.path)
+	if replaced {
+		fmt.Fprintf(out, "         %s.old is what was there; it named neither a lane nor a broker\n", o.path)
+	}
 	for _, f := range s.secretFiles(o.path) {
 		fmt.Fprintf(out, "         %s, with the password\n", f)
 	}
@@ -135,6 +142,17 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 	}
 	fmt.Fprintf(out, "\nNow see whether everything answers, and then start it:\n\n  %s\n  %s\n", checkIt, run)
 	return nil
+}
+
+// replaceable reports whether a configuration is like the one that a package brings:
+// valid, with neither a lane nor a broker. One that would push an older file from its
+// place as .old is not.
+func replaceable(path string) bool {
+	if _, err := os.Lstat(path + ".old"); !errors.Is(err, os.ErrNotExist) {
+		return false
+	}
+	cfg, err := config.Load(path)
+	return err == nil && cfg.Blank()
 }
 
 // starter makes what the flags say.

@@ -217,7 +217,7 @@ func (s *starter) check(path string) error {
 }
 
 // write writes the configuration and its passwords: all of it, or nothing.
-func (s *starter) write(path string, force bool) (err error) {
+func (s *starter) write(path string, replace, overSecrets bool) (err error) {
 	if err := s.check(path); err != nil {
 		return fmt.Errorf("that would be no valid configuration, so nothing was written: %s", problems(err))
 	}
@@ -249,7 +249,7 @@ func (s *starter) write(path string, force bool) (err error) {
 	kept := map[string]string{}
 	for i, name := range names {
 		to := secretFile(path, name)
-		if _, err := os.Lstat(to); err == nil && !force {
+		if _, err := os.Lstat(to); err == nil && !overSecrets {
 			return fmt.Errorf("%s is there already and stays as it is: take it away, or give --force to replace it", to)
 		}
 		if kept[name], err = draft([]byte(passwords[i] + "\n")); err != nil {
@@ -265,7 +265,7 @@ func (s *starter) write(path string, force bool) (err error) {
 		return err
 	}
 	// The old one stays in its place until the new one takes it.
-	if _, err := os.Lstat(path); err == nil && force {
+	if _, err := os.Lstat(path); err == nil && replace {
 		if err := errors.Join(gone(path+".old"), os.Link(path, path+".old")); err != nil {
 			return fmt.Errorf("keep the old configuration: %w", err)
 		}
@@ -276,7 +276,7 @@ func (s *starter) write(path string, force bool) (err error) {
 		}
 	}
 	place := os.Link // which writes over nothing
-	if force {
+	if replace {
 		place = os.Rename
 	}
 	if err := place(text, path); err != nil {
