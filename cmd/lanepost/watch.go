@@ -1,0 +1,454 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+	"unicode"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/agent/console/client"
+)
+
+const (
+	// watchEvery spaces the snapshots, and watchAgain the attempts to have the agent back.
+	watchEvery = time.Second
+	watchAgain = time.Second
+	// watchAnswer bounds the wait for a snapshot. The agent answers within half a second.
+	watchAnswer = 5 * time.Second
+	// watchJSONEvery spaces the snapshots of --json.
+	watchJSONEvery = 10 * time.Second
+	// maxWatchedLine bounds a line of the stream of events, in bytes.
+	maxWatchedLine = 256 << 10
+)
+
+type watchFlags struct {
+	config, spool string
+	json          bool
+}
+
+func watchCommand() *cobra.Command {
+	var o watchFlags
+	cmd := &cobra.Command{
+		Use:   "watch",
+		Short: "Watch the running agent: devices, events, buffer, and what is wrong",
+		Long: "watch shows the running agent on the terminal, what is wrong and what to do about\n" +
+			"it on top; q or Ctrl-C ends it. It changes nothing.\n\n" +
+			"Piped, or on a terminal of the kind \"dumb\", it prints a line for each event and\n" +
+			"for each change of state instead. With NO_COLOR set there is no colour; each state\n" +
+			"stands in words too.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return watch(cmd.Context(), cmd.OutOrStdout(), o)
+		},
+	}
+	cmd.Flags().StringVarP(&o.config, "config", "c", defaultConfig, "configuration file that names the spool directory")
+	cmd.Flags().StringVar(&o.spool, "spool", "", "the spool directory of the agent, instead of a configuration")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print snapshots and events as JSON, one on each line")
+	cmd.MarkFlagsMutuallyExclusive("config", "spool")
+	return cmd
+}
+
+// watcher shows what it is told.
+type watcher interface {
+	// status takes a snapshot, event an event.
+	status(s *console.Status)
+	event(e console.Event)
+	// away says since when the agent does not answer, and why; back that it does again.
+	away(since time.Time, err error)
+	back(since, at time.Time)
+	// missed says that events may be missing here.
+	missed(why string)
+}
+
+// seenOf is one thing that was learned of the agent; one field is set.
+type seenOf struct {
+	status *console.Status
+	event  *console.Event
+	err    error  // the agent does not answer
+	missed string // why events may be missing
+}
+
+func watch(ctx context.Context, out io.Writer, o watchFlags) error {
+	dir := o.spool
+	if dir == "" {
+		cfg, err := config.Load(o.config)
+		if err != nil {
+			return fmt.Errorf("%w\n(--spool DIRECTORY watches an agent without its configuration)", err)
+		}
+		dir = cfg.Spool.Dir
+	}
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+	c, err := client.Dial(dir)
+	if errors.Is(err, client.ErrNotRunning) {
+		return fmt.Errorf("%w\nAs a service: sudo systemctl start lanepost; journalctl -u lanepost -n 20 tells why it stopped", err)
+	}
+	if err != nil {
+		return err
+	}
+	c.CloseIdleConnections()
+
+	seen := make(chan seenOf, 64)
+	go learn(ctx, dir, seen)
+	if o.json {
+		return follow(ctx, seen, nil, &jsonLines{out: out})
+	}
+	if s, err := openScreen(out); err != nil {
+		return err
+	} else if s != nil {
+		defer s.close()
+		return follow(ctx, seen, s.keys(ctx), s)
+	}
+	lines := &plainLines{out: out}
+	err = follow(ctx, seen, nil, lines)
+	if lines.err != nil {
+		return nil //nolint:nilerr // who read them has gone, as head does
+	}
+	return err
+}
+
+// follow shows what is learned until ctx ends, or a key ends it.
+func follow(ctx context.Context, seen <-chan seenOf, keys <-chan struct{}, w watcher) error {
+	var gone time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-keys:
+			return nil
+		case x := <-seen:
+			switch {
+			case x.err != nil:
+				if gone.IsZero() {
+					gone = time.Now()
+				}
+				w.away(gone, x.err)
+			case x.status != nil:
+				if !gone.IsZero() {
+					w.back(gone, time.Now())
+					gone = time.Time{}
+				}
+				w.status(x.status)
+			case x.event != nil:
+				w.event(*x.event)
+			case x.missed != "":
+				w.missed(x.missed)
+			}
+			if f, ok := w.(interface{ failed() error }); ok && f.failed() != nil {
+				return nil //nolint:nilerr // nobody reads any more
+			}
+		}
+	}
+}
+
+// learn asks the agent until ctx ends. When it goes away, it is looked for until it is back.
+func learn(ctx context.Context, dir string, seen chan<- seenOf) {
+	tell := func(x seenOf) {
+		select {
+		case seen <- x:
+		case <-ctx.Done():
+		}
+	}
+	for ctx.Err() == nil {
+		err := learnOnce(ctx, dir, tell)
+		if ctx.Err() == nil && err != nil {
+			tell(seenOf{err: err})
+		}
+		_ = pause(ctx, watchAgain) // ends with ctx
+	}
+}
+
+// learnOnce asks the agent until it does not answer.
+func learnOnce(ctx context.Context, dir string, tell func(seenOf)) error {
+	c, err := client.Dial(dir)
+	if err != nil {
+		return err
+	}
+	defer c.CloseIdleConnections()
+	ctx, cancel := context.WithCancel(ctx)
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		learnEvents(ctx, c, tell)
+	}()
+	defer func() {
+		cancel()
+		<-over
+	}()
+	tick := time.NewTicker(watchEvery)
+	defer tick.Stop()
+	for {
+		var s console.Status
+		asking, done := context.WithTimeout(ctx, watchAnswer)
+		err := client.Get(asking, c, "/api/v1/status", &s)
+		done()
+		if err != nil {
+			return err
+		}
+		tell(seenOf{status: &s})
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+// learnEvents follows the stream of events until ctx ends. The snapshots tell whether the
+// agent is there.
+func learnEvents(ctx context.Context, c *http.Client, tell func(seenOf)) {
+	for first := true; ctx.Err() == nil; first = false {
+		if !first {
+			_ = pause(ctx, watchAgain) // ends with ctx
+		}
+		r, err := client.Open(ctx, c, http.MethodGet, "/api/v1/events")
+		if err != nil {
+			if ctx.Err() == nil {
+				tell(seenOf{missed: err.Error()})
+			}
+			continue
+		}
+		why := readEvents(r, tell)
+		_ = r.Close() // it was only read
+		if ctx.Err() == nil {
+			tell(seenOf{missed: why})
+		}
+	}
+}
+
+// readEvents reads server-sent events to their end, and says why they ended.
+func readEvents(r io.Reader, tell func(seenOf)) string {
+	in := newLineReader(r, maxWatchedLine)
+	kind := ""
+	for {
+		b, err := in.next()
+		if err != nil {
+			return "the agent ended the stream"
+		}
+		line := strings.TrimRight(string(b), "\r\n")
+		if v, ok := strings.CutPrefix(line, "event: "); ok {
+			kind = v
+			continue
+		}
+		data, ok := strings.CutPrefix(line, "data: ")
+		switch {
+		case !ok:
+		case kind == "recorded":
+			var e console.Event
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				return "an event can't be read: " + err.Error()
+			}
+			tell(seenOf{event: &e})
+		case kind == "dropped":
+			var why struct {
+				Error string `json:"error"`
+			}
+			if json.Unmarshal([]byte(data), &why) != nil || why.Error == "" {
+				why.Error = "the agent ended the stream"
+			}
+			return why.Error
+		}
+	}
+}
+
+// clean makes a text safe for a terminal, on one line.
+func clean(s string) string {
+	var b strings.Builder
+	for _, field := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '\t' }) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(safe(field))
+	}
+	return b.String()
+}
+
+// jsonLines prints what the agent says as it is.
+type jsonLines struct {
+	out  io.Writer
+	last time.Time
+	err  error
+}
+
+func (j *jsonLines) failed() error { return j.err }
+
+func (j *jsonLines) print(v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		j.err = err
+		return
+	}
+	if _, err := io.WriteString(j.out, printable(b)+"\n"); err != nil {
+		j.err = err
+	}
+}
+
+// printable writes what could steer a terminal as \u escapes, which JSON leaves as it is.
+func printable(b []byte) string {
+	var s strings.Builder
+	for _, r := range string(b) {
+		switch {
+		case unicode.IsPrint(r):
+			s.WriteRune(r)
+		case r > 0xffff:
+			r -= 0x10000
+			fmt.Fprintf(&s, `\u%04x\u%04x`, 0xd800+(r>>10), 0xdc00+(r&0x3ff))
+		default:
+			fmt.Fprintf(&s, `\u%04x`, r)
+		}
+	}
+	return s.String()
+}
+
+func (j *jsonLines) status(s *console.Status) {
+	if time.Since(j.last) < watchJSONEvery {
+		return
+	}
+	j.last = time.Now()
+	j.print(map[string]any{"status": s})
+}
+
+func (j *jsonLines) event(e console.Event) { j.print(map[string]any{"event": e}) }
+
+func (j *jsonLines) away(since time.Time, err error) {
+	if !j.last.IsZero() { // once
+		j.last = time.Time{}
+		j.print(map[string]any{"away": map[string]any{"since": since.UTC(), "error": err.Error()}})
+	}
+}
+
+func (j *jsonLines) back(since, at time.Time) {
+	j.last = time.Time{}
+	j.print(map[string]any{"back": map[string]any{"since": since.UTC(), "at": at.UTC()}})
+}
+
+func (j *jsonLines) missed(why string) { j.print(map[string]any{"missed": why}) }
+
+// plainLines prints a line for each event and for each change.
+type plainLines struct {
+	out      io.Writer
+	err      error
+	gone     bool
+	states   map[string]string
+	problems map[string]bool
+}
+
+func (p *plainLines) failed() error { return p.err }
+
+func (p *plainLines) line(at time.Time, what, text string) {
+	if _, err := fmt.Fprintf(p.out, "%s  %s  %s\n", at.UTC().Format("2006-01-02T15:04:05Z"), clean(what), clean(text)); err != nil {
+		p.err = err
+	}
+}
+
+func (p *plainLines) event(e console.Event) {
+	p.line(e.At.Time, e.Device, shortType(e.Type)+": "+e.Text)
+}
+
+func (p *plainLines) away(since time.Time, err error) {
+	if !p.gone {
+		p.gone = true
+		p.line(since, "agent", "AWAY: "+err.Error())
+	}
+}
+
+func (p *plainLines) back(since, at time.Time) {
+	p.gone = false
+	p.line(at, "agent", fmt.Sprintf("back; it was away since %s", since.UTC().Format("2006-01-02T15:04:05Z")))
+}
+
+func (p *plainLines) missed(why string) {
+	p.line(time.Now(), "agent", "events may be missing here (they are in the spool): "+why)
+}
+
+func (p *plainLines) status(s *console.Status) {
+	now := map[string]string{}
+	change := func(at time.Time, what, state, text string) {
+		now[what] = state
+		before, known := p.states[what]
+		switch {
+		case !known:
+			p.line(at, what, strings.TrimSuffix(strings.ToUpper(state)+": "+text, ": "))
+		case before != state:
+			p.line(at, what, strings.TrimSuffix(strings.ToUpper(before)+" -> "+strings.ToUpper(state)+": "+text, ": "))
+		}
+	}
+	for _, l := range s.Lanes {
+		for _, d := range l.Devices {
+			change(d.Since.Time, d.Device, d.State, withHint(d.Reason, d.ToDo))
+		}
+	}
+	for _, u := range s.Uplinks {
+		change(u.Since.Time, "uplink "+u.Name, u.State, withHint(u.LastError, u.ToDo))
+	}
+	disk, text := "disk takes events", ""
+	switch {
+	case s.Spool.OldSince != nil:
+		disk = "disk does not answer"
+	case s.Spool.Refused != "":
+		disk, text = "disk takes no events", s.Spool.Refused
+	}
+	change(s.At.Time, "spool", disk, text)
+	for what := range p.states {
+		if _, ok := now[what]; !ok {
+			p.line(s.At.Time, what, "no longer in the configuration")
+		}
+	}
+	p.states = now
+	wrong := map[string]bool{}
+	for _, x := range s.Problems {
+		key := x.Device + " " + x.What
+		wrong[key] = true
+		if x.Device == "" && !p.problems[key] { // what is wrong with a device stands above
+			p.line(s.At.Time, "problem", withHint(x.What, x.ToDo))
+		}
+	}
+	p.problems = wrong
+}
+
+func withHint(what, todo string) string {
+	if todo == "" {
+		return what
+	}
+	return what + " -> " + todo
+}
+
+// shortType is a type of event without what all have in common.
+func shortType(t string) string {
+	t = strings.TrimPrefix(t, "lanepost.")
+	if i := strings.LastIndex(t, ".v"); i > 0 {
+		t = t[:i]
+	}
+	return t
+}
+
+// openScreen gives a screen if out is a terminal that can be drawn on; else nil.
+func openScreen(out io.Writer) (*watchScreen, error) {
+	f, ok := out.(*os.File)
+	if !ok || !term.IsTerminal(int(f.Fd())) || !term.IsTerminal(int(os.Stdin.Fd())) {
+		return nil, nil
+	}
+	if kind := os.Getenv("TERM"); kind == "dumb" || kind == "" {
+		return nil, nil
+	}
+	before, err := term.MakeRaw(int(os.Stdin.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("set the terminal up: %w; pipe the command into cat to have plain lines", err)
+	}
+	s := &watchScreen{out: f, in: os.Stdin, before: before, frame: watchFrame{colour: os.Getenv("NO_COLOR") == ""}}
+	s.put("\x1b[?1049h\x1b[?25l\x1b[2J")
+	return s, nil
+}
