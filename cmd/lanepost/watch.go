@@ -112,7 +112,7 @@ func watch(ctx context.Context, out io.Writer, o watchFlags) error {
 		defer s.close()
 		return follow(ctx, seen, s.keys(ctx), s)
 	}
-	lines := &plainLines{out: out}
+	lines := &lineWatcher{out: out}
 	err = follow(ctx, seen, nil, lines)
 	if lines.err != nil {
 		return nil //nolint:nilerr // who read them has gone, as head does
@@ -337,8 +337,8 @@ func (j *jsonLines) back(since, at time.Time) {
 
 func (j *jsonLines) missed(why string) { j.print(map[string]any{"missed": why}) }
 
-// plainLines prints a line for each event and for each change.
-type plainLines struct {
+// lineWatcher prints a line for each event and for each change.
+type lineWatcher struct {
 	out      io.Writer
 	err      error
 	gone     bool
@@ -346,35 +346,35 @@ type plainLines struct {
 	problems map[string]bool
 }
 
-func (p *plainLines) failed() error { return p.err }
+func (p *lineWatcher) failed() error { return p.err }
 
-func (p *plainLines) line(at time.Time, what, text string) {
+func (p *lineWatcher) line(at time.Time, what, text string) {
 	if _, err := fmt.Fprintf(p.out, "%s  %s  %s\n", at.UTC().Format("2006-01-02T15:04:05Z"), clean(what), clean(text)); err != nil {
 		p.err = err
 	}
 }
 
-func (p *plainLines) event(e console.Event) {
+func (p *lineWatcher) event(e console.Event) {
 	p.line(e.At.Time, e.Device, shortType(e.Type)+": "+e.Text)
 }
 
-func (p *plainLines) away(since time.Time, err error) {
+func (p *lineWatcher) away(since time.Time, err error) {
 	if !p.gone {
 		p.gone = true
 		p.line(since, "agent", "AWAY: "+err.Error())
 	}
 }
 
-func (p *plainLines) back(since, at time.Time) {
+func (p *lineWatcher) back(since, at time.Time) {
 	p.gone = false
 	p.line(at, "agent", fmt.Sprintf("back; it was away since %s", since.UTC().Format("2006-01-02T15:04:05Z")))
 }
 
-func (p *plainLines) missed(why string) {
+func (p *lineWatcher) missed(why string) {
 	p.line(time.Now(), "agent", "events may be missing here (they are in the spool): "+why)
 }
 
-func (p *plainLines) status(s *console.Status) {
+func (p *lineWatcher) status(s *console.Status) {
 	now := map[string]string{}
 	change := func(at time.Time, what, state, text string) {
 		now[what] = state
