@@ -9,7 +9,7 @@ LDFLAGS := -s -w -funcalign=16 -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(CO
 # (docs/decisions/0001). And a function begins at any multiple of 16 bytes, which is the
 # processor's own measure, in place of 32.
 INLINE  := runtime internal/runtime/... internal/bytealg sync sync/atomic internal/sync strconv bytes bufio unicode/utf8 encoding/binary hash/crc32 \
-	$(addprefix github.com/lanepost/lanepost/, agent agent/spool agent/blobs agent/uplink protocol/event protocol/tsa)
+	$(addprefix github.com/lanepost/lanepost/, agent/spool protocol/event protocol/tsa)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(INLINE:%=-gcflags=%=) -ldflags '$(LDFLAGS)'
 
 # golangci-lint is built from source at this version; it needs no installation.

@@ -183,7 +183,7 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload, Service: b.service}, log: log, site: cfg.Site,
 		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
-		printer: newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
+		printer:   newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
 	}
 	ctx, cancel := context.WithCancelCause(b.t.Context())
 	b.cancel = cancel

@@ -8,6 +8,7 @@
 package profiles
 
 import (
+	"compress/gzip"
 	"embed"
 	"errors"
 	"fmt"
@@ -15,6 +16,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -29,8 +31,33 @@ import (
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
 
-//go:embed *.yaml
+//go:generate go run ../cmd/internal/pack . packed *.yaml
+
+// embedded has the profiles compressed: the box has little room. A test says when they are
+// not those of the folder.
+//
+//go:embed packed/*.yaml.gz
 var embedded embed.FS
+
+// packed is where they lie.
+const packed = "packed"
+
+// unpack gives the text of a built-in profile.
+func unpack(name string) ([]byte, error) {
+	f, err := embedded.Open(path.Join(packed, name+".gz"))
+	if err != nil {
+		return nil, err
+	}
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", name, err)
+	}
+	b, err := io.ReadAll(io.LimitReader(z, yamlfile.MaxBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", name, err)
+	}
+	return b, nil
+}
 
 // Bounds of profiles.
 const (
@@ -139,12 +166,12 @@ func (s *Set) Spoiled(name string) bool { return s.spoiled[name] }
 // read.
 func Load(dir string) (*Set, error) {
 	s := &Set{byName: map[string]*Profile{}, builtIn: map[string]bool{}, spoiled: map[string]bool{}}
-	entries, err := embedded.ReadDir(".")
+	entries, err := embedded.ReadDir(packed)
 	if err != nil {
 		return nil, fmt.Errorf("built-in profiles: %w", err)
 	}
 	for _, e := range entries {
-		s.builtIn[strings.TrimSuffix(e.Name(), ".yaml")] = true
+		s.builtIn[strings.TrimSuffix(e.Name(), ".yaml.gz")] = true
 	}
 	if dir == "" {
 		return s, nil
@@ -329,13 +356,13 @@ func (s *Set) Get(name string) (*Profile, bool) {
 	if p, ok := s.byName[name]; ok || !s.builtIn[name] {
 		return p, ok
 	}
-	path := name + ".yaml"
-	b, err := embedded.ReadFile(path)
+	file := name + ".yaml"
+	b, err := unpack(file)
 	if err != nil {
-		s.refuse(path, err.Error(), "")
+		s.refuse(file, err.Error(), "")
 		return nil, false
 	}
-	p, err := parseProfile(path, b)
+	p, err := parseProfile(file, b)
 	if err == nil && p.Name != name {
 		err = fmt.Errorf("the profile in it is called %q", p.Name)
 	}

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-//go:generate go run ./gen
+//go:generate go run ../../cmd/internal/pack page packed *
 
 // packed is what stands in page, each file compressed: it takes a third of the room.
 //

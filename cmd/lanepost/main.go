@@ -51,7 +51,8 @@ func execute(ctx context.Context, args []string) int {
 		SilenceErrors: true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(initCommand(), checkCommand(), runCommand(), identifyCommand(), portsCommand(), recordCommand(), replayCommand(, spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), versionCommand(), consoleCommand(), replayCommand(), watchCommand(), supportCommand())
+	root.AddCommand(initCommand(), checkCommand(), runCommand(), watchCommand(), identifyCommand(), portsCommand(), recordCommand(),
+		replayCommand(), supportCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), consoleCommand(), versionCommand())
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
