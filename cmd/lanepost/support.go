@@ -99,9 +99,12 @@ type supported struct {
 	bytes  int
 	scrub  *scrubber
 	cfg    *config.Config // nil if it can't be used
+	refuse error          // why it can't
 	dir    string         // the spool; empty if unknown
-	agent  *http.Client   // nil if no agent answers
-	status *console.Status
+	// profileDir is the directory of the site's profiles; empty if there is none.
+	profileDir string
+	agent      *http.Client // nil if no agent answers
+	status     *console.Status
 }
 
 type supportFile struct {
@@ -131,8 +134,11 @@ func support(ctx context.Context, out io.Writer, o supportFlags) error {
 	path := o.out
 	if path == "" {
 		site := "lane"
-		if s.cfg != nil {
+		switch {
+		case s.cfg != nil:
 			site = s.cfg.Site
+		case s.status != nil:
+			site = s.status.Site
 		}
 		path = "lanepost-support-" + strings.TrimLeft(plainName.ReplaceAllString(site, "_"), ".-") + "-" + s.at.Format("20060102T150405Z") + ".tar.gz"
 	}
@@ -217,8 +223,30 @@ func within[T any](ctx context.Context, do func(context.Context) (T, error)) (T,
 	}
 }
 
-// spoolDirLine finds the spool's directory in a configuration that can't be used.
-var spoolDirLine = regexp.MustCompile(`(?m)^spool:[ \t]*\r?\n(?:[ \t]+.*\n)*?[ \t]+dir:[ \t]*["']?([^\s"'#]+)`)
+// spoolDirLine and profileDirLine find directories in a configuration that can't be used: for
+// a mistake in it, or since a variable with a password is set for the service alone.
+var (
+	spoolDirLine   = regexp.MustCompile(`(?m)^spool:(?:[ \t]*\{.*?|[ \t]*\r?\n(?:[ \t]+.*\n)*?[ \t]+)dir:[ \t]*["']?([^\s"'#,}]+)`)
+	profileDirLine = regexp.MustCompile(`(?m)^profiles:[ \t]*["']?([^\s"'#]+)`)
+)
+
+// spoolDirOf is the spool's directory of a configuration, whether that can be used or not.
+func spoolDirOf(path string) (string, error) {
+	cfg, err := config.Load(path)
+	if err == nil {
+		return cfg.Spool.Dir, nil
+	}
+	f, failed := os.Open(path)
+	if failed != nil {
+		return "", err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	b, failed := io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes))
+	if m := spoolDirLine.FindSubmatch(b); failed == nil && m != nil {
+		return string(m[1]), nil
+	}
+	return "", err
+}
 
 func (s *supported) readConfig(ctx context.Context) {
 	raw, err := within(ctx, func(context.Context) ([]byte, error) {
@@ -243,12 +271,16 @@ func (s *supported) readConfig(ctx context.Context) {
 	if err != nil {
 		text := strings.Join(config.Lines(err), "\n") + "\n"
 		s.add("config-problems.txt", "why the configuration can't be used", []byte(text))
+		s.refuse = err
 		if m := spoolDirLine.FindSubmatch(raw); m != nil && s.dir == "" {
 			s.dir = string(m[1])
 		}
+		if m := profileDirLine.FindSubmatch(raw); m != nil {
+			s.profileDir = string(m[1])
+		}
 		return
 	}
-	s.cfg = cfg
+	s.cfg, s.profileDir = cfg, cfg.ProfileDir
 	if s.dir == "" {
 		s.dir = cfg.Spool.Dir
 	}
@@ -420,18 +452,26 @@ func (s *supported) readChecks(ctx context.Context) {
 		s.add("check.txt", "the table of lanepost check", text)
 		return
 	}
-	if s.cfg == nil {
-		return
-	}
 	rows, err := within(ctx, func(ctx context.Context) ([]result, error) {
 		account, err := agentAccount("")
 		if err != nil {
 			return nil, err
 		}
-		rows := checkFiles(s.cfg, account)
-		spooled, running := checkSpool(s.cfg.Spool.Dir, account)
-		rows = append(append(rows, spooled...), checkClock(nil)...)
-		if running {
+		var rows []result
+		switch {
+		case s.cfg != nil:
+			rows = checkFiles(s.cfg, account)
+		case s.refuse != nil:
+			rows = unreadable(s.o.config, s.refuse)
+		}
+		running := false
+		if s.dir != "" {
+			var spooled []result
+			spooled, running = checkSpool(s.dir, account)
+			rows = append(rows, spooled...)
+		}
+		rows = append(rows, checkClock(nil)...)
+		if running && s.cfg != nil {
 			rows = append(rows, devicesOfAgent(ctx, s.cfg)...)
 		}
 		return rows, nil
@@ -463,7 +503,7 @@ func (s *supported) withoutPersonalRows(table []byte) []byte {
 }
 
 func (s *supported) readProfiles(ctx context.Context) {
-	if s.cfg == nil || s.cfg.ProfileDir == "" {
+	if s.profileDir == "" {
 		return
 	}
 	type file struct {
@@ -471,7 +511,7 @@ func (s *supported) readProfiles(ctx context.Context) {
 		text []byte
 	}
 	list, err := within(ctx, func(context.Context) (list []file, err error) {
-		entries, err := os.ReadDir(s.cfg.ProfileDir)
+		entries, err := os.ReadDir(s.profileDir)
 		if err != nil {
 			return nil, err
 		}
@@ -479,7 +519,7 @@ func (s *supported) readProfiles(ctx context.Context) {
 			if !e.Type().IsRegular() || filepath.Ext(e.Name()) != ".yaml" || len(list) == maxSupportProfiles {
 				continue
 			}
-			f, err := os.Open(filepath.Join(s.cfg.ProfileDir, e.Name()))
+			f, err := os.Open(filepath.Join(s.profileDir, e.Name()))
 			if err != nil {
 				return nil, err
 			}

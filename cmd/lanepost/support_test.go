@@ -4,11 +4,13 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -100,6 +102,12 @@ func startSupportSite(t *testing.T) supportSite {
 	secrets["hash of a user"] = strings.TrimPrefix(strings.TrimSpace(line), "anna:")
 	secrets["password of a user"] = "pw-Console-5tW"
 
+	ca, door := newAuthority(t, "site"), freePort(t)
+	ca.issue("box", "127.0.0.1")
+	key, err := os.ReadFile(ca.path("box.key"))
+	require.NoError(t, err)
+	secrets["key of the console"] = strings.Split(string(key), "\n")[1]
+
 	set, err := profiles.Load("")
 	require.NoError(t, err)
 	builtIn, ok := set.Get("serial-plate")
@@ -120,7 +128,8 @@ func startSupportSite(t *testing.T) supportSite {
 		fmt.Sprintf("mqtt:\n  brokers: [tcp://127.0.0.1:%d]\n  username: %s\n  password_env: LANEPOST_TEST_SUPPORT\n", freePort(t), secrets["user of the broker"]),
 		"plates: {pseudonym_key_file: "+write("pseudonym.key", secrets["pseudonym key"])+"}\n",
 		// All that the console may ever show is shown.
-		fmt.Sprintf("console: {listen: \"127.0.0.1:%d\", users_file: %s, plates: full}\n", freePort(t), write("users", strings.TrimSpace(line))),
+		fmt.Sprintf("console: {listen: \"127.0.0.1:%d\", tls: {cert_file: %s, key_file: %s}, users_file: %s, plates: full}\n",
+			door, ca.path("box.pem"), ca.path("box.key"), write("users", strings.TrimSpace(line))),
 		"profiles: "+filepath.Join(dir, "profiles")+"\n",
 		"log: {level: debug}\n",
 	)
@@ -146,9 +155,26 @@ func startSupportSite(t *testing.T) supportSite {
 		}
 		return n >= len(plates)
 	})
-	key, err := os.ReadFile(filepath.Join(spoolOf(path), "agent.json"))
+	signing, err := os.ReadFile(filepath.Join(spoolOf(path), "signing-key.pem"))
 	require.NoError(t, err)
-	require.NotEmpty(t, key)
+	secrets["signing key"] = strings.Split(string(signing), "\n")[1]
+	// Somebody is logged in.
+	form := url.Values{"user": {"anna"}, "password": {secrets["password of a user"]}}
+	base := fmt.Sprintf("https://127.0.0.1:%d", door)
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, base+"/login", strings.NewReader(form.Encode()))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	r.Header.Set("Origin", base)
+	browser := &http.Client{
+		Transport:     &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}, //nolint:gosec // it is this test's own agent
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer browser.CloseIdleConnections()
+	answer, err := browser.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, answer.Body.Close())
+	require.NotEmpty(t, answer.Cookies())
+	secrets["cookie of a login"] = answer.Cookies()[0].Value
 	return supportSite{agent: p, config: path, secrets: secrets, plates: plates, profileVectors: vectors}
 }
 
@@ -186,13 +212,16 @@ func TestSupportHoldsNoSecretAndNoPlate(t *testing.T) {
 	require.NotEmpty(t, whereIs(map[string]string{"config": string(raw)}, site.secrets["secret path"]))
 
 	out := filepath.Join(t.TempDir(), "a.tar.gz")
-	text, code := output(t, "support", "--config", site.config, "--captures", "2s", "--out", out)
-	require.Zero(t, code, text)
+	cmd := lanepost("support", "--config", site.config, "--captures", "2s", "--out", out)
+	cmd.Env = append(cmd.Env, "LANEPOST_TEST_SUPPORT="+site.secrets["password of the broker"])
+	said, err := cmd.CombinedOutput()
+	text := string(said)
+	require.NoError(t, err, text)
 	require.Contains(t, text, "No secret and no plate is in it")
 	require.Contains(t, text, "not in it: capture of entry-1/anpr-1")
 	files := unpacked(t, out)
 	for _, name := range []string{"config.yaml", "status.json", "metrics.txt", "log.txt", "box.txt", "spool.json", "spool-files.txt", "check.txt", "profiles/my-plates.yaml", "captures/entry-1_rpm-1.jsonl", "contents.txt"} {
-		require.NotEmpty(t, files[name], name)
+		require.NotEmpty(t, files[name], "%s: %s", name, text)
 	}
 	site.requireNothingPrivate(t, files)
 	site.requireNothingPrivate(t, map[string]string{"what is printed": text})
@@ -218,9 +247,19 @@ func TestSupportHoldsNoSecretAndNoPlate(t *testing.T) {
 	require.NotNil(t, played.End())
 
 	// It never writes over a file.
-	text, code = output(t, "support", "--config", site.config, "--out", out)
+	text, code := output(t, "support", "--config", site.config, "--out", out)
 	require.Equal(t, 1, code)
 	require.Contains(t, text, "exists already")
+
+	// The variable with the password is the service's alone: the configuration can't be used here.
+	out = filepath.Join(t.TempDir(), "d.tar.gz")
+	text, code = output(t, "support", "--config", site.config, "--out", out)
+	require.Zero(t, code, text)
+	files = unpacked(t, out)
+	require.Contains(t, files["check.txt"], "LANEPOST_TEST_SUPPORT is not set")
+	require.NotEmpty(t, files["status.json"])
+	require.NotEmpty(t, files["profiles/my-plates.yaml"])
+	site.requireNothingPrivate(t, files)
 
 	site.agent.stop()
 	out = filepath.Join(t.TempDir(), "b.tar.gz")

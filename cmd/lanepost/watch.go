@@ -17,7 +17,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/console/client"
 )
@@ -84,11 +83,10 @@ type seenOf struct {
 func watch(ctx context.Context, out io.Writer, o watchFlags) error {
 	dir := o.spool
 	if dir == "" {
-		cfg, err := config.Load(o.config)
-		if err != nil {
+		var err error
+		if dir, err = spoolDirOf(o.config); err != nil {
 			return fmt.Errorf("%w\n(--spool DIRECTORY watches an agent without its configuration)", err)
 		}
-		dir = cfg.Spool.Dir
 	}
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
