@@ -482,7 +482,7 @@ func (s *supported) readChecks(ctx context.Context) {
 	}
 	for i, r := range rows {
 		rows[i].Detail, rows[i].Hint = oneLine(r.Detail), oneLine(r.Hint)
-		if s.mayTellPersons(r.What) {
+		if s.namesFiles(r.What) {
 			rows[i].Detail = leftOut
 		}
 	}

@@ -54,6 +54,31 @@ func (s *supported) mayTellPersons(device string) bool {
 	return !known && strings.Contains(device, "/")
 }
 
+// namesFiles reports whether errors of a device may hold names of files that tell of persons:
+// folders of scans are named by plates. Errors of other links say who refuses what.
+func (s *supported) namesFiles(device string) bool {
+	if !s.mayTellPersons(device) {
+		return false
+	}
+	if s.cfg != nil {
+		for _, d := range s.cfg.Devices() {
+			if d.Lane+"/"+d.ID == device && d.Endpoint.Scheme() == "folder" {
+				return true
+			}
+		}
+	}
+	if s.status != nil {
+		for _, l := range s.status.Lanes {
+			for _, d := range l.Devices {
+				if d.Device == device && strings.HasPrefix(d.Connect, "folder:") {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
 var (
 	lineDevice = regexp.MustCompile(`\bdevice"?[=:]"?([^\s",]+)`)
 	lineLane   = regexp.MustCompile(`\blane"?[=:]"?([^\s",]+)`)
@@ -103,21 +128,15 @@ func (s *supported) depersonalised(v console.Status) console.Status {
 				d.LastEvent = &e
 			}
 			// Names of files may be plates.
-			if d.Reason != "" && strings.HasPrefix(d.Connect, "folder:") {
+			if d.Reason != "" && s.namesFiles(d.Device) {
 				d.Reason = leftOut
 			}
 		}
 	}
 	v.Problems = slices.Clone(v.Problems)
 	for i := range v.Problems {
-		if p := &v.Problems[i]; s.mayTellPersons(p.Device) {
-			for _, l := range v.Lanes {
-				for _, d := range l.Devices {
-					if d.Device == p.Device && strings.HasPrefix(d.Connect, "folder:") {
-						p.What = leftOut
-					}
-				}
-			}
+		if s.namesFiles(v.Problems[i].Device) {
+			v.Problems[i].What = leftOut
 		}
 	}
 	return v
