@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -328,4 +329,34 @@ func TestWithoutVectors(t *testing.T) {
 	text, whole = withoutVectors("{profile: a, vectors: [{bytes: AA1234}]}\n")
 	require.False(t, whole)
 	require.NotContains(t, text, "AA1234")
+}
+
+// What is known of a device decides what is told of it: of one that nobody knows, nothing.
+func TestSupportKnowsWhoMayTellOfPersons(t *testing.T) {
+	t.Parallel()
+	s := &supported{status: &console.Status{Lanes: []console.Lane{{Devices: []console.Device{
+		{Device: "a/rpm", Driver: "tsa-portal", Connect: "tcp://x:1"},
+		{Device: "a/anpr", Driver: "axis-lpv", Connect: "tcp://x:2", Reason: "refused", LastEvent: &console.Event{Text: "plate AA1234"}},
+		{Device: "a/own", Driver: "own-device", Connect: "tcp://x:3"},
+		{Device: "a/xray", Driver: "xray-folder", Connect: "folder:/scans", Reason: "read AA1234.xml: denied", Scan: &console.Scan{ID: "AA1234"}},
+	}}}, Problems: []console.Problem{{Device: "a/xray", What: "read AA1234.xml: denied"}, {Device: "a/anpr", What: "refused"}}}}
+	for device, may := range map[string]bool{"a/rpm": false, "a/anpr": true, "a/own": true, "a/xray": true, "a/gone": true, "spool": false, "": false} {
+		require.Equal(t, may, s.mayTellPersons(device), device)
+	}
+	b, err := json.Marshal(s.depersonalised(*s.status))
+	require.NoError(t, err)
+	require.NotContains(t, string(b), "AA1234")
+	require.Contains(t, string(b), "refused")
+	require.Equal(t, "AA1234", s.status.Lanes[0].Devices[3].Scan.ID, "what was asked is as it was")
+	for line, device := range map[string]string{
+		`level=WARN msg="x" lane=a device=xray err="AA"`:  "a/xray",
+		`{"msg":"x","lane":"a","device":"xray","err":""}`: "a/xray",
+		`msg=x device=a/xray`:                             "a/xray",
+		`msg=x device=xray`:                               "unknown/xray",
+		`msg="agent started" devices=3`:                   "",
+	} {
+		require.Equal(t, device, deviceOfLine(line), line)
+	}
+	s.o.personal = true
+	require.False(t, s.mayTellPersons("a/xray"))
 }
