@@ -79,7 +79,9 @@ func TestHalfHour(t *testing.T) {
 		}, patience, 50*time.Millisecond, "nothing at %s", port)
 	}
 	var said strings.Builder
+	began := time.Now()
 	for i, b := range blocks {
+		t.Logf("%.1f s: %s", time.Since(began).Seconds(), strings.Split(strings.TrimSpace(b.text), "\n")[0])
 		if i == 0 {
 			b.text = strings.Replace(b.text, "make build\n", "", 1)
 		}
