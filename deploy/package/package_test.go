@@ -168,6 +168,8 @@ func TestPackage(t *testing.T) {
 		"usr/bin/lanepost":                                                     "755 0:0",
 		"usr/lib/systemd/system/lanepost.service":                              "644 0:0",
 		"usr/share/doc/lanepost/install.md":                                    "644 0:0",
+		"usr/share/doc/lanepost/operator.md":                                   "644 0:0",
+		"usr/share/doc/lanepost/examples/alerts.yaml":                          "644 0:0",
 		"usr/share/doc/lanepost/copyright":                                     "644 0:0",
 		"usr/share/doc/lanepost/examples/lanepost.example.yaml":                "644 0:0",
 		"usr/share/doc/lanepost/examples/mosquitto/mosquitto.conf":             "644 0:0",
