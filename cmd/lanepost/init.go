@@ -139,6 +139,10 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 	checkIt := strings.Replace(run, " run", " check", 1)
 	if os.Geteuid() == 0 && o.path == defaultConfig && len(serviceProperties()) > 0 {
 		run = "systemctl enable --now lanepost"
+		if replaced {
+			// The package's service runs already and waits for a configuration.
+			run = "systemctl reload-or-restart lanepost"
+		}
 	}
 	fmt.Fprintf(out, "\nNow see whether everything answers, and then start it:\n\n  %s\n  %s\n", checkIt, run)
 	return nil
