@@ -99,11 +99,9 @@ func (t *taps) follow(a *Agent, cfg *config.Config) {
 		}
 	}
 	var store *daily.Store
-	if t.store != nil && t.store.Settings() != cfg.Daily {
+	if t.store != nil && cfg.Daily.Dir == "" {
 		store, t.store = t.store, nil
-		for _, p := range t.of {
-			p.file.Store(nil)
-		}
+		t.endFilesLocked()
 	}
 	t.mu.Unlock()
 	closeTaps(a, tees, store)
@@ -117,14 +115,27 @@ func (t *taps) follow(a *Agent, cfg *config.Config) {
 		before := p.file.Load()
 		switch {
 		case t.store != nil && d.Daily != "":
-			p.file.Store(t.store.Recorder(a.site + "-" + d.Daily))
+			file := t.store.Recorder(a.site + "-" + d.Daily)
+			p.file.Store(file)
+			if before != nil && before != file {
+				before.End()
+			}
 		case before != nil:
-			before.End()
 			p.file.Store(nil)
+			before.End()
 		}
 		if !ok {
 			p.raw.Removed()
 			delete(t.of, key)
+		}
+	}
+}
+
+// endFilesLocked lets go of all recorders; each notes the line that it is in.
+func (t *taps) endFilesLocked() {
+	for _, p := range t.of {
+		if file := p.file.Swap(nil); file != nil {
+			file.End()
 		}
 	}
 }
@@ -183,7 +194,18 @@ func (t *taps) openTeesLocked(a *Agent) (changed bool) {
 
 func (t *taps) openDailyLocked(a *Agent, cfg *config.Config) {
 	t.storeProblem = ""
-	if t.store != nil || cfg.Daily.Dir == "" {
+	if cfg.Daily.Dir == "" {
+		return
+	}
+	if t.store != nil {
+		if t.store.Settings() == cfg.Daily {
+			return
+		}
+		// In place: a device may be in the middle of a line.
+		if err := t.store.Change(cfg.Daily, a.roomForDaily(cfg.Daily.Dir)); err != nil {
+			t.storeProblem = err.Error() + "; daily files go on as before"
+			a.log.Error("the new settings of daily files can't be taken, and they go on as before", "err", err)
+		}
 		return
 	}
 	store, err := daily.Open(daily.Options{
@@ -245,9 +267,9 @@ func (t *taps) close(a *Agent) {
 		if to := p.tee.Swap(nil); to != nil {
 			tees = append(tees, to)
 		}
-		p.file.Store(nil)
 		p.wanted = nil
 	}
+	t.endFilesLocked()
 	store := t.store
 	t.store = nil
 	t.mu.Unlock()

@@ -23,6 +23,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/lanepost/lanepost/protocol/order"
@@ -49,7 +50,20 @@ const (
 	hungAfter = 30 * time.Second
 	// closeGrace bounds how long Close waits for a disk that hangs.
 	closeGrace = 3 * time.Second
+	// steadyFor is how long the clock must have gone steadily before a file is taken
+	// away for its age, and maxDrift how far it may be off meanwhile: a box without a
+	// battery for its clock begins in some other year, and a bad time server sets it
+	// there.
+	steadyFor = 6 * time.Hour
+	maxDrift  = time.Minute
+	// maxTaken is how many files go at a time, so that a mistake about the time shows
+	// while most are there yet.
+	maxTaken = 8
 )
+
+// firstDay is the first that can be true; files of days before it are from a clock
+// that was not set, and nobody knows how old they are.
+const firstDay = "2025-01-01"
 
 // Settings say where daily files are and how long they are kept.
 type Settings struct {
@@ -78,7 +92,7 @@ type Options struct {
 // Store is a directory of daily files. One goroutine writes them all.
 type Store struct {
 	o    Options
-	zone *time.Location
+	set  atomic.Pointer[current]
 	stop chan struct{}
 	done chan struct{}
 
@@ -86,11 +100,32 @@ type Store struct {
 	recorders map[string]*Recorder
 	problem   string
 	busy      time.Time // since when the disk is being written to; zero if it is not
+	busyDir   string    // where
 	stopped   bool
 
 	// The rest belongs to the goroutine that writes.
-	swept time.Time
-	large bool // the cap can't be held, and that was said
+	swept    time.Time
+	sweptFor *current
+	large    bool // the cap can't be held, and that was said
+	// mono is a clock that nobody sets. At the time since, by it, the other said wall.
+	mono  func() time.Duration
+	since time.Duration
+	wall  time.Time
+}
+
+// current is what the store goes by now.
+type current struct {
+	Settings
+	zone *time.Location
+	room func() error
+}
+
+func newCurrent(s Settings, room func() error) (*current, error) {
+	zone, err := Location(s.Zone)
+	if err != nil {
+		return nil, fmt.Errorf("daily files: %w", err)
+	}
+	return &current{s, zone, room}, nil
 }
 
 // Open begins to write. It fails only for a zone that is not known; a directory
@@ -108,11 +143,29 @@ func newStore(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	zone, err := Location(o.Zone)
+	c, err := newCurrent(o.Settings, o.Room)
 	if err != nil {
-		return nil, fmt.Errorf("daily files: %w", err)
+		return nil, err
 	}
-	return &Store{o: o, zone: zone, stop: make(chan struct{}), done: make(chan struct{}), recorders: map[string]*Recorder{}}, nil
+	began := time.Now()
+	s := &Store{
+		o: o, stop: make(chan struct{}), done: make(chan struct{}), recorders: map[string]*Recorder{},
+		mono: func() time.Duration { return time.Since(began) },
+	}
+	s.set.Store(c)
+	return s, nil
+}
+
+// Change goes on with other settings, Dir among them, and another Room. Recorders stay,
+// with the line that they are in; what waits already goes where it belonged. It fails
+// only for a zone that is not known, and then nothing changes.
+func (s *Store) Change(to Settings, room func() error) error {
+	c, err := newCurrent(to, room)
+	if err != nil {
+		return err
+	}
+	s.set.Store(c)
+	return nil
 }
 
 // Location finds a zone; the empty one is the box's own.
@@ -142,15 +195,15 @@ func (s *Store) Recorder(name string) *Recorder {
 	return r
 }
 
-// Settings are what it was opened with.
-func (s *Store) Settings() Settings { return s.o.Settings }
+// Settings are those it goes by.
+func (s *Store) Settings() Settings { return s.set.Load().Settings }
 
 // Problem says what is wrong now; empty if nothing is.
 func (s *Store) Problem() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.busy.IsZero() && s.o.Now().Sub(s.busy) > hungAfter {
-		return fmt.Sprintf("daily files: the disk of %s has not answered since %s", s.o.Dir, s.busy.In(s.zone).Format(time.RFC3339))
+		return fmt.Sprintf("daily files: the disk of %s has not answered since %s", s.busyDir, s.busy.In(s.set.Load().zone).Format(time.RFC3339))
 	}
 	return s.problem
 }
@@ -169,7 +222,7 @@ func (s *Store) Close() {
 	select {
 	case <-s.done:
 	case <-grace.C:
-		s.o.Log.Error("the disk of the daily files hangs, and what they still lack is lost", "dir", s.o.Dir)
+		s.o.Log.Error("the disk of the daily files hangs, and what they still lack is lost", "dir", s.Settings().Dir)
 	}
 }
 
@@ -207,8 +260,9 @@ func (s *Store) write(now time.Time) {
 	s.setBusy(now)
 	defer s.setBusy(time.Time{})
 	var first error
-	if s.o.Room != nil {
-		first = s.o.Room()
+	c := s.set.Load()
+	if c.room != nil {
+		first = c.room()
 	}
 	short := first != nil
 	turned := false
@@ -218,9 +272,10 @@ func (s *Store) write(now time.Time) {
 		first = cmp.Or(first, err)
 		s.forget(r)
 	}
-	if turned || s.swept.IsZero() || now.Sub(s.swept).Abs() >= sweepEvery {
-		s.swept = now
-		first = cmp.Or(first, s.sweep(now))
+	s.follow(now)
+	if turned || s.sweptFor != c || now.Sub(s.swept).Abs() >= sweepEvery {
+		s.swept, s.sweptFor = now, c
+		first = cmp.Or(first, s.sweep(c, now))
 	}
 	s.report(first)
 }
@@ -228,7 +283,7 @@ func (s *Store) write(now time.Time) {
 func (s *Store) setBusy(since time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.busy = since
+	s.busy, s.busyDir = since, s.set.Load().Dir
 }
 
 // forget lets a recorder go that has ended and holds nothing.
@@ -256,7 +311,7 @@ func (s *Store) report(err error) {
 	case before == "" && text != "":
 		s.o.Log.Error("daily files are not written", "err", err, "hint", "mend the disk or the rights of the directory; events go on without them")
 	case before != "" && text == "":
-		s.o.Log.Info("daily files are written again", "dir", s.o.Dir)
+		s.o.Log.Info("daily files are written again", "dir", s.Settings().Dir)
 	}
 	if before != text && s.o.Changed != nil {
 		s.o.Changed()
@@ -286,12 +341,22 @@ type dayFile struct {
 	name string
 	ends time.Time
 	size int64
+	aged bool // its age is known
+}
+
+// follow watches whether the clock goes steadily.
+func (s *Store) follow(now time.Time) {
+	now = now.Round(0) // what it shows, not how long it went
+	mono := s.mono()
+	if drift := now.Sub(s.wall) - (mono - s.since); s.wall.IsZero() || drift.Abs() > maxDrift {
+		s.wall, s.since = now, mono
+	}
 }
 
 // sweep takes away what is older or more than is to be kept, and tells if that
 // can't be done. Files with other names are left alone.
-func (s *Store) sweep(now time.Time) error {
-	entries, err := os.ReadDir(s.o.Dir)
+func (s *Store) sweep(c *current, now time.Time) error {
+	entries, err := os.ReadDir(c.Dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil // nothing was written yet
 	}
@@ -300,7 +365,7 @@ func (s *Store) sweep(now time.Time) error {
 	}
 	var old []dayFile // those that may go
 	var total int64
-	today := now.In(s.zone).Format(time.DateOnly)
+	today := now.In(c.zone).Format(time.DateOnly)
 	open := s.openFiles()
 	for _, e := range entries {
 		m := fileName.FindStringSubmatch(e.Name())
@@ -313,29 +378,43 @@ func (s *Store) sweep(now time.Time) error {
 			continue // it went this moment, or is of no day
 		}
 		total += info.Size()
-		if m[1] < today && !open[e.Name()] {
-			old = append(old, dayFile{e.Name(), begins.AddDate(0, 0, 1), info.Size()})
+		if m[1] < today && !open[filepath.Join(c.Dir, e.Name())] {
+			old = append(old, dayFile{e.Name(), begins.AddDate(0, 0, 1), info.Size(), m[1] >= firstDay})
 		}
 	}
 	order.By(old, func(a, b dayFile) int {
+	slices.SortFunc(old, func(a, b dayFile) int {
+		if a.aged != b.aged {
+			if a.aged {
+				return -1
+			}
+			return 1
+		}
 		return cmp.Or(a.ends.Compare(b.ends), cmp.Compare(a.name, b.name))
 	})
 	var failed error
+	steady := s.mono()-s.since >= steadyFor
+	left, taken := len(old), 0
 	for _, f := range old {
-		aged := s.o.Keep > 0 && now.Sub(f.ends) > s.o.Keep
-		if !aged && (s.o.MaxBytes <= 0 || total <= s.o.MaxBytes) {
+		aged := steady && f.aged && c.Keep > 0 && now.Sub(f.ends) > c.Keep
+		if !aged && (c.MaxBytes <= 0 || total <= c.MaxBytes) {
 			continue
 		}
-		if err := os.Remove(filepath.Join(s.o.Dir, f.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if taken == maxTaken {
+			break
+		}
+		if err := os.Remove(filepath.Join(c.Dir, f.name)); err != nil && !errors.Is(err, os.ErrNotExist) {
 			failed = fmt.Errorf("take away an old file: %w", err)
 			continue
 		}
 		total -= f.size
+		taken++
+		left--
 		s.o.Log.Info("an old daily file is taken away", "file", f.name, "too_old", aged)
 	}
-	large := s.o.MaxBytes > 0 && total > s.o.MaxBytes
+	large := left == 0 && c.MaxBytes > 0 && total > c.MaxBytes
 	if large && !s.large && failed == nil {
-		s.o.Log.Warn("the daily files of today alone are larger than they may be", "dir", s.o.Dir, "bytes", total, "hint", "raise daily.max_size")
+		s.o.Log.Warn("the daily files of today alone are larger than they may be", "dir", c.Dir, "bytes", total, "hint", "raise daily.max_size")
 	}
 	s.large = large
 	return failed
@@ -345,7 +424,7 @@ func (s *Store) openFiles() map[string]bool {
 	open := map[string]bool{}
 	for _, r := range s.list() {
 		if r.file != nil {
-			open[r.fileName] = true
+			open[r.path()] = true
 		}
 	}
 	return open

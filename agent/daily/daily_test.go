@@ -45,6 +45,7 @@ type bench struct {
 	dir     string
 	log     *logged
 	changed int
+	mono    time.Duration
 }
 
 func newBench(t *testing.T, s Settings) *bench {
@@ -62,6 +63,7 @@ func newBench(t *testing.T, s Settings) *bench {
 		Settings: s, Changed: func() { b.changed++ }, Log: slog.New(slog.NewTextHandler(b.log, nil)),
 	})
 	require.NoError(t, err)
+	b.Store.mono = func() time.Duration { return b.mono }
 	t.Cleanup(b.finish)
 	return b
 }
@@ -165,7 +167,7 @@ func TestDays(t *testing.T) {
 			require.Equal(t, "l,"+c.first+"\nl,"+c.last+"\n", b.file("x-"+c.file+".csv"))
 			require.Equal(t, "l,"+c.next+"\n", b.file("x-"+c.then+".csv"))
 			require.Len(t, b.names(), 3)
-			require.Equal(t, map[string]bool{"x-" + c.then + ".csv": true}, b.openFiles(), "a day that is over is closed")
+			require.Equal(t, map[string]bool{filepath.Join(b.dir, "x-"+c.then+".csv"): true}, b.openFiles(), "a day that is over is closed")
 		})
 	}
 	t.Run("Asia/Kolkata", func(t *testing.T) {
@@ -271,6 +273,9 @@ func TestCaps(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "m-l-a-2020-01-01+0200.csv"), 0o700))
 
 	b := newBench(t, Settings{Dir: dir, Keep: 7 * 24 * time.Hour, MaxBytes: 1 << 30})
+	b.write(today.Add(-steadyFor))
+	require.Len(t, b.names(), 20+len(others)+1, "whether the clock goes steadily is not known yet")
+	b.mono = steadyFor
 	b.write(today)
 	names := b.names()
 	require.NotContains(t, names, "m-l-a-2026-03-06+0200.csv") // its day ended 7.5 days ago
@@ -279,6 +284,8 @@ func TestCaps(t *testing.T) {
 
 	b = newBench(t, Settings{Dir: dir, MaxBytes: 5000})
 	b.write(today)
+	require.Len(t, b.names(), 16-maxTaken+len(others)+1, "some at a time")
+	b.write(today.Add(sweepEvery))
 	require.Equal(t, []string{
 		"m-l-a-2026-03-13+0200.csv", "m-l-a-2026-03-14+0200.csv", "m-l-b-2026-03-12+0200.csv",
 		"m-l-b-2026-03-13+0200.csv", "m-l-b-2026-03-14+0200.csv",
@@ -413,7 +420,7 @@ func TestFullDisk(t *testing.T) {
 func TestShortDisk(t *testing.T) {
 	b := newBench(t, Settings{})
 	short := true
-	b.o.Room = func() error {
+	b.set.Load().room = func() error {
 		if short {
 			return fmt.Errorf("the disk of %s has 12 bytes free", b.dir)
 		}
@@ -442,7 +449,7 @@ func TestFileChangedUnderIt(t *testing.T) {
 	// As after a write that failed within a line.
 	require.NoError(t, r.closeFile())
 	r.inLine = true
-	r.queue = []piece{{r.fileName, r.day, []byte("36,000436,2026-03-14 12:00:00.000 +02\r\nGB,3,2026-03-14 12:00:00.000 +02\r\n")}}
+	r.queue = []piece{{b.set.Load(), r.fileName, r.day, []byte("36,000436,2026-03-14 12:00:00.000 +02\r\nGB,3,2026-03-14 12:00:00.000 +02\r\n")}}
 	require.NoError(t, os.WriteFile(name, []byte("other\r\n"), 0o600))
 	b.write(noon)
 	require.Equal(t, "other\r\n"+

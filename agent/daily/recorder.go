@@ -30,6 +30,7 @@ type Recorder struct {
 	// The rest belongs to the goroutine that writes.
 	file     *os.File
 	fileName string
+	dir      string // where that is
 	day      string // of the file, as YYYY-MM-DD
 	size     int64  // of the file, as far as this recorder wrote it
 	inLine   bool   // the file's last line has no end yet
@@ -37,6 +38,7 @@ type Recorder struct {
 
 // piece is some lines of one file.
 type piece struct {
+	set       *current
 	file, day string
 	b         []byte
 }
@@ -50,7 +52,7 @@ type gap struct {
 
 // stamp is the time column.
 func (r *Recorder) stamp(b []byte, at time.Time) []byte {
-	at = at.In(r.s.zone)
+	at = at.In(r.s.set.Load().zone)
 	layout := "2006-01-02 15:04:05.000 -07"
 	if _, offset := at.Zone(); offset%3600 != 0 {
 		layout += "00"
@@ -120,11 +122,16 @@ func (r *Recorder) Parted(at time.Time) {
 	r.partial, r.beyond = r.partial[:0], 0
 }
 
-// End tells that the device is no longer recorded. What waits is still written.
+// End tells that the device is no longer recorded. What waits is still written, and a
+// line that has no end yet is kept in a note.
 func (r *Recorder) End() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.ended = true
+	if !r.ended && len(r.partial) > 0 {
+		r.note(r.s.o.Now(), fmt.Sprintf("the recording ended in a line of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
+	}
+	r.ended, r.heard = true, false
+	r.partial, r.beyond = r.partial[:0], 0
 }
 
 func (r *Recorder) noteText(at time.Time, text string) []byte {
@@ -146,14 +153,15 @@ func (r *Recorder) put(at time.Time, line []byte) {
 		r.gap.to = at
 		return
 	}
-	local := at.In(r.s.zone)
+	set := r.s.set.Load()
+	local := at.In(set.zone)
 	year, month, day := local.Date()
 	date := local.Format(time.DateOnly)
-	if last := len(r.queue) - 1; last >= 0 && r.queue[last].day == date {
+	if last := len(r.queue) - 1; last >= 0 && r.queue[last].set == set && r.queue[last].day == date {
 		r.queue[last].b = append(r.queue[last].b, line...)
 	} else {
-		midnight := time.Date(year, month, day, 0, 0, 0, 0, r.s.zone)
-		r.queue = append(r.queue, piece{r.name + "-" + date + midnight.Format("-0700") + ".csv", date, line})
+		midnight := time.Date(year, month, day, 0, 0, 0, 0, set.zone)
+		r.queue = append(r.queue, piece{set, r.name + "-" + date + midnight.Format("-0700") + ".csv", date, line})
 	}
 	r.queued += len(line)
 }
@@ -166,7 +174,7 @@ func (r *Recorder) flush(now time.Time, short bool) (turned bool, err error) {
 		if !ok {
 			break
 		}
-		began := p.file != r.fileName
+		began := p.file != r.fileName || p.set.Dir != r.dir
 		n, err := r.write(p, now)
 		turned = turned || began
 		r.mu.Lock()
@@ -185,7 +193,7 @@ func (r *Recorder) flush(now time.Time, short bool) (turned bool, err error) {
 	if short {
 		r.failed = "the disk is nearly full"
 	}
-	over := r.file != nil && len(r.queue) == 0 && (r.ended || r.day != now.In(r.s.zone).Format(time.DateOnly))
+	over := r.file != nil && len(r.queue) == 0 && (r.ended || r.day != now.In(r.s.set.Load().zone).Format(time.DateOnly))
 	r.mu.Unlock()
 	if over {
 		return true, r.closeFile()
@@ -220,7 +228,7 @@ func oneLine(s string) string {
 
 // write appends to the file of a piece, and says how much of it was taken.
 func (r *Recorder) write(p piece, now time.Time) (int, error) {
-	if r.file != nil && r.fileName != p.file {
+	if r.file != nil && (r.fileName != p.file || r.dir != p.set.Dir) {
 		if err := r.closeFile(); err != nil {
 			return 0, err
 		}
@@ -252,15 +260,15 @@ func (r *Recorder) append(b []byte) (int, error) {
 	return n, nil
 }
 
-func (r *Recorder) path() string { return filepath.Join(r.s.o.Dir, r.fileName) }
+func (r *Recorder) path() string { return filepath.Join(r.dir, r.fileName) }
 
 // openFile opens the file of a piece at its end. If it is not as this recorder left
 // it, cut is how many bytes of the piece are the rest of a line that is not there.
 func (r *Recorder) openFile(p piece, now time.Time) (cut int, err error) {
-	if err := os.MkdirAll(r.s.o.Dir, 0o750); err != nil {
+	if err := os.MkdirAll(p.set.Dir, 0o750); err != nil {
 		return 0, fmt.Errorf("make the directory: %w", err)
 	}
-	f, err := os.OpenFile(filepath.Join(r.s.o.Dir, p.file), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
+	f, err := os.OpenFile(filepath.Join(p.set.Dir, p.file), os.O_RDWR|os.O_APPEND|os.O_CREATE, 0o640)
 	if err != nil {
 		return 0, err // it names the file
 	}
@@ -269,10 +277,10 @@ func (r *Recorder) openFile(p piece, now time.Time) (cut int, err error) {
 		_ = f.Close() // nothing was written
 		return 0, err
 	}
-	again := p.file == r.fileName
+	again := p.file == r.fileName && p.set.Dir == r.dir
 	known := again && info.Size() == r.size
 	lost := again && !known && r.inLine
-	r.file, r.fileName, r.day, r.size = f, p.file, p.day, info.Size()
+	r.file, r.fileName, r.dir, r.day, r.size = f, p.file, p.set.Dir, p.day, info.Size()
 	if known {
 		return 0, nil
 	}

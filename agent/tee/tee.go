@@ -133,6 +133,21 @@ func (t *Tee) Stats() Stats {
 // Received gives everybody what came from the device. It waits for nobody, and
 // does not keep b.
 func (t *Tee) Received(b []byte) {
+	for _, slow := range t.give(b) {
+		t.log.Warn("a reader of the device's stream does not keep up and is dropped", "remote", slow.remote,
+			"waiting", slow.bytes, "hint", "let that program read what it gets, or attach fewer to one box")
+	}
+}
+
+// dropped is a client that did not keep up.
+type dropped struct {
+	remote string
+	bytes  int
+}
+
+// give gives everybody b, and says who was dropped. Nothing is logged while the lock is
+// held: a log that hangs must not hold up the device.
+func (t *Tee) give(b []byte) (slow []dropped) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for c := range t.clients {
@@ -140,8 +155,7 @@ func (t *Tee) Received(b []byte) {
 		case c.ending || c.gone:
 		case len(c.waiting)+len(b) > queueBytes:
 			t.stats.Slow++
-			t.log.Warn("a reader of the device's stream does not keep up and is dropped", "remote", c.remote,
-				"waiting", len(c.waiting), "hint", "let that program read what it gets, or attach fewer to one box")
+			slow = append(slow, dropped{c.remote, len(c.waiting)})
 			_ = c.conn.SetLinger(0) // it shall see that this is no orderly end
 			t.dropLocked(c)
 		default:
@@ -149,6 +163,7 @@ func (t *Tee) Received(b []byte) {
 			c.nudge()
 		}
 	}
+	return slow
 }
 
 // Parted tells that the link to the device has ended. Whoever got anything is
@@ -210,7 +225,18 @@ func (t *Tee) accept() {
 // admit takes a client in, or closes the connection.
 func (t *Tee) admit(conn *net.TCPConn) {
 	remote, _ := netip.ParseAddrPort(conn.RemoteAddr().String()) // the zero one is allowed nowhere
-	why := ""
+	c, why, count := t.take(conn, remote)
+	switch {
+	case c == nil && count > 0:
+		t.log.Warn("refused to let somebody read the device's stream", "remote", remote.String(), "reason", why, "count", count)
+	case c != nil:
+		t.log.Info("a reader of the device's stream attached", "remote", c.remote)
+	}
+}
+
+// take gives the client of a connection, or why there is none, and how many were refused
+// since the log said so; 0 if it need not say so now.
+func (t *Tee) take(conn *net.TCPConn, remote netip.AddrPort) (c *client, why string, count int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
@@ -223,18 +249,17 @@ func (t *Tee) admit(conn *net.TCPConn) {
 	}
 	if why != "" {
 		_ = conn.Close() // nothing was said that could be lost
-		t.refusedLocked(remote, why)
-		return
+		return nil, why, t.refusedLocked()
 	}
 	// Without these a dead client is noticed later, and more may wait for a slow one.
 	_ = conn.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepaliveIdle, Interval: keepaliveEvery, Count: keepaliveProbes})
 	_ = conn.SetWriteBuffer(queueBytes)
-	c := &client{conn: conn, remote: remote.String(), wake: make(chan struct{}, 1)}
+	c = &client{conn: conn, remote: remote.String(), wake: make(chan struct{}, 1)}
 	t.clients[c] = struct{}{}
 	t.stats.Attached++
-	t.log.Info("a reader of the device's stream attached", "remote", c.remote)
 	t.running.Go(func() { t.write(c) })
 	t.running.Go(func() { t.discard(c) })
+	return c, "", 0
 }
 
 // makeRoomLocked drops one that may have gone, and reports whether there was one.
@@ -248,13 +273,14 @@ func (t *Tee) makeRoomLocked() bool {
 	return false
 }
 
-func (t *Tee) refusedLocked(remote netip.AddrPort, why string) {
+func (t *Tee) refusedLocked() (count int64) {
 	t.stats.Refused++
 	t.untold++
 	if now := time.Now(); t.told.IsZero() || now.Sub(t.told) >= refusedEvery {
-		t.log.Warn("refused to let somebody read the device's stream", "remote", remote.String(), "reason", why, "count", t.untold)
+		count = t.untold
 		t.told, t.untold = now, 0
 	}
+	return count
 }
 
 // allows reports whether an address may attach.
@@ -334,8 +360,10 @@ func (t *Tee) discard(c *client) {
 // leave takes a client out.
 func (t *Tee) leave(c *client, err error) {
 	t.mu.Lock()
-	defer t.mu.Unlock()
-	if c.gone {
+	gone := c.gone
+	t.dropLocked(c)
+	t.mu.Unlock()
+	if gone {
 		return
 	}
 	if err != nil && !errors.Is(err, net.ErrClosed) {
@@ -343,5 +371,4 @@ func (t *Tee) leave(c *client, err error) {
 	} else {
 		t.log.Info("a reader of the device's stream was closed", "remote", c.remote)
 	}
-	t.dropLocked(c)
 }

@@ -299,7 +299,9 @@ func (s *areaSession) take() error {
 			}
 			continue
 		}
-		s.h.Valid()
+		if !r.Bare { // one that measures nothing any more must fall silent
+			s.h.Valid()
+		}
 		if err := s.reading(s.h.Now(), r, p.Bytes); err != nil {
 			return err
 		}

@@ -151,9 +151,9 @@ func parseKromek(b []byte, o Options) (Reading, error) {
 		}
 		return r, nil
 	case report == reportAcknowledged:
-		return Reading{}, nil // neither a value, nor that there is none
+		return Reading{Bare: true}, nil // neither a value, nor that there is none
 	case report == reportNotAcknowledged:
-		return Reading{Flags: []string{FlagStatus}}, nil
+		return Reading{Flags: []string{FlagStatus}, Bare: true}, nil
 	default:
 		return Reading{}, fmt.Errorf("report %02x of component %d is not understood", report, component)
 	}

@@ -105,6 +105,8 @@ type Reading struct {
 	// although this frame is for one. Values is empty then: what stands in their place
 	// counts for nothing.
 	Over, NoValue bool
+	// Bare: the instrument only said that it got a request, and nothing of what it measures.
+	Bare bool
 	// Status: Alarms and Faults are what stands now. Without Status the frame does not tell.
 	Status bool
 	// Partial: the frame tells one thing only, so that what it does not list is not over.

@@ -76,12 +76,12 @@ func TestFrames(t *testing.T) {
 		"FHT 6020":                  {"fht-6020", Options{}, []byte("\x0701RM1 0.115 0000 0000 2D\x03"), Reading{Values: []Value{{Gamma, 0.115, "uSv/h", "0.115", "", false}}}},
 		"FHT 6020, neutrons":        {"fht-6020", Options{}, []byte("\x0701RM2 0.02 0000 0000 F9\x03"), Reading{Values: []Value{{Neutron, 0.02, "uSv/h", "0.02", "", false}}}},
 		"FHT 6020, a status":        {"fht-6020", Options{}, []byte("\x0701RM1 0.115 0004 0000 31\x03"), Reading{Values: []Value{{Gamma, 0.115, "uSv/h", "0.115", "", false}}, Flags: []string{FlagStatus}}},
-		"FHT 6020, nothing to say":  {"fht-6020", Options{}, []byte("\x06\x03"), Reading{NoValue: true}},
+		"FHT 6020, nothing to say":  {"fht-6020", Options{}, []byte("\x06\x03"), Reading{NoValue: true, Bare: true}},
 		"LB 6420":                   {"berthold-lb6420", Options{}, lb6420(100, 90, 3, 10), Reading{Values: []Value{{Total, 356, "pSv", "356", "", true}, {Gamma, 90, "pSv", "90", "", true}, {HighEnergyNeutron, 3, "pSv", "3", "", true}, {Neutron, 10, "pSv", "10", "", true}}}},
 		"Kromek":                    {"kromek", Options{}, radiometrics(t), Reading{Values: []Value{{Dose, 0.125, "uSv/h", "0.125", "", false}}}},
 		"Kromek, with count rates":  {"kromek", Options{LiveTime: "ms"}, radiometrics(t), Reading{Values: []Value{{Dose, 0.125, "uSv/h", "0.125", "", false}, {Gamma, 480, "cps", "480 in 1000", "ms", false}, {Neutron, 3, "cps", "3 in 1000", "ms", false}}}},
 		"Kromek, alarms":            {"kromek", Options{}, raw(t, "c0 1800 00 08 82 01 00 01 0000000000000000000000000000 2d45 c0"), Reading{Status: true, Alarms: []Alarm{{Threshold, Dose}, {Threshold, Neutron}}}},
-		"Kromek, only acknowledged": {"kromek", Options{}, raw(t, "c0 0700 00 07 fe 9ee1 c0"), Reading{}},
+		"Kromek, only acknowledged": {"kromek", Options{}, raw(t, "c0 0700 00 07 fe 9ee1 c0"), Reading{Bare: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := lookup(t, c.format, c.o)

@@ -144,7 +144,7 @@ func parseFHT(b []byte, o Options) (Reading, error) {
 	case b[0] == nak:
 		return Reading{}, fmt.Errorf("it answers NAK: it did not understand the request; look at the line's settings")
 	case b[0] == ack:
-		return Reading{NoValue: true}, nil
+		return Reading{NoValue: true, Bare: true}, nil
 	case len(b) < len("\x0701RM1")+3:
 		return Reading{}, fmt.Errorf("an answer has more than %d bytes", len(b))
 	}
