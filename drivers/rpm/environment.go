@@ -1,6 +1,7 @@
 package rpm
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -25,6 +26,9 @@ const (
 // fault is over.
 const powerMargin = 1.02
 
+// speedsKept is how many messages of the speed link an event has, the last ones.
+const speedsKept = 64
+
 // TSAEnvironment is the driver that listens to the line on which a portal's environmental
 // boards tell an SC-880 what they measured, or to the portal's speed link.
 func TSAEnvironment() drivers.Driver {
@@ -34,7 +38,7 @@ func TSAEnvironment() drivers.Driver {
 		Schemes: []string{"serial", "tcp"},
 		Silence: time.Minute,
 		New: func(decode func(any) error) (drivers.Instrument, error) {
-			s := EnvironmentSettings{Detectors: []string{"1", "2", "3", "4"}, Interval: time.Minute}
+			s := EnvironmentSettings{Detectors: []string{"1", "2", "3", "4"}, Pillars: []string{"master", "slave"}, Interval: time.Minute}
 			if err := decode(&s); err != nil {
 				return nil, err
 			}
@@ -47,6 +51,8 @@ func TSAEnvironment() drivers.Driver {
 type EnvironmentSettings struct {
 	// Detectors are the labels of the four places in a record; an empty one has no board.
 	Detectors []string `yaml:"detectors"`
+	// Pillars are those with a board, of master and slave; of another one nothing is told.
+	Pillars []string `yaml:"pillars"`
 	// Interval is what one event covers.
 	Interval time.Duration `yaml:"interval"`
 	// BatteryLowV and ACLostA are below what a pillar's battery voltage and alternating current
@@ -67,6 +73,12 @@ func newEnvironment(s EnvironmentSettings) (*environment, error) {
 	switch {
 	case len(s.Detectors) != tsa.Detectors:
 		return nil, fmt.Errorf("detectors: %d labels; a record has %d places, so take \"\" for one without a board", len(s.Detectors), tsa.Detectors)
+	case len(s.Pillars) > 2 || slices.ContainsFunc(s.Pillars, func(p string) bool { return p != "master" && p != "slave" }):
+		return nil, fmt.Errorf("pillars: %q; take master, slave or both: those with a board", s.Pillars)
+	case s.SpeedLink && s.BatteryLowV != 0:
+		return nil, errors.New("battery_low_v: the speed link tells no voltage; take it out, or set it at the device of the environmental line")
+	case s.SpeedLink && s.ACLostA != 0:
+		return nil, errors.New("ac_lost_a: the speed link tells no current; take it out, or set it at the device of the environmental line")
 	case s.Interval < minInterval || s.Interval > maxInterval:
 		return nil, fmt.Errorf("interval: %s; take %s to %s", s.Interval, minInterval, maxInterval)
 	case !(s.BatteryLowV >= 0 && s.BatteryLowV < 100):
@@ -88,7 +100,7 @@ type gathered struct {
 	pillars   map[string]*event.PillarEnvironment
 	last      map[tsa.EnvironmentTag][]byte
 	speeds    int
-	speed     []byte
+	speed     [][]byte // the last of them
 	flags     []string
 }
 
@@ -150,7 +162,10 @@ func (s *environmentSession) take(b []byte) error {
 			case message:
 				s.h.Valid()
 				s.now.speeds++
-				s.now.speed = append(s.now.speed[:0], m...)
+				if len(s.now.speed) == speedsKept {
+					s.now.speed = s.now.speed[1:]
+				}
+				s.now.speed = append(s.now.speed, bytes.Clone(m))
 			case !first:
 				s.h.Unparsed("the bytes are no message of the speed link", m)
 			}
@@ -208,6 +223,9 @@ func (s *environmentSession) record(r tsa.Environment, wire []byte) error {
 		}
 		return nil
 	}
+	if !slices.Contains(s.settings.Pillars, pillar) {
+		return nil
+	}
 	p := g.pillars[pillar]
 	if p == nil {
 		p = &event.PillarEnvironment{Pillar: pillar}
@@ -223,12 +241,15 @@ func (s *environmentSession) record(r tsa.Environment, wire []byte) error {
 		return nil
 	}
 	volts, ac := r.Values[0], r.Values[3]
-	add(&p.BatteryV, volts)
-	add(&p.DCCurrentA, r.Values[1])
-	add(&p.ACCurrentA, ac)
 	if volts == 0 {
 		g.flag("no_battery_voltage")
 	}
+	if !slices.ContainsFunc(r.Values[:], func(v float64) bool { return v != 0 }) {
+		return nil // there is no board: zeros are no reading, and no fault either
+	}
+	add(&p.BatteryV, volts)
+	add(&p.DCCurrentA, r.Values[1])
+	add(&p.ACCurrentA, ac)
 	if err := s.power(batteryLow, pillar, volts, s.settings.BatteryLowV, wire); err != nil {
 		return err
 	}
@@ -309,7 +330,7 @@ func (s *environmentSession) summary(now time.Time) error {
 	}
 	e.Raw = event.RawOf(raw)
 	if g.speeds > 0 {
-		speed := event.RawOf(g.speed)
+		speed := event.RawOf(bytes.Join(g.speed, nil))
 		e.SpeedRaw = &speed
 	}
 	if g.records+g.speeds == 0 {

@@ -1,6 +1,9 @@
 package rpm
 
 import (
+	"bytes"
+	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -105,18 +108,68 @@ func TestSpeedLink(t *testing.T) {
 	require.Len(t, list, 2)
 	require.Equal(t, "0123\r\n", list[0].SpeedRaw.Text)
 	require.Equal(t, 2, list[1].SpeedMessages)
-	require.Equal(t, "0789\r\n", list[1].SpeedRaw.Text)
+	require.Equal(t, "0456\n\n0789\r\n", list[1].SpeedRaw.Text)
 	require.Empty(t, list[1].Detectors)
 }
 
 func TestEnvironmentSettings(t *testing.T) {
 	for name, change := range map[string]func(*EnvironmentSettings){
-		"detectors":     func(s *EnvironmentSettings) { s.Detectors = []string{"1"} },
-		"interval":      func(s *EnvironmentSettings) { s.Interval = 0 },
-		"battery_low_v": func(s *EnvironmentSettings) { s.BatteryLowV = -1 },
-		"ac_lost_a":     func(s *EnvironmentSettings) { s.ACLostA = 1000 },
+		"detectors":                     func(s *EnvironmentSettings) { s.Detectors = []string{"1"} },
+		"interval":                      func(s *EnvironmentSettings) { s.Interval = 0 },
+		"battery_low_v":                 func(s *EnvironmentSettings) { s.BatteryLowV = -1 },
+		"pillars":                       func(s *EnvironmentSettings) { s.Pillars = []string{"left"} },
+		"ac_lost_a: the speed link":     func(s *EnvironmentSettings) { s.SpeedLink, s.ACLostA = true, 0.1 },
+		"battery_low_v: the speed link": func(s *EnvironmentSettings) { s.SpeedLink, s.BatteryLowV = true, 12 },
+		"ac_lost_a":                     func(s *EnvironmentSettings) { s.ACLostA = 1000 },
 	} {
 		_, err := TSAEnvironment().New(func(into any) error { change(into.(*EnvironmentSettings)); return nil })
 		require.ErrorContains(t, err, name)
+	}
+}
+
+// Of a pillar without a board zeros come: they are no reading and no fault. One that is not
+// named is not told at all.
+func TestPillarWithoutABoard(t *testing.T) {
+	zeros := []drivers.Chunk{{At: 0, Bytes: []byte("!SBAT,000.0,000.0,00000,000.0,0\r\n#!MBAT,013.1,001.2,00000,000.6,0\r\n#!SBAT,000.0,000.0,00000,000.0,0\r\n#")}, {At: 65 * time.Second}}
+	p, err := drivers.Play(t.Context(), boards(t, func(s *EnvironmentSettings) { s.BatteryLowV, s.ACLostA = 12, 0.1 }), zeros)
+	require.NoError(t, err)
+	require.Empty(t, of[event.RadiationFault](t, p.Observations))
+	first := of[event.RadiationEnvironment](t, p.Observations)[0]
+	require.Equal(t, "slave", first.Pillars[1].Pillar)
+	require.Nil(t, first.Pillars[1].BatteryV)
+	require.Equal(t, 13.1, first.Pillars[0].BatteryV.Last)
+	require.Contains(t, first.Quality, "no_battery_voltage")
+
+	p, err = drivers.Play(t.Context(), boards(t, func(s *EnvironmentSettings) { s.Pillars = []string{"master"} }), zeros)
+	require.NoError(t, err)
+	first = of[event.RadiationEnvironment](t, p.Observations)[0]
+	require.Len(t, first.Pillars, 1)
+	require.Empty(t, first.Quality)
+}
+
+// More messages than an event keeps: all are counted, and the last are kept.
+func TestManySpeeds(t *testing.T) {
+	var b []byte
+	for i := range 1 + 3*speedsKept {
+		b = fmt.Appendf(b, "%04d\r\n", i)
+	}
+	p, err := drivers.Play(t.Context(), boards(t, func(s *EnvironmentSettings) { s.SpeedLink = true }), []drivers.Chunk{{At: 0, Bytes: b}})
+	require.NoError(t, err)
+	list := of[event.RadiationEnvironment](t, p.Observations)
+	require.Equal(t, 1+3*speedsKept, list[0].SpeedMessages)
+	require.Len(t, list[0].SpeedRaw.Text, 6*speedsKept)
+	require.True(t, strings.HasSuffix(list[0].SpeedRaw.Text, "0192\r\n"))
+}
+
+// BenchmarkSpeedLink is what a message of the speed link costs.
+func BenchmarkSpeedLink(b *testing.B) {
+	line := bytes.Repeat([]byte("0123\r\n"), 1000)
+	chunks := []drivers.Chunk{{At: 0, Bytes: line}}
+	b.SetBytes(int64(len(line)))
+	b.ReportAllocs()
+	for b.Loop() {
+		p, err := drivers.Play(b.Context(), boards(b, func(s *EnvironmentSettings) { s.SpeedLink = true }), chunks)
+		require.NoError(b, err)
+		require.Equal(b, 1000, p.Valid)
 	}
 }

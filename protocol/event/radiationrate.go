@@ -140,7 +140,7 @@ type RadiationEnvironment struct {
 	Detectors []DetectorEnvironment `json:"detectors"`
 	Pillars   []PillarEnvironment   `json:"pillars"`
 	// SpeedMessages counts the messages of the speed link. What they mean is not public;
-	// SpeedRaw is the last of them, null if none came.
+	// SpeedRaw has the last 64 of them, one after another; null if none came.
 	SpeedMessages int  `json:"speed_messages"`
 	SpeedRaw      *Raw `json:"speed_raw"`
 	// Faults are the kinds that stand at the end of the interval, with the pillar:
