@@ -93,6 +93,8 @@ type areaMonitor struct {
 	settings AreaSettings
 	format   ratemeter.Format
 
+	recalled, orphans bool // the ledger was read; what nothing watches any more is to be ended
+
 	told   bool // an event of what it measures went out
 	alarms map[alarmKey]*standing
 	faults map[alarmKey]bool
@@ -179,6 +181,7 @@ type doseCounter struct {
 
 // begin begins a connection.
 func (a *areaMonitor) begin(conn link.Conn, h drivers.Host) *areaSession {
+	a.recall(h)
 	now := h.Now()
 	s := &areaSession{
 		areaMonitor: a, conn: conn, h: h, frames: ratemeter.NewSplitter(a.format), ask: now, heard: now,
@@ -319,6 +322,9 @@ func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) 
 	t.instrument = cmp.Or(r.ID, t.instrument)
 	for _, f := range r.Flags {
 		t.flag(f)
+	}
+	if err := s.dropOrphans(now, frame); err != nil {
+		return err
 	}
 	frozen, err := s.frozen(now, r, frame)
 	if err != nil {

@@ -162,6 +162,11 @@ func (s *areaSession) fault(now time.Time, f ratemeter.Fault, channel string, ra
 	}})
 	if err == nil {
 		s.faults[k] = raised
+		text := ""
+		if raised {
+			text = "stands"
+		}
+		keep(s.h, keptFault+k.text(), text)
 	}
 	return err
 }
@@ -300,6 +305,7 @@ func (s *areaSession) raise(now time.Time, k alarmKey, threshold *float64, frame
 		return err
 	}
 	s.alarms[k] = x
+	keep(s.h, keptAlarm+k.text(), x.kept())
 	return nil
 }
 
@@ -315,6 +321,7 @@ func (s *areaSession) clear(now time.Time, k alarmKey, frame []byte) error {
 		return err
 	}
 	delete(s.alarms, k)
+	keep(s.h, keptAlarm+k.text(), "")
 	return nil
 }
 
