@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -383,7 +384,6 @@ func (s *Store) sweep(c *current, now time.Time) error {
 		}
 	}
 	order.By(old, func(a, b dayFile) int {
-	slices.SortFunc(old, func(a, b dayFile) int {
 		if a.aged != b.aged {
 			if a.aged {
 				return -1
