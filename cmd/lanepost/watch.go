@@ -113,7 +113,7 @@ func watch(ctx context.Context, out io.Writer, o watchFlags) error {
 	lines := &lineWatcher{out: out}
 	err = follow(ctx, seen, nil, lines)
 	if lines.err != nil {
-		return nil //nolint:nilerr // who read them has gone, as head does
+		return nil // who read them has gone, as head does
 	}
 	return err
 }
@@ -146,7 +146,7 @@ func follow(ctx context.Context, seen <-chan seenOf, keys <-chan struct{}, w wat
 				w.missed(x.missed)
 			}
 			if f, ok := w.(interface{ failed() error }); ok && f.failed() != nil {
-				return nil //nolint:nilerr // nobody reads any more
+				return nil // nobody reads any more
 			}
 		}
 	}
