@@ -89,7 +89,7 @@ const (
 // RadiationRateAlarm is an alarm of an area monitor or a hand-held instrument, at its onset
 // and again when it is over. An overload is an alarm: there is no value then, because there
 // is more than the instrument can measure. An alarm that stands while the agent is started anew
-// is raised again, with another id.
+// goes on under its id, with Interrupted.
 type RadiationRateAlarm struct {
 	// AlarmID is the agent's own id of the alarm (UUIDv7), the same at onset and end, also
 	// the event's subject.
