@@ -184,6 +184,8 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
 		printer:   newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
+		spool:     sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
+		printer: newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
 	}
 	ctx, cancel := context.WithCancelCause(b.t.Context())
 	b.cancel = cancel
