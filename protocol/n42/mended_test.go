@@ -93,10 +93,10 @@ func TestManyOfThem(t *testing.T) {
 	for i := range 50000 {
 		fmt.Fprintf(&b, ` xmlns:a%d="u"`, i)
 	}
-	b.WriteString(">" + strings.Repeat("<b/>", 20000) + "<AnalysisResults/></RadInstrumentData>")
+	b.WriteString(">" + strings.Repeat("<b/>", 100000) + "<AnalysisResults/></RadInstrumentData>")
 	began := time.Now()
 	decode(t, []byte(b.String()))
-	require.Less(t, time.Since(began), 1500*time.Millisecond)
+	require.Less(t, time.Since(began), 3*time.Second)
 	for name, doc := range map[string]string{
 		"references": `<RadInstrumentData><RadMeasurement id="M" radMeasurementGroupReferences="` + strings.Repeat("a ", 4<<20) + `"/></RadInstrumentData>`,
 		"numbers":    `<RadInstrumentData><EnergyCalibration id="M"><CoefficientValues>` + strings.Repeat("1 ", 4<<20) + `</CoefficientValues></EnergyCalibration></RadInstrumentData>`,
@@ -106,6 +106,6 @@ func TestManyOfThem(t *testing.T) {
 		runtime.ReadMemStats(&before)
 		_, _ = Decode(in, Options{}) // read or refused: both are right
 		runtime.ReadMemStats(&after)
-		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(90<<20), name)
+		require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(45<<20), name)
 	}
 }
