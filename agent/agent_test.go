@@ -181,9 +181,7 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 	require.NoError(b.t, err)
 	a := &Agent{
 		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload, Service: b.service}, log: log, site: cfg.Site,
-		spool: sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
-		printer:   newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
 		spool:     sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
 		printer: newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
 	}
