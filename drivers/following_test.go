@@ -43,7 +43,7 @@ func TestAFolderThatIsTooFullIsTold(t *testing.T) {
 	enough := errors.New("enough")
 	f, err := link.FolderAt(dir, func(context.Context, time.Duration) error { return nil })
 	require.NoError(t, err)
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	w := Follower{Settings: DefaultFollow(), Names: []string{"*.xml"}, Most: 3}
 	w.Settings.Quiet = 0
 	h := &notingHost{}
@@ -90,7 +90,7 @@ func TestAFolderThatCantBeReadStopsNoOther(t *testing.T) {
 	enough := errors.New("enough")
 	f, err := link.FolderAt(dir, func(context.Context, time.Duration) error { return nil })
 	require.NoError(t, err)
-	defer f.Close() //nolint:errcheck // it was only read
+	defer f.Close()
 	w := Follower{Settings: DefaultFollow(), Names: []string{"*.xml"}}
 	w.Settings.Quiet = 0
 	h := &notingHost{}

@@ -290,10 +290,10 @@ func TestIdentifyMistakes(t *testing.T) {
 
 	silent, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer silent.Close() //nolint:errcheck // the test is over
+	defer silent.Close()
 	controls, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	defer controls.Close() //nolint:errcheck // the test is over
+	defer controls.Close()
 	go func() {
 		for {
 			c, err := controls.Accept()
