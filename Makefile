@@ -41,7 +41,7 @@ demo: build ## Run a simulated lane, a broker and the agent (ARGS="--for 30s --s
 test: test-tools ## Run all the tests with the race detector
 	go vet ./...
 	CGO_ENABLED=0 go test ./drivers/link
-	go test $(RACE) -parallel 4 -timeout 14m ./...
+	go test $(RACE) -parallel 8 -timeout 14m ./...
 
 # The race detector needs a C compiler. Where there is none and none can be
 # fetched, the tests run without it.
@@ -50,6 +50,10 @@ RACE = $(shell command -v "$$(go env CC)" >/dev/null && echo -race)
 .PHONY: test-tools
 test-tools:
 	@.ci/install-test-tools
+
+.PHONY: package-test
+package-test: test-tools ## Build and look into the packages for every machine
+	LANEPOST_PACKAGES=1 go test -count=1 -v ./deploy/package
 
 .PHONY: torture
 torture: ## Kill the agent ROUNDS times under load, play SEEDS simulated hours and bad lines

@@ -77,6 +77,7 @@ func tallyOf(list []drivers.Observation) tally {
 // Every vehicle that a monitor alarms for is told, once; an overload is an alarm and no low
 // reading; what a monitor says of itself is a fault.
 func TestSimulatedAreaMonitors(t *testing.T) {
+	t.Parallel()
 	for name, camera := range areaCases() {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -205,6 +206,7 @@ func TestAreaMonitorOnALine(t *testing.T) {
 
 // The environmental boards and the speed link, with everything that goes wrong with them.
 func TestSimulatedEnvironment(t *testing.T) {
+	t.Parallel()
 	for name, switches := range map[string][]string{
 		"as it should be": nil, "no-slave": {"no-slave"}, "thermocouple": {"thermocouple"}, "battery": {"battery"}, "ac-lost": {"ac-lost"},
 		"two-detectors": {"two-detectors"}, "cut": {"cut"}, "garble": {"garble"}, "dribble": {"dribble"}, "speed-link": {"speed-link"},
@@ -218,7 +220,9 @@ func TestSimulatedEnvironment(t *testing.T) {
 			h := newRecordingHost()
 			runDriver(t, rpm.TSAEnvironment(), sim.Devices()[0].Connect, func(into any) error {
 				s := into.(*rpm.EnvironmentSettings)
-				s.BatteryLowV, s.ACLostA, s.SpeedLink = 11, 0.1, speed
+				if s.SpeedLink = speed; !speed {
+					s.BatteryLowV, s.ACLostA = 11, 0.1
+				}
 				return nil
 			}, h)
 			require.NoError(t, sim.Wait())

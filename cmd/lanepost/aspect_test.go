@@ -73,6 +73,7 @@ func aspectEvents(h *recordingHost) (a aspectTold) {
 // Every occupancy is told with what the portal counted and whether it alarmed, whatever the
 // portal does; what it counted and nobody saw is told as missed.
 func TestSimulatedAspect(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]simulator.CameraSettings{
 		"as it should be": {},
 		"no-description":  {},

@@ -15,6 +15,7 @@ import (
 // Every read of a simulated camera comes, its words in order and under one read id,
 // over HTTP and TCP.
 func TestAxisSwitches(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		tcp      bool
 		switches []string

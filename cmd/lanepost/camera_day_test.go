@@ -104,6 +104,7 @@ func TestPushingCamerasForADay(t *testing.T) {
 
 // Lines that lose pieces and are slow, and clocks that jump, lose no plate.
 func TestBadLinesAndClocks(t *testing.T) {
+	t.Parallel()
 	jump := func(c *pushCase) { c.camera.ClockJump, c.camera.ClockJumpAt = -2*time.Hour, 5*time.Minute }
 	summer := func(c *pushCase) {
 		c.camera.ClockStart, c.camera.Zone = time.Date(2026, time.March, 29, 0, 55, 0, 0, time.UTC), "Europe/Kyiv"
@@ -134,6 +135,7 @@ func TestBadLinesAndClocks(t *testing.T) {
 
 // The same on a line, and through a broker.
 func TestLateLines(t *testing.T) {
+	t.Parallel()
 	slow := simulator.CameraSettings{Latency: 5 * time.Millisecond, Loss: 0.2}
 	t.Run("a text on a line", func(t *testing.T) {
 		t.Parallel()
@@ -149,6 +151,7 @@ func TestLateLines(t *testing.T) {
 
 // The same on the camera's side of a stream.
 func TestHikvisionOnABadLine(t *testing.T) {
+	t.Parallel()
 	for name, camera := range map[string]simulator.CameraSettings{
 		"a bad line": {Latency: 5 * time.Millisecond, Loss: 0.05},
 		"summer time, and a clock that is set back": {

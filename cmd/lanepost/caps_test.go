@@ -15,6 +15,7 @@ import (
 // The broker is away for longer than the cap of the routine events allows. The
 // oldest give way, and the stream says which: every sequence is there, or named.
 func TestLongOutage(t *testing.T) {
+	t.Parallel()
 	scenario := simulator.MustLoad(t, "busy")
 	scenario.Duration = 0
 	sim := simulator.Start(t, scenario, simulator.Options{Speed: 2000})

@@ -106,6 +106,7 @@ func requireOccupancies(t *testing.T, want []row, events []event.Event) {
 // pseudo-terminal with each serial backend that can do it, and compares every
 // occupancy figure by figure.
 func TestCapture(t *testing.T) {
+	t.Parallel()
 	links := []struct {
 		name, profile, listen, query string
 	}{

@@ -17,6 +17,7 @@ import (
 // Every passage before a simulated camera comes, with each switch alone and with all
 // together, over both of its paths.
 func TestDahuaStreamSwitches(t *testing.T) {
+	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte("hunter2"), 0o600))
 	together := []string{"other-keys", "real-utc", "group", "non-motor", "motion", "stale-nonce"}

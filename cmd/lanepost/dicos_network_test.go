@@ -18,6 +18,7 @@ import (
 // Every scan of a scanner that stores over the network is told, with all its objects,
 // whatever it and the network do, and though the agent can't store each event at once.
 func TestDICOSNetwork(t *testing.T) {
+	t.Parallel()
 	cases := map[string][]string{
 		"with a clock":           nil,
 		"in pieces":              {"small-pdu", "one-association-each", "implicit", "echo-first"},

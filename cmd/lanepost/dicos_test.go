@@ -259,6 +259,7 @@ print(json.dumps(all))`}, names...)...).CombinedOutput()
 // A scanner that writes DICOS files while it is watched: slowly, under other names first,
 // twice, cut off and completed later.
 func TestDICOSScanner(t *testing.T) {
+	t.Parallel()
 	for name, switches := range map[string][]string{
 		"plain":        nil,
 		"all together": {"slow-write", "temp-rename", "truncated", "twice", "rewrites", "report-first", "overrule", "unknown-tags", "jpeg-lossless", "clock-ahead"},

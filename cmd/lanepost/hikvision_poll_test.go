@@ -18,6 +18,7 @@ import (
 
 // A camera that is asked gives every read once, busy or not.
 func TestHikvisionAsked(t *testing.T) {
+	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte("hunter2"), 0o600))
 	for name, c := range map[string]struct {

@@ -46,6 +46,7 @@ func seen(truth *simulator.Truth) []string {
 // Each thing that firmware is known to do, alone: the driver reads every plate, in
 // order, once.
 func TestHikvisionStreamSwitches(t *testing.T) {
+	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte("hunter2"), 0o600))
 	cases := map[string]simulator.CameraSettings{"plain": {}}
@@ -119,6 +120,7 @@ func checkHikvisionRead(t *testing.T, o drivers.Observation, d event.PlateRead, 
 // A day with outages, stalls and pictures that are cut off: what the camera keeps
 // and sends again is there, and once.
 func TestHikvisionDay(t *testing.T) {
+	t.Parallel()
 	length := 24 * time.Hour
 	camera := simulator.CameraSettings{Switches: []string{"retransmission", "outages", "cut-picture", "quiet-heartbeats", "motion"}}
 	s := cameraScenario("hikvision", length, camera)
@@ -191,6 +193,7 @@ func TestHikvisionLatePictures(t *testing.T) {
 
 // The camera posts, and posts again until it is answered with 200.
 func TestHikvisionPush(t *testing.T) {
+	t.Parallel()
 	for name, switches := range map[string][]string{
 		"plain": nil, "lf-only": {"lf-only"}, "json": {"json"}, "wrong-length": {"wrong-length"}, "no-pictures": {"no-pictures"},
 		"retransmission": {"retransmission", "folded"},

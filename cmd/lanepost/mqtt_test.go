@@ -54,6 +54,7 @@ func publishes(t *testing.T, d drivers.Driver, connect, model, prefix string, ca
 }
 
 func TestVzenOverMQTT(t *testing.T) {
+	t.Parallel()
 	all := []string{"heartbeat", "offline", "duplicate", "both-kinds", "millis", "wrong-clock", "serial-first", "no-pictures"}
 	sets := map[string][]string{"plain": nil, "all together": all}
 	for _, s := range all {
@@ -81,6 +82,7 @@ func TestVzenOverMQTT(t *testing.T) {
 }
 
 func TestONVIFOverMQTT(t *testing.T) {
+	t.Parallel()
 	filters := func(vendor string, list ...string) func(any) error {
 		return func(into any) error {
 			s := into.(*anpr.ONVIFMQTTSettings)

@@ -18,6 +18,7 @@ import (
 
 // Every document is told, whatever the reader does, and nothing of whose it is.
 func TestSimulatedMRZ(t *testing.T) {
+	t.Parallel()
 	key := filepath.Join(t.TempDir(), "key")
 	require.NoError(t, os.WriteFile(key, []byte(strings.Repeat("k", 40)), 0o600))
 	all := []string{"misread", "no-read", "half", "damaged", "noise", "dribble", "cards"}

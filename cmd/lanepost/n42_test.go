@@ -51,6 +51,7 @@ func n42Scenario(model string, camera simulator.CameraSettings) *simulator.Scena
 // Every source is told with its nuclide, in order, once, whatever the documents are like
 // and however they come; and each document that is broken is told.
 func TestSimulatedN42(t *testing.T) {
+	t.Parallel()
 	type way struct {
 		model  string
 		driver drivers.Driver

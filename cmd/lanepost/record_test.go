@@ -76,6 +76,7 @@ func replayedOf(t *testing.T, args ...string) (events []replayed, text, notes st
 // The recording played offline gives the occupancies that the agent recorded, field by
 // field but for ids and arrival times; the simulator plays the same bytes from it.
 func TestRecordBesideTheAgent(t *testing.T) {
+	t.Parallel()
 	own, err := os.ReadFile("testdata/own.csv")
 	require.NoError(t, err)
 	var wire bytes.Buffer
@@ -227,6 +228,7 @@ func TestRecordAlone(t *testing.T) {
 // A recording that is served to an agent gives it the same events, over TCP and through a
 // pseudo-terminal.
 func TestReplayServe(t *testing.T) {
+	t.Parallel()
 	want := table(t, "testdata/own.occupancies.csv")
 	for _, l := range []struct{ serve, profile, query string }{
 		{"tcp://127.0.0.1:0", "rapiscan-tsa", ""},

@@ -17,6 +17,7 @@ import (
 
 // Every tag is told, once, whatever the reader does.
 func TestSimulatedRFID(t *testing.T) {
+	t.Parallel()
 	cases := map[string][]string{"as it should be": nil, "all together": {"held-back", "long-epc", "damaged", "dribble", "closes", "refuses", "keepalives"}}
 	for _, s := range []string{"keepalives", "held-back", "long-epc", "epc-only", "damaged", "dribble", "closes", "refuses"} {
 		cases[s] = []string{s}

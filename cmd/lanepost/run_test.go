@@ -42,6 +42,7 @@ func devicesOf(sim *simulator.Simulation) string {
 }
 
 func TestReloadRestartsOnlyWhatChanged(t *testing.T) {
+	t.Parallel()
 	sim := quietLane(t, 20)
 	path := writeConfig(t, devicesOf(sim))
 	p := start(t, path)
@@ -92,6 +93,7 @@ func TestReloadRestartsOnlyWhatChanged(t *testing.T) {
 }
 
 func TestStartsSayHowTheLastRunEnded(t *testing.T) {
+	t.Parallel()
 	path := writeConfig(t, "")
 	path = strings.TrimSuffix(path, "lanepost.yaml") + "lanepost.yaml"
 	b, err := os.ReadFile(path)

@@ -14,6 +14,7 @@ import (
 
 // Every vehicle is weighed once, whatever the format and what the scale does.
 func TestSimulatedScales(t *testing.T) {
+	t.Parallel()
 	cases := map[string]simulator.CameraSettings{}
 	for _, name := range scale.Names() {
 		cases["format "+name] = simulator.CameraSettings{Options: map[string]string{"format": name}}

@@ -22,6 +22,7 @@ var plcNodes = map[string]float64{
 // Every edge and every scan is told over OPC UA too, whatever the controller and its
 // server do; and what has no good value has none.
 func TestSimulatedStateBusOPCUA(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]simulator.CameraSettings{
 		"as it should be":   {},
 		"life-stops":        {},

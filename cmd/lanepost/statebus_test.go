@@ -32,6 +32,7 @@ func plcSignals(words string) map[string]lane.SignalSettings {
 
 // Every edge and every scan is told, whatever the controller, its wiring and its gateway do.
 func TestSimulatedStateBus(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		camera simulator.CameraSettings
 		change func(s *lane.StateBusSettings)

@@ -23,6 +23,7 @@ import (
 // others read along and get the bytes that the portal sent, the events are those of
 // the recording, and a replay of the daily file sends the same bytes once more.
 func TestTeeAndDailyFiles(t *testing.T) {
+	t.Parallel()
 	recording, err := os.ReadFile("testdata/own.csv")
 	require.NoError(t, err)
 	var wire bytes.Buffer

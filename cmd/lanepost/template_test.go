@@ -47,6 +47,7 @@ func grammar(g textframe.Grammar, more func(*anpr.TemplateSettings)) func(any) e
 }
 
 func TestTextReader(t *testing.T) {
+	t.Parallel()
 	const columns = `^(?P<plate>[^;\x00-\x1f]*);(?P<country>[A-Z]*);(?P<confidence>\d+);(?P<direction>\d)$`
 	template := map[string]string{"template": "{plate};{country};{confidence};{direction}"}
 	with := func(options map[string]string) map[string]string {
@@ -136,6 +137,7 @@ func TestAxxonMessages(t *testing.T) {
 }
 
 func TestReadersThatConnect(t *testing.T) {
+	t.Parallel()
 	options := map[string]string{"template": "{id};{time};{plate};{camera}", "time": "unix_ms", "end": `\n`}
 	g := textframe.Grammar{Framing: textframe.Framing{End: `\n`}, Separator: ";", Columns: []string{"id", "time", "plate", "camera"}}
 	vidar := func(s *anpr.TemplateSettings) {
@@ -160,6 +162,7 @@ func TestReadersThatConnect(t *testing.T) {
 }
 
 func TestReadersThatPost(t *testing.T) {
+	t.Parallel()
 	parts := textframe.Grammar{Framing: textframe.Framing{Most: 1 << 20}, Parts: map[string]string{
 		"plate": `(?m)^plate=(.*)$`, "country": `(?m)^country=(.*)$`, "id": `(?m)^id=(.*)$`,
 	}}
@@ -193,6 +196,7 @@ func TestReadersThatPost(t *testing.T) {
 }
 
 func TestNedapReader(t *testing.T) {
+	t.Parallel()
 	tlv := func(order string) func(any) error {
 		return func(into any) error {
 			s := into.(*anpr.NedapTLVSettings)
@@ -249,6 +253,7 @@ func TestNedapReader(t *testing.T) {
 }
 
 func TestONVIFCamera(t *testing.T) {
+	t.Parallel()
 	password := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(password, []byte("hunter2\n"), 0o600))
 	login := func(vendor string) func(any) error {

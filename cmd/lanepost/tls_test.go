@@ -75,6 +75,7 @@ func (a *authority) issue(file, name string) {
 // A broker with a private authority that wants a client certificate and a
 // password, reached by nothing but what stands in the configuration.
 func TestTLSFromTheConfiguration(t *testing.T) {
+	t.Parallel()
 	const password = "correct-horse"
 	own, foreign := newAuthority(t, "the post"), newAuthority(t, "somebody else")
 	own.issue("broker", "broker.test")

@@ -86,6 +86,7 @@ func (r *recorder) verify(t *testing.T) string {
 // is away for a while. Neither waits for the other, and both receivers can verify
 // what they got.
 func TestTwoUplinks(t *testing.T) {
+	t.Parallel()
 	national, alarms := freePort(t), freePort(t)
 	mosquitto(t, national, "max_queued_messages 0")
 	sim := quietLane(t, 20)
@@ -181,6 +182,7 @@ func ask(t *testing.T, r *recorder, topic, id, command, args string) (answer str
 // A central system asks for the state, for events that it has lost, for a
 // checkpoint and for a reload. Each request is an event.
 func TestRequests(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	mosquitto(t, port, "max_queued_messages 0")
 	sim := quietLane(t, 20)
@@ -246,6 +248,7 @@ func TestRequests(t *testing.T) {
 
 // After a SIGKILL the next run's events continue the chain of the one before.
 func TestChainOverAKill(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	mosquitto(t, port, "max_queued_messages 0")
 	sim := quietLane(t, 50)

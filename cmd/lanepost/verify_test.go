@@ -192,6 +192,7 @@ func TestVerifyCantRead(t *testing.T) {
 }
 
 func TestVerifyLive(t *testing.T) {
+	t.Parallel()
 	port := freePort(t)
 	mosquitto(t, port)
 	list := chained(t, t.TempDir(), 22)
@@ -222,6 +223,7 @@ func TestVerifyLive(t *testing.T) {
 }
 
 func TestVerifyLiveBrokerGone(t *testing.T) {
+	t.Parallel()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer ln.Close()

@@ -17,6 +17,7 @@ import (
 // format, to a client and to a server: every scan is told, its last revision is what is
 // true, and no drill is an alarm.
 func TestXrayMessenger(t *testing.T) {
+	t.Parallel()
 	kinds := []string{"split", "dribble", "merged", "garbage", "half", "reconnect", "twice", "heartbeats", "training", "no-id", "bad-base64", "cut-picture", "no-analysis"}
 	type options = map[string]string
 	cases := map[string]simulator.CameraSettings{

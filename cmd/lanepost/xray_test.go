@@ -16,6 +16,7 @@ import (
 // What the files of scanners were seen to do, each alone and all together: every scan is
 // there, its last revision tells what is true, and no drill is an alarm.
 func TestXrayScanner(t *testing.T) {
+	t.Parallel()
 	all := []string{
 		"sidecar-first", "late-files", "slow-write", "temp-rename", "truncated", "never-comes", "deleted", "twice", "rewrites", "utf16", "old-version",
 		"clock-ahead", "training", "failed-analysis", "wrong-plate", "wrong-check-digit", "empty-trailer",
@@ -124,6 +125,7 @@ func TestXrayScanner(t *testing.T) {
 // Files of a form that is not published: each is told with its hash, and none is thought to
 // be clear.
 func TestOpaqueScanner(t *testing.T) {
+	t.Parallel()
 	for name, switches := range map[string][]string{"plain": nil, "temp-rename": {"temp-rename"}, "rewrites": {"rewrites"}, "slow-write": {"slow-write"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
