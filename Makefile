@@ -41,7 +41,8 @@ demo: build ## Run a simulated lane, a broker and the agent (ARGS="--for 30s --s
 test: test-tools ## Run all the tests with the race detector
 	go vet ./...
 	CGO_ENABLED=0 go test ./drivers/link
-	go test $(RACE) -parallel 8 -timeout 14m ./...
+	go test -run TestIdentifyEverySimulatedDevice ./cmd/lanepost
+	go test $(RACE) -parallel 4 -timeout 14m ./...
 
 # The race detector needs a C compiler. Where there is none and none can be
 # fetched, the tests run without it.

@@ -269,11 +269,11 @@ func TestDICOSScanner(t *testing.T) {
 			camera := simulator.CameraSettings{Options: map[string]string{"dialect": "dicos", "dense": "0.5"}, Switches: switches}
 			scenario := cameraScenario("xray-scanner", 4*time.Minute, camera)
 			scenario.Lanes[0].Traffic.Random.PerHour = 90
-			sim := simulator.Start(t, scenario, simulator.Options{Speed: 120})
+			sim := simulator.Start(t, scenario, simulator.Options{Speed: 40})
 			h := newRecordingHost()
 			runDriver(t, xray.Folder(), sim.Devices()[0].Connect, func(into any) error {
 				s := into.(*xray.FolderSettings)
-				s.Every, s.Quiet, s.Deadline = 200*time.Millisecond, 100*time.Millisecond, time.Minute
+				s.Every, s.Quiet, s.Deadline = 200*time.Millisecond, 100*time.Millisecond, 20*time.Second
 				return dicosSettings(into)
 			}, h)
 			require.NoError(t, sim.Wait())
