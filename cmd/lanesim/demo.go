@@ -115,14 +115,18 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	defer func() { err = errors.Join(err, sim.Close()) }()
 
 	configPath := filepath.Join(dir, "lanepost.yaml")
-	config, err := demoConfig(sim.Devices(), address, dir)
+	page, err := freePage()
+	if err != nil {
+		return err
+	}
+	config, err := demoConfig(sim.Devices(), address, page, dir)
 	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(configPath, config, 0o600); err != nil {
 		return fmt.Errorf("write the configuration: %w", err)
 	}
-	s.intro(o, sim.Devices(), address, configPath)
+	s.intro(o, sim.Devices(), address, page, configPath)
 
 	// The clock of --for starts when there is something to see.
 	if o.length > 0 {
@@ -247,6 +251,21 @@ func startBroker(wanted string) (*broker.Server, string, error) {
 	return server, ln.Addr().String(), nil
 }
 
+// wantedPage is where the agent shows itself to browsers if nobody has it.
+const wantedPage = "127.0.0.1:7480"
+
+// freePage finds an address for the agent's page: another agent may run here. Should
+// somebody take it before the agent does, the agent tries again.
+func freePage() (string, error) {
+	ln, err := net.Listen("tcp", wantedPage)
+	if err != nil {
+		if ln, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			return "", fmt.Errorf("find an address for the agent's page: %w", err)
+		}
+	}
+	return ln.Addr().String(), ln.Close()
+}
+
 // demoInstrument is how the agent is set to a simulated instrument.
 type demoInstrument struct {
 	profile string
@@ -307,7 +326,7 @@ func instrumentFor(e simulator.Endpoint) (demoInstrument, error) {
 }
 
 // demoConfig is a real configuration file for the simulated lane.
-func demoConfig(devices []simulator.Endpoint, address, dir string) ([]byte, error) {
+func demoConfig(devices []simulator.Endpoint, address, page, dir string) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Written by `lanesim demo`.\nsite: demo\nlanes:\n")
 	lane := ""
@@ -334,6 +353,8 @@ func demoConfig(devices []simulator.Endpoint, address, dir string) ([]byte, erro
 		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
+	// The plates are nobody's, and the pictures are drawn.
+	fmt.Fprintf(&b, "console: {listen: %q, plates: full, pictures: thumbnails}\n", page)
 	return b.Bytes(), nil
 }
 

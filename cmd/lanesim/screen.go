@@ -51,13 +51,14 @@ func newScreen(out io.Writer) *screen {
 	return s
 }
 
-func (s *screen) intro(o demoOptions, devices []simulator.Endpoint, address, config string) {
+func (s *screen) intro(o demoOptions, devices []simulator.Endpoint, address, page, config string) {
 	host, port, _ := strings.Cut(address, ":")
 	fmt.Fprintf(s.out, "lanepost demo: scenario %q at %s\n", o.scenario, o.speed.String())
 	for _, d := range devices {
 		fmt.Fprintf(s.out, "  %s/%s  %s on %s\n", d.Lane, d.ID, d.Model, d.Connect)
 	}
 	fmt.Fprintf(s.out, "  broker  %s\n  config  %s\n", address, config)
+	fmt.Fprintf(s.out, "Look at the lane in a browser: http://%s\n", page)
 	fmt.Fprintf(s.out, "Subscribe with any MQTT client, for instance:\n  mosquitto_sub -h %s -p %s -v -t '%s/#'\n", host, port, event.TopicRoot)
 	fmt.Fprintf(s.out, "Ctrl-C ends it.\n\n")
 }
