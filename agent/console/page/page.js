@@ -162,7 +162,18 @@ async function poll() {
   draw();
 }
 
+// draw shows what is known. What can't be shown must not look like what is.
 function draw() {
+  try {
+    drawAll();
+  } catch (e) {
+    document.body.classList.add("lost");
+    byId("lost").hidden = false;
+    say("lost", "THIS PAGE CAN'T SHOW what the agent says: reload it. If that does not help, use `lanepost check` on the box. (" + e.message + ")");
+  }
+}
+
+function drawAll() {
   const lost = isLost();
   document.body.classList.toggle("lost", lost);
   byId("lost").hidden = !lost;
