@@ -339,6 +339,8 @@ func TestPage(t *testing.T) {
 	require.Regexp(t, `^NO CONNECTION to the agent since \d\d:\d\d:\d\d`, value[string](p, `document.getElementById("lost").textContent`))
 	require.Regexp(t, `^Not known now`, value[string](p, `document.getElementById("headline").textContent`))
 	require.Equal(t, "grayscale(1)", value[string](p, `getComputedStyle(document.querySelector("main")).filter`))
+	require.Equal(t, "? WAS ONLINE", value[string](p, card("rpm-1")+`.querySelector(".state").textContent`))
+	p.readable(pageViews[0])
 	p.do(chromedp.Evaluate(`window.scrollTo(0, 1500)`, nil))
 	require.True(t, value[bool](p, `(() => { const b = document.getElementById("lost").getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; })()`), "it stands there wherever one has scrolled to")
 	p.picture("lost")
@@ -389,7 +391,7 @@ func TestPageOfBadNews(t *testing.T) {
 	events := &console.Events{}
 	logs := console.NewLogs(slog.NewTextHandler(io.Discard, nil))
 	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
-	c := console.Open(console.Options{
+	options := console.Options{
 		SpoolDir: t.TempDir(), Door: console.Settings{Listen: listen}, Events: events, Logs: logs, Log: slog.New(logs.Handler()),
 		Status: func() console.Status {
 			return console.Status{
@@ -413,8 +415,8 @@ func TestPageOfBadNews(t *testing.T) {
 		},
 		Thumbnail: func(string) []byte { return nil },
 		Listen:    func(string) (*console.Listener, error) { return (&console.Raw{}).Listen() },
-	})
-	t.Cleanup(c.Close)
+	}
+	c := console.Open(options)
 	slog.New(logs.Handler()).Error(evil, "lane", "lane", "device", evil, "long", long)
 
 	require.Eventually(t, func() bool { return chromedp.Run(p.ctx, chromedp.Navigate("http://"+listen+"/")) == nil }, patience, 20*time.Millisecond)
@@ -450,4 +452,8 @@ func TestPageOfBadNews(t *testing.T) {
 	// The end of the agent and its return: what was missed meanwhile is told.
 	c.Close()
 	p.until("the loss is told", `document.body.classList.contains("lost")`)
+	c = console.Open(options)
+	t.Cleanup(c.Close)
+	p.until("it is there again", `!document.body.classList.contains("lost") && !document.getElementById("lost").checkVisibility()`)
+	p.until("what was missed", `document.querySelector("#event-list li.gap")?.textContent.includes("is not shown here; it is on disk")`)
 }

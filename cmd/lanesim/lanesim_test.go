@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -284,14 +285,25 @@ func TestDemo(t *testing.T) {
 			require.NoError(t, cmd.Start())
 			t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 			lines := bufio.NewReader(out)
+			page := ""
 			for {
 				line, err := lines.ReadString('\n')
 				require.NoError(t, err, errs)
+				if _, after, ok := strings.Cut(line, "in a browser: "); ok {
+					page = strings.TrimSpace(after)
+				}
 				if strings.Contains(line, "online") {
 					break
 				}
 			}
 			require.Positive(t, processesOf(t, agent))
+			require.Eventually(t, func() bool {
+				answer, err := http.Get(page + "/api/v1/status")
+				if err == nil {
+					_ = answer.Body.Close()
+				}
+				return err == nil && answer.StatusCode == http.StatusOK
+			}, patience, 10*time.Millisecond, page)
 			require.NoError(t, c.end(cmd, out))
 			_, _ = io.Copy(io.Discard, lines)
 			_ = cmd.Wait() // its code is looked at below

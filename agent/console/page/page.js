@@ -107,8 +107,16 @@ const states = {
   online: ["good", "✓ ONLINE"], connecting: ["wait", "… CONNECTING"], silent: ["warn", "! SILENT"],
   offline: ["bad", "✕ OFFLINE"], fault: ["bad", "✕ FAULT"],
 };
-const stateOf = (state) => states[state] || ["bad", "? " + plain(state).toUpperCase()];
-const card = (key, name, [tone, text], ...body) => h("article", {key, class: "card " + tone},
+
+// stateOf is the colour and the word of a state. Of an agent that does not answer it is the
+// word that was true once.
+function stateOf(state) {
+  const [tone, text] = states[state] || ["bad", "? " + plain(state).toUpperCase()];
+  return isLost() ? ["wait", "? WAS " + text.slice(2)] : [tone, text];
+}
+
+// card is a box with a name and a state; edge is its colour if that is not the state's.
+const card = (key, name, [tone, text, edge], ...body) => h("article", {key, class: "card " + (edge || tone)},
   h("div", {class: "top"}, h("h3", {}, name), text && h("span", {class: "state " + tone}, text)), body);
 
 // ---- the snapshot ----
@@ -225,7 +233,8 @@ const lane = (l) => h("section", {key: l.id, "aria-label": "Lane " + l.id},
 
 function device(d) {
   const trouble = d.state !== "online";
-  return card(d.device, d.id, stateOf(d.state),
+  const [tone, text] = stateOf(d.state);
+  return card(d.device, d.id, [tone, text, tone === "good" && d.reason && "warn"],
     d.reason && h("p", {class: "why"}, d.reason), toDo(d.to_do),
     facts(
       [trouble ? "Not online since" : "Since", since(d.since)],
@@ -398,7 +407,7 @@ function clockCard(c) {
   return card("clock", "Clock", state,
     c.synchronised === "unknown" && h("p", {}, "This system does not say whether its clock is right."),
     facts(
-      ["Agent's clock", clock(now()), ", ", new Date(now()).toISOString().slice(0, 19) + "Z"],
+      ["Agent's clock", new Date(now()).toISOString().slice(0, 19).replace("T", " ") + " UTC"],
       c.max_error_ms !== undefined && ["Error at most", number(c.max_error_ms) + " ms"],
       ["This browser", Math.abs(apart) < 5 ? "has the same time"
         : word("warn", "is " + span(Math.abs(apart)) + (apart > 0 ? " ahead" : " behind") + "; one of the two is wrong")]));
