@@ -63,7 +63,7 @@ func chromium(t *testing.T) *pageTab {
 		t.Skip("chromium is not installed; `make test` fetches it")
 	}
 	// Its helpers write there for some moments after it has ended.
-	profile, err := os.MkdirTemp("", "lanepost-chromium-")
+	profile, err := os.MkdirTemp("", "lanepost-chromium-") //nolint:usetesting // t.TempDir fails the test if it is not empty at once
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.Eventually(t, func() bool { return os.RemoveAll(profile) == nil }, patience, 20*time.Millisecond)

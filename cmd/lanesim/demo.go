@@ -353,8 +353,8 @@ func demoConfig(devices []simulator.Endpoint, address, page, dir string) ([]byte
 		}
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
-	// The plates are nobody's, and the pictures are drawn.
-	fmt.Fprintf(&b, "console: {listen: %q, plates: full, pictures: thumbnails}\n", page)
+	// The pictures are drawn: nobody's plate is on them.
+	fmt.Fprintf(&b, "console: {listen: %q, pictures: thumbnails}\n", page)
 	return b.Bytes(), nil
 }
 
