@@ -397,6 +397,7 @@ func TestPageOfBadNews(t *testing.T) {
 	portal := device("portal", "fault")
 	portal.Occupancies, portal.Passed = occupancies, console.Passed{Occupancies: 20, AlarmOccupancies: 4, GammaAlarms: 4, NeutronAlarms: 4, IncompleteOccupancies: 8}
 	reader := device("reader", "silent")
+	reader.Occupancies = occupancies[3:4] // as of a portal that tells no counts
 	reader.Plates = []console.Plate{{At: at(time.Minute), ID: "1"}, {At: at(time.Minute), ID: "2", Read: true}, {At: at(time.Minute), ID: "3", Read: true, Text: evil, Confidence: float(0.5)}}
 	scanner := device("scanner", "connecting")
 	scanner.Scan = &console.Scan{At: at(time.Minute), ID: evil, Revision: 3, Decision: event.DecisionSuspicious, Completeness: "partial"}
@@ -444,7 +445,7 @@ func TestPageOfBadNews(t *testing.T) {
 	body := value[string](p, "document.body.innerText")
 	for _, want := range []string{
 		"✕ FAULT", "! SILENT", "… CONNECTING", "? A NEW ONE", "✕ OFFLINE", "2 things are wrong, the worst first", "EXPIRED", "NOT SYNCHRONISED", "NO ANSWER", "5 events since the start",
-		"60 min ahead", "60 min behind the agent's", "no plate read", "read, not shown", "INCOMPLETE", "No device is configured in this lane", "12,345,678 not understood", "suspicious",
+		"60 min ahead", "60 min behind the agent's", "no plate read", "read, not shown", "INCOMPLETE", "No device is configured in this lane", "12,345,678 not understood", "suspicious", "counts are not known", "sigma is not known",
 	} {
 		require.Contains(t, body, want)
 	}
@@ -452,7 +453,7 @@ func TestPageOfBadNews(t *testing.T) {
 	require.Zero(t, value[int](p, `document.querySelectorAll("body img, body script").length`), "what the agent says is no element")
 	require.NotEqual(t, "taken", value[string](p, "document.title"))
 	require.Equal(t, 8, value[int](p, `document.querySelectorAll(".plot .bar.alarm, .plot .bar.incomplete").length`))
-	require.Equal(t, 4, value[int](p, `document.querySelectorAll(".plot .unknown").length`))
+	require.Equal(t, 5, value[int](p, `document.querySelectorAll(".plot .unknown").length`))
 	for _, v := range pageViews {
 		p.look(v)
 		p.do(chromedp.Evaluate(`document.querySelectorAll("details").forEach((d) => d.open = true)`, nil))

@@ -282,10 +282,10 @@ function occupancies(d) {
   const last = d.occupancies[d.occupancies.length - 1];
   return [
     h("p", {}, h("b", {}, "Last occupancy "), when(last.start), ": ", outcome(last),
-      ", gamma ", known(last.gamma, [figure(last.gamma_max_counts), " counts over ", figure(last.gamma_background_cps), ", ", figure(last.gamma_sigma, 1), " sigma"]),
+      ", gamma ", known(last.gamma, last.gamma_max_counts === null ? "without a count" : [figure(last.gamma_max_counts), " counts over ", figure(last.gamma_background_cps), ", ", figure(last.gamma_sigma, 1), " sigma"]),
       ", neutron ", known(last.neutron, plural(last.neutron_counts, "count", "counts"))),
     h("figure", {}, plot(d.occupancies),
-      h("figcaption", {}, "Bars: highest gamma count in a second, line: background. Dots: sigma. G, N and red: gamma, neutron alarm. Dashed: incomplete. ?: no gamma data.")),
+      h("figcaption", {}, "Bars: highest gamma count in a second, line: background. Dots: sigma. G, N and red: gamma, neutron alarm. Dashed: incomplete. ?: no gamma count is known.")),
     h("details", {key: "figures"}, h("summary", {}, "The last " + plural(d.occupancies.length, "occupancy", "occupancies") + " in figures"),
       h("div", {class: "scroll", tabindex: 0, role: "region", "aria-label": "Occupancies of " + d.device}, h("table", {},
         h("thead", {}, h("tr", {}, ["Start", "Outcome", "Gamma", "Backgr.", "Sigma", "Neutron", "s", "km/h"].map((t) => h("th", {scope: "col"}, t)))),
@@ -298,11 +298,13 @@ function occupancies(d) {
 // plot draws counts and sigma of occupancies, the oldest at the left.
 function plot(list) {
   const slot = 300 / 20, left = 10, base = 84, tall = 56, foot = 142, short = 38;
+  const counted = list.some((o) => o.gamma_max_counts !== null || o.gamma_background_cps !== null);
   const top = Math.max(1, ...list.map((o) => Math.max(o.gamma_max_counts || 0, o.gamma_background_cps || 0)));
   const most = Math.max(1, ...list.map((o) => o.gamma_sigma || 0));
   const parts = [
     h("line", {class: "axis", x1: 4, x2: 316, y1: base, y2: base}), h("line", {class: "axis", x1: 4, x2: 316, y1: foot, y2: foot}),
-    h("text", {x: 4, y: 11}, "counts, top " + number(top)), h("text", {x: 4, y: 99}, "sigma, top " + most.toFixed(1)),
+    h("text", {x: 4, y: 11}, counted ? "counts, top " + number(top) : "counts are not known"),
+    h("text", {x: 4, y: 99}, list.some((o) => o.gamma_sigma !== null) ? "sigma, top " + most.toFixed(1) : "sigma is not known"),
     h("text", {x: 4, y: 155}, clock(list[0].start)),
     list.length > 1 && h("text", {x: 316, y: 155, class: "end"}, clock(list[list.length - 1].start)),
   ];
@@ -332,7 +334,7 @@ function plot(list) {
   });
   const alarms = list.filter((o) => o.outcome === "alarm").length;
   return h("svg", {class: "plot", viewBox: "0 0 320 160", role: "img",
-    "aria-label": "The last " + plural(list.length, "occupancy", "occupancies") + ", " + alarms + " with an alarm; highest count " + number(top) + ", highest sigma " + most.toFixed(1)}, parts);
+    "aria-label": "The last " + plural(list.length, "occupancy", "occupancies") + ", " + alarms + " with an alarm; highest count " + (counted ? number(top) : "unknown")}, parts);
 }
 
 function plates(d) {
