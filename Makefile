@@ -35,13 +35,16 @@ program: ## Build lanepost for this machine as it is released, to OUT
 demo: build ## Run a simulated lane, a broker and the agent (ARGS="--for 30s --speed 5x")
 	@bin/lanesim demo $(ARGS)
 
+# What the race detector makes too slow to be worth it (cmd/lanepost/race_test.go).
+WITHOUT_RACE := TestIdentifyEverySimulatedDevice|TestXray|TestOpaque|TestDICOS|TestKilledUnderLoad|TestPagesNameCommandsThatExist
+
 # Many tests wait for what they started, so that more than one for each core run side by
 # side.
 .PHONY: test
 test: test-tools ## Run all the tests with the race detector
 	go vet ./...
 	CGO_ENABLED=0 go test ./drivers/link
-	go test -run TestIdentifyEverySimulatedDevice ./cmd/lanepost
+	go test -parallel 4 -run '$(WITHOUT_RACE)' ./cmd/lanepost
 	go test $(RACE) -parallel 4 -timeout 14m ./...
 
 # The race detector needs a C compiler. Where there is none and none can be

@@ -230,6 +230,8 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 
 	a.log.Info("agent stops", "reason", context.Cause(ctx))
 	a.pulse.stops(context.Cause(ctx))
+	// Before the devices go: who looks must not see a lane without any.
+	a.console.Close()
 	a.stopDevices(func(*device) bool { return true })
 	stopped := event.AgentStopped{
 		Reason: context.Cause(ctx).Error(), UptimeS: time.Since(a.began).Round(time.Millisecond).Seconds(),

@@ -112,6 +112,7 @@ var dicosFaults = map[string][]string{
 // the files come, and dcmdump and pydicom read the same in all files that are not broken on
 // purpose.
 func TestDICOSFaults(t *testing.T) {
+	withoutRace(t)
 	var written []dicosFile
 	for name, switches := range dicosFaults {
 		t.Run(name, func(t *testing.T) {
@@ -266,6 +267,9 @@ func TestDICOSScanner(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "plain" {
+				withoutRace(t)
+			}
 			camera := simulator.CameraSettings{Options: map[string]string{"dialect": "dicos", "dense": "0.5"}, Switches: switches}
 			scenario := cameraScenario("xray-scanner", 4*time.Minute, camera)
 			scenario.Lanes[0].Traffic.Random.PerHour = 90

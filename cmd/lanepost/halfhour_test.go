@@ -132,6 +132,7 @@ var commandNamed = regexp.MustCompile(`(?:^|[|;&(]\s*|sudo (?:-u \S+ )?|\x60)(la
 
 // TestPagesNameCommandsThatExist looks at each command with its flags in the documentation.
 func TestPagesNameCommandsThatExist(t *testing.T) {
+	withoutRace(t)
 	t.Parallel()
 	pages, err := filepath.Glob("../../docs/*.md")
 	require.NoError(t, err)

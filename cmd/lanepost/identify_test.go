@@ -136,9 +136,7 @@ var notListened = []string{
 // Every simulated device is told by what it sends: the right profile, and never a wrong one
 // as certain. The table says how long it takes.
 func TestIdentifyEverySimulatedDevice(t *testing.T) {
-	if underRace {
-		t.Skip("it measures times; make test runs it without the race detector too")
-	}
+	withoutRace(t)
 	t.Parallel()
 	const (
 		speed    = 10 // times real time

@@ -89,6 +89,8 @@ func (s *subscriber) has(class event.Class, seq uint64) bool {
 // subscriber of a real broker must hold every event that any of the agents had
 // acknowledged.
 func TestKilledUnderLoad(t *testing.T) {
+	withoutRace(t)
+	t.Parallel()
 	rounds := 200
 	if s := os.Getenv("LANEPOST_KILL_ROUNDS"); s != "" {
 		n, err := strconv.Atoi(s)

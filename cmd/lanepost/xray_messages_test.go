@@ -36,6 +36,9 @@ func TestXrayMessenger(t *testing.T) {
 	for name, camera := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "plain" && name != "all together" {
+				withoutRace(t)
+			}
 			var opts simulator.Options
 			address := ""
 			if camera.Push != "" {

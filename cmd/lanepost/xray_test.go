@@ -33,6 +33,9 @@ func TestXrayScanner(t *testing.T) {
 	for name, camera := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "plain" && name != "all together" {
+				withoutRace(t)
+			}
 			scenario := cameraScenario("xray-scanner", 5*time.Minute, camera)
 			scenario.Lanes[0].Traffic.Random.PerHour = 60
 			sim := simulator.Start(t, scenario, simulator.Options{Speed: 120})
@@ -129,6 +132,9 @@ func TestOpaqueScanner(t *testing.T) {
 	for name, switches := range map[string][]string{"plain": nil, "temp-rename": {"temp-rename"}, "rewrites": {"rewrites"}, "slow-write": {"slow-write"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if name != "plain" && name != "all together" {
+				withoutRace(t)
+			}
 			camera := simulator.CameraSettings{Options: map[string]string{"dialect": "opaque"}, Switches: switches}
 			scenario := cameraScenario("xray-scanner", 5*time.Minute, camera)
 			scenario.Lanes[0].Traffic.Random.PerHour = 60

@@ -70,7 +70,7 @@ func describe(d event.Data) (string, tone) {
 	case *event.RadiationRateAlarm:
 		return describeRateAlarm(e)
 	case *event.RadiationEnvironment:
-		return fmt.Sprintf("environment  %d records, %d speed messages  %s", e.Records, e.SpeedMessages, strings.Join(e.Quality, " ")), quiet
+		return strings.TrimRight(fmt.Sprintf("environment  %s, %s  %s", count(uint64(e.Records), "record"), count(uint64(e.SpeedMessages), "speed message"), strings.Join(e.Quality, " ")), " "), quiet
 	case *event.RadiationTamper:
 		if e.State == "on" {
 			return "TAMPER  the portal's cabinet contact is open", alarm
@@ -128,7 +128,7 @@ func describe(d event.Data) (string, tone) {
 		if e.FaultsChanged && len(e.Faults) > 0 {
 			return fmt.Sprintf("INSTRUMENT FAULT  %s %s", e.Faults[0].Severity, cmp.Or(e.Faults[0].Description, e.Faults[0].Code)), warning
 		}
-		return fmt.Sprintf("spectra  %d documents, %d measurements in the last", e.Documents, len(e.Measurements)), plain
+		return fmt.Sprintf("spectra  %s, the last with %s", count(uint64(e.Documents), "document"), count(uint64(len(e.Measurements)), "measurement")), plain
 	case *event.LaneSignal:
 		return describeSignal(e)
 	case *event.XrayCycle:
