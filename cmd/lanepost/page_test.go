@@ -352,6 +352,7 @@ func TestPage(t *testing.T) {
 	require.Regexp(t, `^Not known now`, value[string](p, `document.getElementById("headline").textContent`))
 	require.Equal(t, "grayscale(1)", value[string](p, `getComputedStyle(document.querySelector("main")).filter`))
 	p.until("each state is what it was", card("rpm-1")+`.querySelector(".state").textContent === "? WAS ONLINE"`)
+	p.until("nor does the disk take events for all that is known", `document.querySelector(".state") && ![...document.querySelectorAll(".state")].some((s) => !s.textContent.startsWith("? WAS "))`)
 	p.readable(pageViews[0])
 	p.do(chromedp.Evaluate(`window.scrollTo(0, 1500)`, nil))
 	require.True(t, value[bool](p, `(() => { const b = document.getElementById("lost").getBoundingClientRect(); return b.top >= 0 && b.bottom <= innerHeight; })()`), "it stands there wherever one has scrolled to")

@@ -108,16 +108,18 @@ const states = {
   offline: ["bad", "✕ OFFLINE"], fault: ["bad", "✕ FAULT"],
 };
 
-// stateOf is the colour and the word of a state. Of an agent that does not answer it is the
-// word that was true once.
-function stateOf(state) {
-  const [tone, text] = states[state] || ["bad", "? " + plain(state).toUpperCase()];
-  return isLost() ? ["wait", "? WAS " + text.slice(2)] : [tone, text];
-}
+// stateOf is the colour and the word of a state.
+const stateOf = (state) => states[state] || ["bad", "? " + plain(state).toUpperCase()];
 
-// card is a box with a name and a state; edge is its colour if that is not the state's.
-const card = (key, name, [tone, text, edge], ...body) => h("article", {key, class: "card " + (edge || tone)},
-  h("div", {class: "top"}, h("h3", {}, name), text && h("span", {class: "state " + tone}, text)), body);
+// card is a box with a name and a state; edge is its colour if that is not the state's. Of an
+// agent that does not answer a state is the word that was true once.
+function card(key, name, [tone, text, edge], ...body) {
+  if (text && isLost()) {
+    [tone, text, edge] = ["wait", "? WAS " + text.slice(2)];
+  }
+  return h("article", {key, class: "card " + (edge || tone)},
+    h("div", {class: "top"}, h("h3", {}, name), text && h("span", {class: "state " + tone}, text)), body);
+}
 
 // ---- the snapshot ----
 
