@@ -10,15 +10,19 @@ import (
 const recogniseTime = time.Second
 
 // Recognise tells whether bytes that came from somewhere are records of an instrument:
-// it plays them to a new one and counts. They are when records came of them and more than
-// what was not understood. Nothing is emitted and nothing is sent.
-func Recognise(make func() (Instrument, error), sample []byte) (is bool) {
+// it plays them to a new one and counts. They are if more records came of them than
+// pieces that were not understood. Nothing is emitted and nothing is sent.
+func Recognise(newInstrument func() (Instrument, error), sample []byte) (is bool) {
 	if len(sample) == 0 {
 		return false
 	}
 	// Bytes of one instrument are what the driver of another has never seen.
-	defer func() { is = is && recover() == nil }()
-	i, err := make()
+	defer func() {
+		if recover() != nil {
+			is = false
+		}
+	}()
+	i, err := newInstrument()
 	if err != nil {
 		return false
 	}
@@ -26,7 +30,7 @@ func Recognise(make func() (Instrument, error), sample []byte) (is bool) {
 	defer cancel()
 	// The link opens first; what came may begin inside a record.
 	played, _ := Play(ctx, i, []Chunk{{}, {At: time.Second, Bytes: sample}}) // how it ended does not count
-	return played.Valid > 0 && played.Valid >= len(played.Unparsed)
+	return played.Valid > len(played.Unparsed)
 }
 
 // Exchanged says that what came from a device is what another one should send.
