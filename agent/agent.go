@@ -180,6 +180,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 	if err := a.readPseudonymKey(a.cfg); err != nil {
 		return err
 	}
+	a.recent.follow(a.cfg)
 	a.openConsole()
 	defer a.console.Close()
 	started := event.AgentStarted{
@@ -411,7 +412,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		return err
 	}
 	a.recorded()
-	a.recent.recorded(a, h, draft.Class(), seq, data, o.Attachments, line)
+	a.recent.recorded(h, draft.Class(), seq, data, o.Attachments, line)
 	a.joins.recorded(h, o.Data)
 	if a.printer != nil {
 		a.printer.add(draft.Class(), seq, line)

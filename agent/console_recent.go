@@ -18,12 +18,15 @@ import (
 type recent struct {
 	events console.Events
 
-	mu      sync.Mutex
-	devices map[string]*recentDevice // by "lane/id"
-	lost    uint64
-	loaded  time.Time // when the configuration in effect was taken up
-	reload  *console.Reload
-	rates   map[string][]rateSample // by the uplink's name, the oldest first
+	mu sync.Mutex
+	// permitted is what may be shown. It changes with what is remembered, so that nothing is
+	// kept that a reload has forbidden meanwhile.
+	permitted config.Console
+	devices   map[string]*recentDevice // by "lane/id"
+	lost      uint64
+	loaded    time.Time // when the configuration in effect was taken up
+	reload    *console.Reload
+	rates     map[string][]rateSample // by the uplink's name, the oldest first
 }
 
 // recentDevice is what is remembered of one device.
@@ -39,15 +42,14 @@ type recentDevice struct {
 
 // recorded notes an event that is on disk and gives it to those who watch. line must not
 // change any more.
-func (r *recent) recorded(a *Agent, h event.Header, class event.Class, seq uint64, d event.Data, with []drivers.Attachment, line []byte) {
+func (r *recent) recorded(h event.Header, class event.Class, seq uint64, d event.Data, with []drivers.Attachment, line []byte) {
 	_, rest, _ := strings.Cut(strings.TrimPrefix(h.Source, "/"), "/")
-	permitted := a.config().Console
-	show := permitted.Plates
+	r.mu.Lock()
+	show := r.permitted.Plates
 	e := console.Event{
 		At: h.Time, Device: rest, Type: d.Type(), Priority: class, Sequence: event.FormatSequence(seq), ID: h.ID,
 		Text: sentence(d, show),
 	}
-	r.mu.Lock()
 	if l, ok := d.(event.AgentLoss); ok {
 		r.lost += l.Count
 	}
@@ -62,7 +64,7 @@ func (r *recent) recorded(a *Agent, h event.Header, class event.Class, seq uint6
 		}
 		one.last = &e
 		one.note(h, d, show)
-		if _, ok := d.(event.XrayScan); ok && permitted.Pictures {
+		if _, ok := d.(event.XrayScan); ok && r.permitted.Pictures {
 			one.keepThumbnail(with)
 		}
 	}
@@ -197,13 +199,23 @@ func (r *recent) follow(cfg *config.Config) {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for key := range r.devices {
+	otherPlates := cfg.Console.Plates != r.permitted.Plates
+	r.permitted = cfg.Console
+	for key, one := range r.devices {
 		if !configured[key] {
 			delete(r.devices, key)
-		} else if one := r.devices[key]; one.scan != nil && !cfg.Console.Pictures {
+			continue
+		}
+		if one.scan != nil && !cfg.Console.Pictures {
 			scan := *one.scan
 			scan.Thumbnail = nil
 			one.scan, one.thumbnail = &scan, nil
+		}
+		if otherPlates {
+			one.plates = nil
+			if one.last != nil && one.last.Type == (event.PlateRead{}).Type() {
+				one.last = nil
+			}
 		}
 	}
 }
