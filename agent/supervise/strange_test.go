@@ -26,3 +26,30 @@ func TestWrongClockIsInTheState(t *testing.T) {
 		b.stop()
 	})
 }
+
+// A record that comes while what came before is looked at counts: the device is not silent,
+// and its link stays.
+func TestRecordWhileStrangeBytesAreLookedAt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := start(t, 12*time.Second)
+		looks, seen := make(chan struct{}), make(chan struct{})
+		b.dev.Belongs = func(sample []byte) string {
+			require.Equal(t, "gibberish\n", string(sample))
+			close(looks)
+			<-seen
+			return "these are records of another"
+		}
+		dev := <-b.end.device
+		synctest.Wait()
+		send(t, dev, "gibberish")
+		<-looks
+		send(t, dev, "ok")
+		close(seen)
+		synctest.Wait()
+		require.Equal(t, "online", b.State().State)
+		send(t, dev, "ok")
+		require.Len(t, b.end.openings(), 1)
+		require.NotContains(t, b.said(), "device.silent")
+		b.stop()
+	})
+}

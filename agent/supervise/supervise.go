@@ -269,8 +269,7 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 					s.sawClock(offset, false)
 				}
 			}
-			if s.isSilent(opened) {
-				s.silent()
+			if s.isSilent(opened) && s.silent(opened, s.strange()) {
 				end(errSilent)
 				if err := s.stop(watched, done); err != nil {
 					return err
@@ -339,6 +338,10 @@ func (s *Supervisor) watchEvery() time.Duration {
 func (s *Supervisor) isSilent(opened time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return s.isSilentLocked(opened)
+}
+
+func (s *Supervisor) isSilentLocked(opened time.Time) bool {
 	if s.emitting > 0 {
 		return false // the disk is slow, not the device
 	}
@@ -353,20 +356,31 @@ func (s *Supervisor) isSilent(opened time.Time) bool {
 	return time.Since(from) > s.dev.Silence
 }
 
-func (s *Supervisor) silent() {
+// strange says of what came and made no record what it looks like; empty if nothing came,
+// or it looks like nothing known. It may take a while: the sample is played to drivers.
+func (s *Supervisor) strange() string {
 	s.mu.Lock()
 	sample := slices.Clone(s.sample)
 	s.mu.Unlock()
-	strange := ""
-	if len(sample) > 0 {
-		if s.dev.Belongs != nil {
-			strange = s.dev.Belongs(sample)
-		}
-		if strange == "" {
-			strange = link.Strange(s.dev.Endpoint, sample)
+	if len(sample) == 0 {
+		return ""
+	}
+	if s.dev.Belongs != nil {
+		if text := s.dev.Belongs(sample); text != "" {
+			return text
 		}
 	}
+	return link.Strange(s.dev.Endpoint, sample)
+}
+
+// silent tells that the device is, and what is strange of what came. It reports false if
+// a record has come meanwhile.
+func (s *Supervisor) silent(opened time.Time, strange string) bool {
 	s.mu.Lock()
+	if !s.isSilentLocked(opened) {
+		s.mu.Unlock()
+		return false
+	}
 	e := event.DeviceSilent{
 		Connect: s.state.Connect, LastValid: s.lastValidLocked(),
 		LimitS: s.dev.Silence.Seconds(), BytesSince: s.bytes,
@@ -387,6 +401,7 @@ func (s *Supervisor) silent() {
 		s.hooks.Log.Warn("device is silent", "limit", s.dev.Silence, "hint", e.Hint)
 		s.emit(e)
 	}
+	return true
 }
 
 // down records why a session ended. Events go out on the edge only.
