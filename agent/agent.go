@@ -181,6 +181,7 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 		return err
 	}
 	a.recent.follow(a.cfg)
+	a.disks.last = a.onDisk()
 	a.openConsole()
 	defer a.console.Close()
 	started := event.AgentStarted{

@@ -26,7 +26,9 @@ type onDisk struct {
 // disks asks the disk, and never twice at a time, so that one that hangs holds one
 // goroutine and nobody else.
 type disks struct {
-	mu    sync.Mutex
+	mu sync.Mutex
+	// last is what it said last. It is there before anybody asks, so that nothing unknown is
+	// shown as zero.
 	last  onDisk
 	asked time.Time
 	done  chan struct{} // closed when the answer is there; nil if nothing is asked
@@ -63,11 +65,13 @@ func (d *disks) ask(look func() onDisk) (known onDisk, old time.Time) {
 	return d.last, old
 }
 
+func (a *Agent) onDisk() onDisk {
+	return onDisk{spool: a.spool.Stats(), taps: a.taps.problems(), blobs: a.blobs.Stats()}
+}
+
 // status makes the snapshot that the console shows.
 func (a *Agent) status() console.Status {
-	disk, old := a.disks.ask(func() onDisk {
-		return onDisk{spool: a.spool.Stats(), taps: a.taps.problems(), blobs: a.blobs.Stats()}
-	})
+	disk, old := a.disks.ask(a.onDisk)
 	now := time.Now()
 	cfg := a.config()
 	var memory runtime.MemStats

@@ -49,6 +49,21 @@ func TestSnapshotOfAHangingDisk(t *testing.T) {
 	require.NotEqual(t, []string{"first"}, known.taps)
 }
 
+// What the disk says is known before anybody can ask: one that hangs at the first look is
+// not shown as one with nothing on it.
+func TestDiskIsKnownBeforeTheFirstSnapshot(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t)
+	b := newBench(t, writeConfig(t, t.TempDir(), "tcp://"+p.ln.Addr().String()))
+	a := b.startWith(b)
+	b.waitFor("lanepost.agent.started.v1", 1)
+	known, old := a.disks.ask(func() onDisk { <-t.Context().Done(); return onDisk{} })
+	require.NotZero(t, old)
+	require.NotZero(t, known.spool.Urgent.MaxBytes)
+	require.NotEmpty(t, known.spool.Urgent.Consumers)
+	require.NotZero(t, known.blobs.MaxBytes)
+}
+
 // A snapshot of an agent whose disk takes nothing says so first, and says that events wait.
 func TestSnapshotOfAFullDisk(t *testing.T) {
 	t.Parallel()
