@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,17 +59,38 @@ func TestRedact(t *testing.T) {
 		"\"username\": bo":                                           "\"username\": ***",
 		"site: medyka # user: anna":                                  "site: medyka # user: ***",
 		"users_file: /etc/lanepost/users":                            "users_file: /etc/lanepost/users",
+		"connect: http://admin:pa/ss@10.0.0.1":                       "connect: http://***@10.0.0.1",
+		"connect: \"http://admin:p'a s@s@10.0.0.1/x\"":               "connect: \"http://***@10.0.0.1/x\"",
+		"connect: http://10.0.0.1/x?pwd=a'b c&d":                     "connect: http://10.0.0.1/x?pwd=***",
+		"key: |\n  -----BEGIN PRIVATE KEY-----\n  MC4C\nsite: x":     "key: ***\n  ***\n  ***\nsite: x",
+		"tls: {private_key: MC4C, ca_file: x}":                       "tls: {private_key: ***",
+		"message_key: [id, time]":                                    "message_key: [id, time]",
+		`{"password":"x"}`:                                           `{"password": ***`,
+		"password:\tx":                                               "password: ***",
 	} {
 		require.Equal(t, want, Redact(text))
 	}
 }
 
+// secretPlaces are where people write secrets.
+var secretPlaces = []string{
+	"password: %s", "password: \"%s\"", "key: |\n  %s\n  %[1]s", "mqtt: {username: a, password: %s}", `{"token":"%s"}`,
+	"devices:\n  - password:\n      %s", "connect: http://admin:%s@10.0.0.1/x", "connect: 'http://%s@10.0.0.1'",
+	"connect: http://10.0.0.1/x?a=b&password=%s", "brokers: [\"tls://a:%s@x\", tls://y] # two",
+}
+
 func FuzzRedact(f *testing.F) {
-	f.Add("mqtt: {username: x}\n")
-	f.Add("password: |\r\n  x\n")
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Add("mqtt: {username: x}\n", "a")
+	f.Add("password: |\r\n  x\n", "/ ' \" @")
+	f.Fuzz(func(t *testing.T, text, around string) {
 		if strings.Count(text, "\n") != strings.Count(Redact(text), "\n") {
 			t.Fatal("the lines do not stay")
+		}
+		around = strings.ReplaceAll(around, "\n", "")
+		for _, place := range secretPlaces {
+			if shown := Redact(fmt.Sprintf(place, around+"hunter2"+around)); strings.Contains(shown, "hunter2") {
+				t.Fatalf("%s is shown: %q", place, shown)
+			}
 		}
 	})
 }

@@ -15,14 +15,14 @@ var redactions = []struct {
 	find *regexp.Regexp
 	put  string
 }{
-	{regexp.MustCompile(`//[^\s/'"]*@`), "//" + hidden + "@"},
-	{regexp.MustCompile(`(?i)([?&][a-z_]*(?:user|login|pass|pwd|token|secret|key|auth)[a-z_]*=)[^&\s'"]*`), "${1}" + hidden},
+	{regexp.MustCompile(`//.*@`), "//" + hidden + "@"},
+	{regexp.MustCompile(`(?i)([?&][a-z_]*(?:user|login|pass|pwd|token|secret|key|auth)[a-z_]*=).*`), "${1}" + hidden},
 	{regexp.MustCompile(`(?i)(http-listen:(?://)?[^\s/'"]*/)[^\s'"?]*`), "${1}" + hidden},
 }
 
 // secretKey finds a key whose value is secret, or half of a secret, misspelt ones
 // included: people write passwords in here though they are refused.
-var secretKey = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:user|login|pas+w|pass|pwd|secret|token|credential|community|pseudonym_key|hash_key|pin_code)[a-z0-9_-]*)(['"]?[ \t]*:)(?:[ \t]+(.*))?$`)
+var secretKey = regexp.MustCompile(`(?i)([a-z0-9_-]*(?:user|login|pas+w|pass|pwd|secret|token|credential|community|pseudonym_key|hash_key|pin_code)[a-z0-9_-]*|\b(?:private_key|key))(['"][ \t]*:|[ \t]*:(?:[ \t]|$))(.*)$`)
 
 // upperName is how the names of variables are written; a password seldom is.
 var upperName = regexp.MustCompile(`^[A-Z_][A-Z0-9_]*$`)
@@ -71,16 +71,13 @@ func redactLine(line string, indent int) (redacted string, within int) {
 			from = at[5]
 			continue
 		}
-		value := ""
-		if at[6] >= 0 {
-			value = strings.TrimSpace(line[at[6]:at[7]])
-		}
+		value := strings.TrimSpace(line[at[6]:at[7]])
 		if strings.HasSuffix(name, "_env") && upperName.MatchString(strings.Trim(value, `'"`)) {
 			from = at[5]
 			continue
 		}
 		within = indent
-		line = line[:at[5]]
+		line = strings.TrimRight(line[:at[5]], " \t")
 		if value != "" {
 			line += " " + hidden
 		}
