@@ -1,6 +1,7 @@
 package uplink
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -104,7 +105,7 @@ func (i *inspection) run(ctx context.Context) {
 	if !i.reach(ctx) {
 		return
 	}
-	small := []byte(`{"probe":"lanepost check"}`)
+	small := probe(0)
 	if err := i.publish(ctx, small); err != nil {
 		i.bad("publish", i.explain(ctx, err))
 		return
@@ -114,6 +115,13 @@ func (i *inspection) run(ctx context.Context) {
 		return
 	}
 	i.packets(ctx)
+}
+
+// probe is a message of size bytes, or as few as can be: JSON as all that comes by such a
+// topic.
+func probe(size int) []byte {
+	b := []byte(`{"probe":"lanepost check"}`)
+	return append(b, bytes.Repeat([]byte(" "), max(size-len(b), 0))...)
 }
 
 // reach connects and logs in, and tells of each step of it.
@@ -364,7 +372,7 @@ func (i *inspection) try(ctx context.Context, size int) error {
 		}
 	}
 	began := time.Now()
-	err := i.publish(ctx, make([]byte, size))
+	err := i.publish(ctx, probe(size))
 	// It comes back about as fast as it went.
 	wait := min(echoLeast+echoFactor*time.Since(began), echoWait)
 	switch {

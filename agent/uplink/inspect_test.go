@@ -2,12 +2,17 @@ package uplink
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
@@ -60,6 +65,19 @@ func TestInspectMosquitto(t *testing.T) {
 			// With no limit (0) this version of mosquitto ends a session at what it does not allow.
 			m := startMosquitto(t, append(c.lines, "allow_anonymous true", "max_queued_messages 1000")...)
 			t.Parallel() // from here: two that look for a free port at once may find the same
+			// Who reads events gets JSON, whatever its size.
+			consumer := mqtt.NewClient(mqtt.NewClientOptions().AddBroker("tcp://" + m.addr).SetClientID("consumer"))
+			connected := consumer.Connect()
+			require.True(t, connected.WaitTimeout(patience))
+			require.NoError(t, connected.Error())
+			t.Cleanup(func() { consumer.Disconnect(0) })
+			var largestSeen atomic.Int64
+			subscribed := consumer.Subscribe("lanepost/v1/#", 1, func(_ mqtt.Client, m mqtt.Message) {
+				assert.True(t, json.Valid(m.Payload()))
+				largestSeen.Store(max(largestSeen.Load(), int64(len(m.Payload()))))
+			})
+			require.True(t, subscribed.WaitTimeout(patience))
+			require.NoError(t, subscribed.Error())
 			steps, err := Inspect(context.Background(), Options{Brokers: []string{"tcp://" + m.addr}, ClientID: "lane-box"}, "test", largest)
 			require.NoError(t, err)
 			var got []string
@@ -71,6 +89,9 @@ func TestInspectMosquitto(t *testing.T) {
 			require.Len(t, got, len(c.want), "%s", strings.Join(got, "\n"))
 			for i, want := range c.want {
 				require.Regexp(t, want, got[i])
+			}
+			if name == "all well" {
+				require.Eventually(t, func() bool { return largestSeen.Load() == largest }, patience, time.Millisecond)
 			}
 		})
 	}
