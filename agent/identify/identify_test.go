@@ -6,8 +6,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
+	"io/fs"
 	"math/rand/v2"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
@@ -20,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/drivers/registry"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 )
@@ -255,6 +259,27 @@ func TestASilentLine(t *testing.T) {
 	})
 }
 
+// A port that goes away between two settings is told as that, not as a silent instrument.
+func TestPortGoesAway(t *testing.T) {
+	t.Parallel()
+	gone := fmt.Errorf("open /dev/nobody: %w", fs.ErrNotExist)
+	synctest.Test(t, func(t *testing.T) {
+		w := sent(t, "rapiscan-tsa-serial", line{14400, 8, "none", 1}, 2)
+		report := shared().Serial(t.Context(), "/dev/nobody", Options{openLine: func(ctx context.Context, l line) (link.Conn, error) {
+			if len(w.opened) == 2 {
+				return nil, gone
+			}
+			return w.open(ctx, l)
+		}})
+		require.Len(t, w.opened, 2)
+		require.Equal(t, Unknown, report.Level)
+		require.Contains(t, strings.Join(report.Advice, "\n"), "the port went away: open /dev/nobody")
+	})
+	x := hearing{verdict: verdict{level: Silent}}
+	x.gone(gone)
+	require.Equal(t, Failed, x.level, "a silence until then proves nothing")
+}
+
 // Ctrl-C ends it, and what was heard is told.
 func TestStoppedByHand(t *testing.T) {
 	t.Parallel()
@@ -407,8 +432,8 @@ func unitServer(t testing.TB, answers map[byte]byte, late byte) net.Conn {
 	return here
 }
 
-// An answer that comes late is not taken for the next unit's; a gateway's exception is no
-// unit.
+// An answer that comes late is not taken for the next unit's, and counts for its own; a
+// gateway's exception is no unit.
 func TestUnits(t *testing.T) {
 	t.Parallel()
 	m := &units{conn: unitServer(t, map[byte]byte{2: 0, 3: gatewayNoAnswer, 4: 2, 5: 0, 6: 0, 7: gatewayNoPath}, 5)}
@@ -424,6 +449,51 @@ func TestUnits(t *testing.T) {
 		}
 	}
 	require.Equal(t, []byte{2, 4, 6}, present)
+	for unit, there := range m.there {
+		require.Equal(t, slices.Contains([]int{2, 4, 5, 6}, unit), there, unit)
+	}
+}
+
+// What ends the asking is said, and nothing of the units that were not asked.
+func TestModbusThatBreaksOff(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		for range 3 {
+			var q [12]byte
+			if _, err := io.ReadFull(c, q[:]); err != nil {
+				return
+			}
+			if q[6] < 3 {
+				_, _ = c.Write(append(q[:4:4], 0, 3, q[6], readHolding|exceptionBit, 2))
+			}
+		}
+	}()
+	p := shared().probeModbus(t.Context(), l.Addr().String(), Options{})
+	require.True(t, p.found)
+	said := strings.Join(p.said, "\n")
+	require.Contains(t, said, "of the units 1 to 3 these answer: 1, 2\n")
+	require.Regexp(t, `the asking ended at unit 3 of 32: .*(EOF|reset)`, said)
+}
+
+// The headers of an answer are bounded.
+func TestEndlessHeaders(t *testing.T) {
+	t.Parallel()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Server", strings.Repeat("x", 4*httpHeaders))
+	}))
+	defer s.Close()
+	p := shared().probeHTTP(t.Context(), strings.TrimPrefix(s.URL, "http://"), Options{})
+	require.False(t, p.found)
+	require.Len(t, p.said, 1)
+	require.Contains(t, p.said[0], "exceeded 16384 bytes")
 }
 
 func FuzzUnits(f *testing.F) {

@@ -69,8 +69,17 @@ type hearing struct {
 	peerEnd bool  // the other side hung up
 }
 
+// gone says that the port went away while it was listened to. A silence until then proves
+// nothing.
+func (x *hearing) gone(err error) {
+	x.err = fmt.Errorf("the port went away: %w", err)
+	if x.level == Silent {
+		x.level = Failed
+	}
+}
+
 // better replaces what was found by what is better.
-func (x *hearing) better(v verdict, l line, h *heard, took time.Duration) bool {
+func (x *hearing) better(v verdict, l line, h *heard, took time.Duration) {
 	rank := func(v verdict) int {
 		for i, l := range []Level{Silent, Unknown, Possible, Equal, Likely, Certain} {
 			if v.level == l {
@@ -80,10 +89,9 @@ func (x *hearing) better(v verdict, l line, h *heard, took time.Duration) bool {
 		return -1
 	}
 	if x.heard != nil && (rank(v) < rank(x.verdict) || rank(v) == rank(x.verdict) && h.bytes < x.heard.bytes) {
-		return false
+		return
 	}
 	x.verdict, x.line, x.heard, x.took = v, l, h, took
-	return true
 }
 
 // listener reads one open link. Reading goes on while what came is judged: on a small box
@@ -223,6 +231,9 @@ func (r *Recogniser) serial(ctx context.Context, o Options) hearing {
 					x.level, x.err = Failed, err
 				}
 				if slices.ContainsFunc(final, func(f error) bool { return errors.Is(err, f) }) {
+					if len(x.tried) > 0 {
+						x.gone(err)
+					}
 					return x
 				}
 				continue // the adapter does not do this one
@@ -236,7 +247,7 @@ func (r *Recogniser) serial(ctx context.Context, o Options) hearing {
 			stay, err := r.atLine(ctx, conn, setting, o, began, dwell, &x)
 			_ = conn.Close() // it was only read
 			if err != nil {
-				x.err = err
+				x.gone(err)
 				return x
 			}
 			if stay {

@@ -42,8 +42,10 @@ const (
 	unitTimeout = 200 * time.Millisecond
 	firstUnit   = 1
 	lastUnit    = 32
-	// httpTimeout and httpHead bound an answer over HTTP, in time and bytes.
+	// httpTimeout bounds an answer over HTTP in time, httpHeaders and httpHead its headers
+	// and what is read of its body, in bytes.
 	httpTimeout = 4 * time.Second
+	httpHeaders = 16 << 10
 	httpHead    = 4 << 10
 )
 
@@ -269,29 +271,35 @@ func (r *Recogniser) probeModbus(ctx context.Context, address string, o Options)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	m := &units{conn: conn}
-	var present, portals []string
-	for unit := firstUnit; unit <= lastUnit && ctx.Err() == nil; unit++ {
-		o.tell("asking %s: Modbus unit %d of %d", address, unit, lastUnit)
-		words, there, err := m.read(byte(unit), aspect.DescriptionAddress, aspect.DescriptionSize)
-		if err != nil {
-			break
-		}
-		if !there {
+	var portals []string
+	asked := firstUnit - 1 // the last unit that was
+	for asked < lastUnit && ctx.Err() == nil && err == nil {
+		asked++
+		o.tell("asking %s: Modbus unit %d of %d", address, asked, lastUnit)
+		var words []uint16
+		if words, _, err = m.read(byte(asked), aspect.DescriptionAddress, aspect.DescriptionSize); len(words) != aspect.DescriptionSize {
 			continue
 		}
-		present = append(present, strconv.Itoa(unit))
-		base := aspect.Fixed()
-		described := false
-		if len(words) == aspect.DescriptionSize {
-			if d, err := aspect.ParseDescription([aspect.DescriptionSize]uint16(words)); err == nil {
-				if at, err := d.Map(); err == nil {
-					base, described = at, true
-				}
-			}
+		d, wrong := aspect.ParseDescription([aspect.DescriptionSize]uint16(words))
+		if wrong != nil {
+			continue
 		}
-		block, _, err := m.read(byte(unit), uint16(base.Base), uint16(base.Readable())) //nolint:gosec // within a table of Modbus
-		if err == nil && len(block) == base.Readable() && described {
-			portals = append(portals, strconv.Itoa(unit))
+		base, wrong := d.Map()
+		if wrong != nil {
+			continue
+		}
+		var block []uint16
+		if block, _, err = m.read(byte(asked), uint16(base.Base), uint16(base.Readable())); len(block) == base.Readable() { //nolint:gosec // within a table of Modbus
+			portals = append(portals, strconv.Itoa(asked))
+		}
+	}
+	if err == nil {
+		m.late()
+	}
+	var present []string
+	for unit := firstUnit; unit <= asked; unit++ {
+		if m.there[unit] {
+			present = append(present, strconv.Itoa(unit))
 		}
 	}
 	if len(present) == 0 {
@@ -303,7 +311,10 @@ func (r *Recogniser) probeModbus(ctx context.Context, address string, o Options)
 		p.said = append(p.said, "Modbus TCP: it answers whatever the unit's number is, so that is one device; unit 1 will do")
 		present, portals = present[:1], portals[:min(len(portals), 1)]
 	} else {
-		p.said = append(p.said, fmt.Sprintf("Modbus TCP: of the units %d to %d these answer: %s", firstUnit, lastUnit, strings.Join(present, ", ")))
+		p.said = append(p.said, fmt.Sprintf("Modbus TCP: of the units %d to %d these answer: %s", firstUnit, asked, strings.Join(present, ", ")))
+	}
+	if err != nil && ctx.Err() == nil {
+		p.said = append(p.said, fmt.Sprintf("Modbus TCP: the asking ended at unit %d of %d: %s", asked, lastUnit, clean(err.Error())))
 	}
 	name, level, list, needed := "aspect-modbus", Likely, portals, ""
 	if len(portals) == 0 {
@@ -343,8 +354,9 @@ func hostURL(host string) string {
 // units reads holding registers over Modbus TCP. It has no way to write any. A late answer
 // is known by its number, so that all units are asked over one connection.
 type units struct {
-	conn net.Conn
-	last uint16
+	conn  net.Conn
+	asked []byte    // the units, by the number of the request from 1
+	there [256]bool // those that answered, late ones included
 }
 
 // Of the Modbus Application Protocol V1.1b3 and Modbus Messaging on TCP/IP V1.0b: the head
@@ -362,47 +374,78 @@ const (
 // read gives the registers, and whether the unit is there: one that answers with an
 // exception is, unless it is the gateway's.
 func (m *units) read(unit byte, address, count uint16) (words []uint16, there bool, err error) {
-	m.last++
-	request := binary.BigEndian.AppendUint16(nil, m.last)
+	m.asked = append(m.asked, unit)
+	number := len(m.asked)
+	request := binary.BigEndian.AppendUint16(nil, uint16(number)) //nolint:gosec // two for each unit
 	request = append(request, 0, 0, 0, 6, unit, readHolding)
 	request = binary.BigEndian.AppendUint16(request, address)
 	request = binary.BigEndian.AppendUint16(request, count)
-	deadline := time.Now().Add(unitTimeout)
-	if err := m.conn.SetDeadline(deadline); err != nil {
+	if err := m.conn.SetDeadline(time.Now().Add(unitTimeout)); err != nil {
 		return nil, false, err
 	}
 	if _, err := m.conn.Write(request); err != nil {
 		return nil, false, err
 	}
 	for {
-		var head [mbapHead]byte
-		if n, err := io.ReadFull(m.conn, head[:]); err != nil {
-			var timeout net.Error
-			if n == 0 && errors.As(err, &timeout) && timeout.Timeout() {
-				return nil, false, nil
-			}
-			return nil, false, err
-		}
-		length := int(binary.BigEndian.Uint16(head[4:])) - 1
-		if head[2] != 0 || head[3] != 0 || length < 2 || length > maxModbusPDU {
-			return nil, false, errors.New("what answers is no Modbus")
-		}
-		pdu := make([]byte, length)
-		if _, err := io.ReadFull(m.conn, pdu); err != nil {
-			return nil, false, err
-		}
+		of, pdu, err := m.answer()
 		switch {
-		case binary.BigEndian.Uint16(head[:]) != m.last:
+		case err != nil || pdu == nil:
+			return nil, false, err
+		case of != number:
 			continue // of a unit that was given up
 		case pdu[0] == readHolding|exceptionBit:
-			return nil, pdu[1] != gatewayNoPath && pdu[1] != gatewayNoAnswer, nil
-		case pdu[0] != readHolding || int(pdu[1]) != len(pdu)-2 || len(pdu) != 2+2*int(count):
-			return nil, false, errors.New("what answers is no Modbus")
+			return nil, m.there[unit], nil
+		case len(pdu) != 2+2*int(count):
+			return nil, false, errNoModbus
 		}
 		for i := range int(count) {
 			words = append(words, binary.BigEndian.Uint16(pdu[2+2*i:]))
 		}
 		return words, true, nil
+	}
+}
+
+var errNoModbus = errors.New("what answers is no Modbus")
+
+// answer takes one answer and notes whose it is; nil if none comes in time.
+func (m *units) answer() (number int, pdu []byte, err error) {
+	var head [mbapHead]byte
+	if n, err := io.ReadFull(m.conn, head[:]); err != nil {
+		var timeout net.Error
+		if n == 0 && errors.As(err, &timeout) && timeout.Timeout() {
+			return 0, nil, nil
+		}
+		return 0, nil, err
+	}
+	number, length := int(binary.BigEndian.Uint16(head[:])), int(binary.BigEndian.Uint16(head[4:]))-1
+	if head[2] != 0 || head[3] != 0 || length < 2 || length > maxModbusPDU {
+		return 0, nil, errNoModbus
+	}
+	pdu = make([]byte, length)
+	if _, err := io.ReadFull(m.conn, pdu); err != nil {
+		return 0, nil, err
+	}
+	isThere := pdu[0] == readHolding && int(pdu[1]) == len(pdu)-2
+	if pdu[0] == readHolding|exceptionBit {
+		isThere = pdu[1] != gatewayNoPath && pdu[1] != gatewayNoAnswer
+	} else if !isThere {
+		return 0, nil, errNoModbus
+	}
+	if isThere && number > 0 && number <= len(m.asked) {
+		m.there[m.asked[number-1]] = true
+	}
+	return number, pdu, nil
+}
+
+// late waits for the answers of those that were given up last.
+func (m *units) late() {
+	if m.conn.SetDeadline(time.Now().Add(unitTimeout)) != nil {
+		return
+	}
+	for {
+		if _, pdu, err := m.answer(); err != nil || pdu == nil {
+			return
+		}
 	}
 }
 
@@ -453,7 +496,8 @@ func (r *Recogniser) probeHTTP(ctx context.Context, address string, o Options) p
 	client := &http.Client{
 		Timeout: httpTimeout,
 		Transport: &http.Transport{
-			DisableKeepAlives: true,
+			DisableKeepAlives:      true,
+			MaxResponseHeaderBytes: httpHeaders,
 			// It is asked what it is: nothing secret is sent, and who it is is shown.
 			TLSClientConfig: &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12}, //nolint:gosec // as above
 		},

@@ -308,6 +308,9 @@ func escapePath(path string) string {
 func (r *Recogniser) serialAdvice(name string, x hearing, o Options) (advice []string) {
 	switch {
 	case x.err != nil && !errors.Is(x.err, context.Canceled):
+		if x.level != Failed {
+			advice = append(advice, x.err.Error())
+		}
 		if hint := link.Hint(x.err); hint != "" {
 			advice = append(advice, hint)
 		}
