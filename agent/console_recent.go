@@ -36,7 +36,6 @@ type recentDevice struct {
 	plates      []console.Plate
 	scan        *console.Scan
 	thumbnail   []byte // of scan; nil if there is none, or pictures may not be shown
-	offset      *float64
 	passed      console.Passed
 }
 
@@ -100,14 +99,12 @@ func (r *recentDevice) note(h event.Header, d event.Data, show string) {
 		r.occupancies = lastOf(r.occupancies, console.KeptOccupancies)
 	case event.PlateRead:
 		r.passed.PlateReads++
-		r.offset = offset(d.Capture, r.offset)
 		r.plates = lastOf(append(r.plates, console.Plate{
 			At: h.Time, ID: d.ReadID, Text: shownPlate(d, show), Read: true, Country: d.Country.Code,
 			Confidence: d.Confidence.Value, Direction: d.Direction,
 		}), console.KeptPlates)
 	case event.PlateNoRead:
 		r.passed.NoReads++
-		r.offset = offset(d.Capture, r.offset)
 		r.plates = lastOf(append(r.plates, console.Plate{At: h.Time, ID: d.ReadID, Direction: d.Direction}), console.KeptPlates)
 	case event.XrayScan:
 		if d.Revision == 1 {
@@ -151,13 +148,6 @@ func lastOf[T any](list []T, n int) []T {
 		list = list[:n]
 	}
 	return list
-}
-
-func offset(c event.PlateCapture, before *float64) *float64 {
-	if c.ClockOffsetS == nil || c.Replayed {
-		return before
-	}
-	return c.ClockOffsetS
 }
 
 // shownPlate is a plate as far as the configuration permits to show it.

@@ -159,8 +159,12 @@ func deviceStatus(d *device, r *recentDevice) console.Device {
 		Occupancies: []console.Occupancy{}, Plates: []console.Plate{},
 	}
 	c.Reason, c.ToDo = d.sup.Trouble()
+	if offset, known := d.sup.ClockOffset(); known {
+		seconds := offset.Seconds()
+		c.ClockOffsetS = &seconds
+	}
 	if r != nil {
-		c.ClockOffsetS, c.LastEvent, c.Scan, c.Passed = r.offset, r.last, r.scan, r.passed
+		c.LastEvent, c.Scan, c.Passed = r.last, r.scan, r.passed
 		c.Occupancies = append(c.Occupancies, r.occupancies...)
 		c.Plates = append(c.Plates, r.plates...)
 	}

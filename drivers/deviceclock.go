@@ -60,9 +60,15 @@ func Span(d time.Duration) string {
 // false if it shows nothing: most instruments tell no time, and what was kept or on its way
 // for a while tells nothing of the clock.
 func ClockOf(o Observation) (offset time.Duration, ok bool) {
-	p, isPlate := o.Data.(event.PlateRead)
-	if !isPlate || p.Capture.ClockOffsetS == nil {
+	var c event.PlateCapture
+	switch d := o.Data.(type) {
+	case event.PlateRead:
+		c = d.Capture
+	case event.PlateNoRead:
+		c = d.Capture
+	}
+	if c.ClockOffsetS == nil {
 		return 0, false
 	}
-	return time.Duration(*p.Capture.ClockOffsetS * float64(time.Second)), true
+	return time.Duration(*c.ClockOffsetS * float64(time.Second)), true
 }

@@ -36,7 +36,10 @@ func TestClockOf(t *testing.T) {
 	_, ok = ClockOf(Observation{Data: event.PlateRead{}})
 	require.False(t, ok, "what was kept by the device tells nothing")
 	seconds := -3600.5
-	offset, ok := ClockOf(Observation{Data: event.PlateRead{Capture: event.PlateCapture{ClockOffsetS: &seconds}}})
-	require.True(t, ok)
-	require.Equal(t, -3600500*time.Millisecond, offset)
+	capture := event.PlateCapture{ClockOffsetS: &seconds}
+	for _, d := range []event.Data{event.PlateRead{Capture: capture}, event.PlateNoRead{Capture: capture}} {
+		offset, ok := ClockOf(Observation{Data: d})
+		require.True(t, ok)
+		require.Equal(t, -3600500*time.Millisecond, offset)
+	}
 }

@@ -18,28 +18,47 @@ func (s *Supervisor) keepSample(b []byte) {
 
 // deviceClock is what is known of the device's clock.
 type deviceClock struct {
+	known bool
 	// own: it was told with what the device observed, which counts more than what its web
 	// server says.
-	own        bool
-	text, hint string
+	own bool
+	// offset is by how much it is ahead, and told what offset was when it was told last.
+	offset, told time.Duration
+	text, hint   string
+}
+
+// ClockOffset is by how much the device's clock is ahead of the box's; false if it has told
+// no time.
+func (s *Supervisor) ClockOffset() (offset time.Duration, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clock.offset, s.clock.known
 }
 
 // sawClock notes by how much the device's clock is ahead of the box's.
 func (s *Supervisor) sawClock(offset time.Duration, own bool) {
-	text, hint := drivers.ClockWords(offset)
 	s.mu.Lock()
-	// The figure moves a little with each message; that is no news.
-	wrong := (text != "") != (s.clock.text != "")
-	if s.clock.own && !own || !wrong {
-		s.clock.own = s.clock.own || own
+	c := &s.clock
+	if c.own && !own {
 		s.mu.Unlock()
 		return
 	}
-	s.clock = deviceClock{own: s.clock.own || own, text: text, hint: hint}
+	before := c.text
+	c.known, c.own, c.offset = true, own, offset
+	c.text, c.hint = drivers.ClockWords(offset)
 	if s.state.State == "online" {
-		s.setLocked("online", text, hint)
+		s.setLocked("online", c.text, c.hint)
+	}
+	// The figure moves a little with each message; that is no news.
+	news := (c.text == "") != (before == "") || c.text != "" && (offset-c.told).Abs() >= drivers.ClockTolerance
+	text, hint := c.text, c.hint
+	if news {
+		c.told = offset
 	}
 	s.mu.Unlock()
+	if !news {
+		return
+	}
 	s.hooks.Changed()
 	if text != "" {
 		s.hooks.Log.Warn("the device's clock is wrong", "offset_s", offset.Seconds(), "err", text, "hint", hint)

@@ -21,8 +21,25 @@ func TestWrongClockIsInTheState(t *testing.T) {
 		b.sawClock(time.Hour+time.Second, true)
 		b.sawClock(0, false) // its web server goes by another clock than what it observes with
 		require.Contains(t, b.State().Detail, "1 h ahead")
+		// Who sets it wrongly again sees what it is now. What moves a little is no news.
+		var told int
+		b.hooks.Changed = func() { told++ }
+		b.sawClock(2*time.Hour, true)
+		require.Contains(t, b.State().Detail, "2 h ahead")
+		require.Equal(t, 1, told)
+		b.sawClock(2*time.Hour+20*time.Second, true)
+		b.sawClock(2*time.Hour, true)
+		require.Equal(t, 1, told)
+		b.sawClock(-40*time.Second, true)
+		b.sawClock(-41*time.Second, true)
+		require.Contains(t, b.State().Detail, "41 s behind")
+		require.Equal(t, 2, told)
+		offset, known := b.ClockOffset()
+		require.True(t, known)
+		require.Equal(t, -41*time.Second, offset)
 		b.sawClock(time.Second, true)
 		require.Empty(t, b.State().Detail)
+		require.Equal(t, 3, told)
 		b.stop()
 	})
 }
