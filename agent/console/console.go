@@ -29,7 +29,7 @@ const (
 	maxLogText = 4 << 10
 
 	// maxWatchers is how many may have the events at a time, maxListeners how many the
-	// raw bytes of devices.
+	// raw bytes of one device.
 	maxWatchers  = 16
 	maxListeners = 16
 	// watcherEvents and watcherBytes are what may wait for one who watches events,

@@ -24,7 +24,7 @@ const (
 	// certificateEvery the looks at the files of the certificate.
 	doorRetry        = 10 * time.Second
 	certificateEvery = 30 * time.Second
-	// maxConnections is how many there may be at a time.
+	// maxConnections is how many there may be at a time at the door, and at the socket.
 	maxConnections = 64
 )
 
@@ -161,7 +161,7 @@ func (c *Console) openDoor(s Settings) (*door, error) {
 		}
 		return nil, err
 	}
-	ln = &limited{Listener: ln, places: make(chan struct{}, maxConnections)}
+	ln = atMost(maxConnections, ln)
 	d.server = c.server(d)
 	if s.CertFile != "" {
 		cert, err := loadCertificate(s)
@@ -221,6 +221,10 @@ func (d *door) renew() {
 type limited struct {
 	net.Listener
 	places chan struct{}
+}
+
+func atMost(n int, ln net.Listener) *limited {
+	return &limited{Listener: ln, places: make(chan struct{}, n)}
 }
 
 // Accept implements net.Listener. Who finds no place is turned away, so that those who

@@ -3,16 +3,19 @@ package console
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lanepost/lanepost/agent/console/client"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -112,31 +115,39 @@ func TestPlacesOfWatchers(t *testing.T) {
 	r.Parted(time.Now())
 }
 
-// Addresses that hold connections open can't take more than the places.
+// Those who hold connections open can't take more than the places, at the door and at the
+// socket.
 func TestConnectionsAreBounded(t *testing.T) {
 	t.Parallel()
 	address := freeAddress(t)
-	opened(t, Settings{Listen: address})
+	c, _ := opened(t, Settings{Listen: address})
 	await(t, address)
-	var all []net.Conn
-	for range maxConnections + 5 {
-		conn, err := net.Dial("tcp", address)
-		require.NoError(t, err)
-		all = append(all, conn)
-	}
-	one := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
-	_, err := one.Get("http://" + address + "/api/v1/status")
-	require.Error(t, err)
-	for _, c := range all {
-		_ = c.Close()
-	}
-	require.Eventually(t, func() bool {
-		answer, err := one.Get("http://" + address + "/api/v1/status")
-		if err == nil {
-			_ = answer.Body.Close()
+	for network, at := range map[string]string{"tcp": address, "unix": filepath.Join(c.o.SpoolDir, client.Socket)} {
+		var all []net.Conn
+		for range maxConnections + 5 {
+			conn, err := net.Dial(network, at)
+			require.NoError(t, err)
+			all = append(all, conn)
 		}
-		return err == nil
-	}, patience, 10*time.Millisecond)
+		one := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+				return (&net.Dialer{}).DialContext(ctx, network, at)
+			},
+		}}
+		_, err := one.Get("http://127.0.0.1/api/v1/status")
+		require.Error(t, err, network)
+		for _, c := range all {
+			_ = c.Close()
+		}
+		require.Eventually(t, func() bool {
+			answer, err := one.Get("http://127.0.0.1/api/v1/status")
+			if err == nil {
+				_ = answer.Body.Close()
+			}
+			return err == nil
+		}, patience, 10*time.Millisecond)
+	}
 }
 
 func TestLogs(t *testing.T) {

@@ -52,7 +52,7 @@ func Open(o Options) *Console {
 	} else {
 		c.local = c.server(c.routes(true))
 		c.group.Go(func() {
-			if err := c.local.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+			if err := c.local.Serve(atMost(maxConnections, ln)); !errors.Is(err, http.ErrServerClosed) {
 				c.log.Error("the console's socket is not served any more", "err", err)
 			}
 		})
