@@ -31,6 +31,23 @@ func TestConsole(t *testing.T) {
 	}
 }
 
+// The name of a device stands in quotes or not.
+func TestLogDevices(t *testing.T) {
+	t.Parallel()
+	for _, devices := range []string{
+		`{"entry-1/rpm-1": debug, 'entry-1/rpm-2': error}`, `{entry-1/rpm-1: debug, entry-1/rpm-2: error}`,
+		"\n    \"entry-1/rpm-1\": debug\n    entry-1/rpm-2: error",
+	} {
+		c, err := Parse("c.yaml", []byte("site: a\nlanes:\n  - id: entry-1\n    devices:\n      - {id: rpm-1, profile: rapiscan-tsa, connect: \"tcp://10.0.0.1:1600\"}\n"+
+			"      - {id: rpm-2, profile: rapiscan-tsa, connect: \"tcp://10.0.0.2:1600\"}\nlog:\n  devices: "+devices+"\n"))
+		require.NoError(t, err, devices)
+		require.Equal(t, map[string]string{"entry-1/rpm-1": "debug", "entry-1/rpm-2": "error"}, c.Log.Devices)
+	}
+	one, err := Parse("c.yaml", []byte("site: a\nlanes:\n  - id: entry-1\n    devices:\n      - {id: rpm-1, profile: rapiscan-tsa, connect: \"tcp://10.0.0.1:1600\"}\nlog:\n  devices:\n    entry-1/rpm-1: warn\n"))
+	require.NoError(t, err)
+	require.Equal(t, map[string]string{"entry-1/rpm-1": "warn"}, one.Log.Devices)
+}
+
 // What is secret in any of the refused configurations, and in one that is right, does not
 // stand in what is shown of them.
 func TestRedact(t *testing.T) {

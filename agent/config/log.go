@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
-	"strings"
 
 	"github.com/goccy/go-yaml/ast"
 
@@ -43,15 +42,9 @@ func (r *reader) readLog(n ast.Node) {
 
 // readLogDevices reads levels by the names of devices.
 func (r *reader) readLogDevices(n ast.Node) {
-	m, ok := n.(*ast.MappingNode)
-	if !ok {
-		r.At(n, "log.devices is no list of devices with a level each", "write for example devices: {entry-3/rpm-1: debug}")
-		return
-	}
 	r.c.Log.Devices = map[string]string{}
-	for _, v := range m.Values {
-		key := strings.TrimSpace(v.Key.String())
-		r.c.Log.Devices[key] = r.oneOf(v.Value, "log.devices "+key, logLevels...)
+	r.Pairs(n, "log.devices", func(key string, at, value ast.Node) {
+		r.c.Log.Devices[key] = r.oneOf(value, "log.devices "+key, logLevels...)
 		r.checks = append(r.checks, func() {
 			var known []string
 			for _, d := range r.c.devices {
@@ -64,7 +57,7 @@ func (r *reader) readLogDevices(n ast.Node) {
 			if near := yamlfile.Nearest(key, known); near != "" {
 				hint = fmt.Sprintf("did you mean %q?", near)
 			}
-			r.At(v.Key, fmt.Sprintf("log.devices: there is no device %q", key), hint)
+			r.At(at, fmt.Sprintf("log.devices: there is no device %q", key), hint)
 		})
-	}
+	})
 }
