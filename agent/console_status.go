@@ -2,6 +2,7 @@ package agent
 
 import (
 	"runtime"
+	"slices"
 	"sync"
 	"time"
 
@@ -148,11 +149,35 @@ func (a *Agent) fillSpool(s *console.Spool, disk onDisk) {
 	s.DiskSyncs, s.DiskWrittenBytes = a.disk.Syncs.Load(), a.disk.Bytes.Load()
 }
 
+// kinds are the drivers of each kind of device.
+var kinds = []struct {
+	kind    string
+	drivers []string
+}{
+	{console.Portal, []string{"tsa-portal", "aspect-portal"}},
+	{console.PlateReader, []string{
+		"hikvision-stream", "hikvision-push", "hikvision-plates", "hikvision-on-demand", "axis-lpv", "dahua-push", "dahua-stream",
+		"vzen-push", "rekor", "plate-recognizer", "sharpv", "tvt", "milesight", "uniview-lapi", "plate-template",
+		"nedap-tlv", "nedap-rs485", "onvif-pullpoint", "onvif-mqtt",
+	}},
+	{console.Scanner, []string{"xray-folder", "xray-messages", "xray-dicos"}},
+}
+
+// kindOf is what kind of device a driver reads; empty for others than those of kinds.
+func kindOf(driver string) string {
+	for _, k := range kinds {
+		if slices.Contains(k.drivers, driver) {
+			return k.kind
+		}
+	}
+	return ""
+}
+
 func deviceStatus(d *device, r *recentDevice) console.Device {
 	state := d.sup.State()
 	c := console.Device{
 		Device: d.cfg.Lane + "/" + d.cfg.ID, Lane: d.cfg.Lane, ID: d.cfg.ID,
-		Profile: d.cfg.Profile.Name, Driver: d.cfg.Driver.Name, Connect: state.Connect,
+		Profile: d.cfg.Profile.Name, Driver: d.cfg.Driver.Name, Kind: kindOf(d.cfg.Driver.Name), Connect: state.Connect,
 		State: state.State, Since: state.Since, SilenceLimitS: d.cfg.Silence.Seconds(), LastRecord: state.LastValid,
 		Records: state.Records, Unparsed: state.Unparsed, Reconnects: state.Reconnects,
 		RawBytes:    hasRawBytes(d.cfg),

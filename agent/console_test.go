@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/console/client"
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/registry"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -166,6 +169,34 @@ func TestPlatesAreMasked(t *testing.T) {
 		}
 	}
 	require.Equal(t, uint64(5), a.status().Lanes[0].Devices[0].Passed.PlateReads)
+}
+
+// Each driver is of the kind of its events.
+func TestKinds(t *testing.T) {
+	t.Parallel()
+	var known int
+	for _, d := range registry.All() {
+		at := reflect.ValueOf(d.New).Pointer()
+		made, _ := runtime.FuncForPC(at).FileLine(at)
+		want := ""
+		switch {
+		case strings.Contains(made, "/drivers/anpr/"):
+			want = console.PlateReader
+		case strings.Contains(made, "/drivers/xray/"):
+			want = console.Scanner
+		case strings.Contains(made, "/drivers/rpm/") && strings.HasSuffix(d.Name, "-portal"):
+			want = console.Portal
+		}
+		require.Equal(t, want, kindOf(d.Name), "%s, made by %s", d.Name, made)
+		if want != "" {
+			known++
+		}
+	}
+	listed := 0
+	for _, k := range kinds {
+		listed += len(k.drivers)
+	}
+	require.Equal(t, listed, known, "there is no driver twice or in vain")
 }
 
 func TestMask(t *testing.T) {

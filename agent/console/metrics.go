@@ -95,7 +95,7 @@ var metrics = []Metric{
 		})},
 	{"lanepost_occupancies_total", counter, "Occupancies of the portal by outcome (alarm, no_alarm, incomplete), since the agent's start.", []string{"lane", "device", "outcome"},
 		devices(func(d *Device, tell func(float64, ...string)) {
-			if p := d.Passed; p.Occupancies > 0 {
+			if p := d.Passed; d.Kind == Portal || p.Occupancies > 0 {
 				tell(float64(p.AlarmOccupancies), string(event.OutcomeAlarm))
 				tell(float64(p.Occupancies-p.AlarmOccupancies-p.IncompleteOccupancies), string(event.OutcomeNoAlarm))
 				tell(float64(p.IncompleteOccupancies), string(event.OutcomeIncomplete))
@@ -103,21 +103,21 @@ var metrics = []Metric{
 		})},
 	{"lanepost_occupancy_alarms_total", counter, "Occupancies of the portal with an alarm by its kind (gamma, neutron), since the agent's start.", []string{"lane", "device", "kind"},
 		devices(func(d *Device, tell func(float64, ...string)) {
-			if p := d.Passed; p.Occupancies > 0 {
+			if p := d.Passed; d.Kind == Portal || p.Occupancies > 0 {
 				tell(float64(p.GammaAlarms), "gamma")
 				tell(float64(p.NeutronAlarms), "neutron")
 			}
 		})},
 	{"lanepost_plate_reads_total", counter, "Vehicles that the plate reader saw, by whether it read a plate (read, no_read), since the agent's start.", []string{"lane", "device", "result"},
 		devices(func(d *Device, tell func(float64, ...string)) {
-			if p := d.Passed; p.PlateReads+p.NoReads > 0 {
+			if p := d.Passed; d.Kind == PlateReader || p.PlateReads+p.NoReads > 0 {
 				tell(float64(p.PlateReads), "read")
 				tell(float64(p.NoReads), "no_read")
 			}
 		})},
 	{"lanepost_xray_scans_total", counter, "X-ray scans without their later revisions, since the agent's start.", ofDevice,
 		devices(func(d *Device, tell func(float64, ...string)) {
-			if p := d.Passed; p.Scans > 0 {
+			if p := d.Passed; d.Kind == Scanner || p.Scans > 0 {
 				tell(float64(p.Scans))
 			}
 		})},

@@ -103,11 +103,20 @@ func TestMetricsAreReadByPrometheus(t *testing.T) {
 	require.Equal(t, 1.0, value("lanepost_spool_refusing"))
 	require.Equal(t, 0.0, value("lanepost_spool_answering"))
 
+	// What a device counts is told before the first, else nobody could see it come.
+	fresh := parsed(t, Status{Lanes: []Lane{{Devices: []Device{{Kind: Portal}, {Kind: PlateReader}, {Kind: Scanner}}}}})
+	for name, series := range map[string]int{
+		"lanepost_occupancies_total": 3, "lanepost_occupancy_alarms_total": 2, "lanepost_plate_reads_total": 2, "lanepost_xray_scans_total": 1,
+	} {
+		require.Len(t, fresh[name].GetMetric(), series, name)
+		require.Zero(t, fresh[name].GetMetric()[0].GetCounter().GetValue())
+	}
+
 	// What is not known is not told, and least of all as zero.
 	few := parsed(t, Status{At: event.At(time.Now()), Clock: Clock{Synchronised: "unknown"}, Lanes: []Lane{{Devices: []Device{{}}}}})
 	for _, name := range []string{
 		"lanepost_clock_synchronised", "lanepost_clock_max_error_seconds", "lanepost_device_last_record_timestamp_seconds",
-		"lanepost_device_clock_offset_seconds", "lanepost_occupancies_total", "lanepost_disk_free_bytes", "lanepost_uplink_connected",
+		"lanepost_device_clock_offset_seconds", "lanepost_occupancies_total", "lanepost_plate_reads_total", "lanepost_xray_scans_total", "lanepost_disk_free_bytes", "lanepost_uplink_connected",
 	} {
 		require.NotContains(t, few, name)
 	}

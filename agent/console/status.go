@@ -85,6 +85,9 @@ type Device struct {
 	// Profile is the firmware profile, Driver what reads it.
 	Profile string `json:"profile"`
 	Driver  string `json:"driver"`
+	// Kind is what Passed counts of it: "portal" (occupancies), "plate_reader" (vehicles) or
+	// "scanner" (scans); absent for other devices.
+	Kind string `json:"kind,omitempty"`
 	// Connect is where it is reached, without secrets.
 	Connect string `json:"connect"`
 	// State is "connecting", "online", "silent", "offline" or "fault". Only "online"
@@ -121,6 +124,13 @@ type Device struct {
 	// Passed counts what passed since the agent's start.
 	Passed Passed `json:"passed"`
 }
+
+// Kinds of devices.
+const (
+	Portal      = "portal"
+	PlateReader = "plate_reader"
+	Scanner     = "scanner"
+)
 
 // Passed counts what a device saw pass since the agent's start.
 type Passed struct {
