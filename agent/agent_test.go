@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/supervise"
 	"github.com/lanepost/lanepost/drivers"
@@ -183,7 +184,7 @@ func (b *bench) startWith(stdout io.Writer) *Agent {
 		opts: Options{Version: "test", ConfigPath: b.path, Log: log, Reload: b.reload, Service: b.service}, log: log, site: cfg.Site,
 		ledgerDir: filepath.Join(cfg.Spool.Dir, "ledgers"),
 		spool:     sp, disk: disk, cfg: cfg, life: life, began: time.Now(), devices: map[string]*device{},
-		printer: newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded),
+		printer: newPrinter(stdout, log, sp.Stats()), reloads: make(chan chan reloaded), logs: console.NewLogs(log.Handler()),
 	}
 	ctx, cancel := context.WithCancelCause(b.t.Context())
 	b.cancel = cancel

@@ -60,8 +60,8 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 	}
 	for _, text := range a.refusedConfig {
 		toDo := ""
-		if rest, ok := strings.CutPrefix(text, refusedFile); ok {
-			text, toDo = refusedFile+rest, "mend the file and reload; until then the old configuration goes on"
+		if strings.HasPrefix(text, refusedFile) {
+			toDo = "mend the file and reload; until then the old configuration goes on"
 		}
 		add(badConfig, "", text, toDo)
 	}

@@ -117,9 +117,7 @@ func (a *Agent) reload() reloaded {
 	}
 	a.recent.follow(next)
 	a.console.Follow(next.Console.Door)
-	if a.logs != nil {
-		a.logs.SetLevels(logLevels(next))
-	}
+	a.logs.SetLevels(logLevels(next))
 	a.checkpoints.reload(a, next.Evidence)
 	if err := a.readPseudonymKey(next); err != nil {
 		changed.Problems = append(changed.Problems, err.Error())

@@ -14,9 +14,9 @@ import (
 	"github.com/lanepost/lanepost/agent/tee"
 )
 
-// taps are those who get the raw bytes of devices beside their drivers: tees, daily
-// files and those who listen by the console. They outlive the connections of a device and its restarts, and follow
-// the configuration without one.
+// taps are those who get the raw bytes of devices beside their drivers: tees, daily files
+// and those who listen by the console. They outlive the connections of a device and its
+// restarts, and follow the configuration without one.
 type taps struct {
 	// mu is not held while anything is closed: what ends may tell of a problem yet,
 	// and then the agent's state is made.

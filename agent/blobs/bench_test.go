@@ -54,7 +54,7 @@ func BenchmarkNext(b *testing.B) {
 	s, err := Open(b.TempDir(), Options{Consumers: []string{"central"}})
 	require.NoError(b, err)
 	sd := s.Sender("central")
-	b.SetBytes(defaultChunkBytes)
+	b.SetBytes(DefaultChunkBytes)
 	b.ReportAllocs()
 	n := uint64(0)
 	for b.Loop() {
@@ -66,7 +66,7 @@ func BenchmarkNext(b *testing.B) {
 				s.OutcomeRecorded(o)
 			}
 			n++
-			a, err := s.Put(ctx, bytes.NewReader(picture(n, 64*defaultChunkBytes)), 1<<30)
+			a, err := s.Put(ctx, bytes.NewReader(picture(n, 64*DefaultChunkBytes)), 1<<30)
 			require.NoError(b, err)
 			a.MediaType = "image/tiff"
 			require.NoError(b, s.Announce(reference(fmt.Sprint(n), event.Routine, a)))
@@ -103,7 +103,7 @@ func BenchmarkOpen(b *testing.B) {
 		require.NoError(b, os.WriteFile(s.path(sum), nil, 0o600))
 		journal = entry{
 			Op: opPromise, ID: i + 1, EventID: fmt.Sprintf("019ceb6f-5a3f-7e04-a9d1-%012x", i), Class: event.Routine, Source: source,
-			Sequence: i + 1, Referred: true, SHA256: sum.String(), Size: 200_000, MediaType: "image/jpeg", Name: "front.jpg", ChunkBytes: defaultChunkBytes,
+			Sequence: i + 1, Referred: true, SHA256: sum.String(), Size: 200_000, MediaType: "image/jpeg", Name: "front.jpg", ChunkBytes: DefaultChunkBytes,
 		}.appendLine(journal)
 	}
 	require.NoError(b, os.WriteFile(filepath.Join(dir, journalName), journal, 0o600))

@@ -53,9 +53,10 @@ import (
 // Bounds and defaults of the package.
 const (
 	defaultMaxBytes = 4 << 30
-	// defaultChunkBytes leaves 1 KiB of a packet of 128 KiB, a broker's usual
-	// limit, for the topic and the header.
-	defaultChunkBytes = 127 << 10
+	// DefaultChunkBytes is the size of the pieces in which attachments are sent, in bytes.
+	// It leaves 1 KiB of a packet of 128 KiB, a broker's usual limit, for the topic and
+	// the header.
+	DefaultChunkBytes = 127 << 10
 	minChunkBytes     = 1 << 10
 	maxChunkBytes     = 1 << 20
 	defaultKeep       = time.Hour
@@ -285,7 +286,7 @@ func newStore(dir string, o Options) *Store {
 
 func (o *Options) complete() error {
 	o.MaxBytes = cmp.Or(o.MaxBytes, defaultMaxBytes)
-	o.ChunkBytes = cmp.Or(o.ChunkBytes, defaultChunkBytes)
+	o.ChunkBytes = cmp.Or(o.ChunkBytes, DefaultChunkBytes)
 	o.Keep = cmp.Or(o.Keep, defaultKeep)
 	if o.ChunkBytes < minChunkBytes || o.ChunkBytes > maxChunkBytes {
 		return fmt.Errorf("a chunk must have %d to %d bytes, not %d", minChunkBytes, maxChunkBytes, o.ChunkBytes)

@@ -68,9 +68,6 @@ func (l *Logs) Handler() slog.Handler { return &logHandler{logs: l, base: l.base
 // one device if device is not empty.
 func (l *Logs) Last(n int, from slog.Level, device string, after uint64) []LogRecord {
 	list := []LogRecord{}
-	if l == nil {
-		return list
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i := len(l.ring) - 1; i >= 0 && len(list) < n; i-- {
@@ -113,12 +110,12 @@ type logHandler struct {
 	details, prefix string
 }
 
-// key is "lane/id" of the device that the record is about; empty if about none.
+// deviceKey is "lane/id" of the device that a record is about; empty if about none.
 func deviceKey(lane, device string) string {
-	if lane == "" || device == "" || strings.Contains(device, "/") {
-		if strings.Contains(device, "/") {
-			return device
-		}
+	switch {
+	case strings.Contains(device, "/"):
+		return device
+	case lane == "" || device == "":
 		return ""
 	}
 	return lane + "/" + device

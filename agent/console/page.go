@@ -21,9 +21,7 @@ var packed embed.FS
 
 // mediaTypes are those of the files of the page.
 var mediaTypes = map[string]string{
-	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
-	".svg": "image/svg+xml", ".png": "image/png", ".ico": "image/x-icon", ".json": "application/json",
-	".webmanifest": "application/manifest+json", ".woff2": "font/woff2", ".txt": "text/plain; charset=utf-8",
+	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8", ".svg": "image/svg+xml",
 }
 
 // pageNames are the paths that have no name of a file.
@@ -56,12 +54,19 @@ func page(w http.ResponseWriter, r *http.Request) (known bool) {
 	}
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		h.Set("Content-Encoding", "gzip")
-		_, _ = w.Write(b) // who asked is gone otherwise
+	} else if b, err = unpack(b); err != nil {
+		h.Del("ETag")
+		fail(w, http.StatusInternalServerError, "this file of the page is damaged: "+err.Error())
 		return true
 	}
+	_, _ = w.Write(b) // who asked is gone otherwise
+	return true
+}
+
+func unpack(b []byte) ([]byte, error) {
 	z, err := gzip.NewReader(bytes.NewReader(b))
-	if err == nil {
-		_, err = io.Copy(w, z)
+	if err != nil {
+		return nil, err
 	}
-	return err == nil || w.Header().Get("ETag") != "" // it is begun
+	return io.ReadAll(z)
 }
