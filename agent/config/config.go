@@ -64,6 +64,9 @@ type Config struct {
 	Daily daily.Settings
 	// ProfileDir is the directory of the site's own profiles; empty for none.
 	ProfileDir string
+	// Files are all that the agent must be able to read: the file itself, and those
+	// that it, its links and the settings of its devices name. Sorted, each once.
+	Files []string
 	// Warnings are worth a look and no reason not to start.
 	Warnings []yamlfile.Problem
 
@@ -133,7 +136,7 @@ func Parse(name string, b []byte) (*Config, error) {
 	r := &reader{
 		Document: yamlfile.Parse(name, b),
 		c: &Config{
-			Path: name, SHA256: hex.EncodeToString(sum[:]), Spool: Spool{Dir: defaultSpoolDir},
+			Path: name, Files: []string{name}, SHA256: hex.EncodeToString(sum[:]), Spool: Spool{Dir: defaultSpoolDir},
 			Evidence: Evidence{CheckpointEvents: defaultCheckpointEvents, CheckpointEvery: defaultCheckpointEvery},
 			Log:      Log{Level: "info", Format: "text"}, Console: defaultConsole, scanFiles: map[string]time.Duration{},
 		},
@@ -173,6 +176,8 @@ func Parse(name string, b []byte) (*Config, error) {
 	if len(r.c.devices) == 0 {
 		r.warn(r.Root(), "no device is configured, so nothing is observed", "")
 	}
+	slices.Sort(r.c.Files)
+	r.c.Files = slices.Compact(r.c.Files)
 	return r.c, nil
 }
 
@@ -288,6 +293,7 @@ func (r *reader) file(n ast.Node, what string, most int64) (path string, content
 	if path == "" {
 		return "", nil
 	}
+	r.c.Files = append(r.c.Files, path)
 	b, err := readFile(path, most)
 	if err != nil {
 		hint := "correct the path, or put the file there"

@@ -263,6 +263,7 @@ func (r *reader) makeDevice(d *rawDevice) {
 		r.At(d.profileAt, fmt.Sprintf("driver %s: its settings can't be compared: %v", driver.Name, err), "")
 		return
 	}
+	r.noteFiles(endpoint, written)
 	sum := sha256.Sum256([]byte(strings.Join([]string{
 		d.lane, d.id, p.Name, driver.Name, endpoint.String(), device.Silence.String(), string(written),
 	}, "\x00")))
@@ -272,6 +273,26 @@ func (r *reader) makeDevice(d *rawDevice) {
 		device.Daily = d.lane + "-" + d.id
 	}
 	r.c.devices = append(r.c.devices, device)
+}
+
+// noteFiles notes the files of a device: a link's option and a setting that end in _file
+// name one.
+func (r *reader) noteFiles(e link.Endpoint, settings []byte) {
+	named := map[string]any{}
+	if err := yaml.Unmarshal(settings, &named); err != nil {
+		clear(named) // the settings of a driver that has none
+	}
+	_, options, _ := strings.Cut(e.String(), "?")
+	if values, err := url.ParseQuery(options); err == nil { // else the link's opening tells
+		for name := range values {
+			named["link "+name] = values.Get(name)
+		}
+	}
+	for name, v := range named {
+		if path, ok := v.(string); ok && path != "" && strings.HasSuffix(name, "_file") {
+			r.c.Files = append(r.c.Files, path)
+		}
+	}
 }
 
 // endpoint makes a device's link of its URL, what stands beside that, and the

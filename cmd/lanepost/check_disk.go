@@ -4,10 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net/url"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -45,7 +43,7 @@ func checkFiles(cfg *config.Config, a *account) (rows []result) {
 		return rows // config.Load has read them all
 	}
 	var unreadable []string
-	for _, path := range filesOf(cfg) {
+	for _, path := range cfg.Files {
 		err := a.do(func() error {
 			f, err := os.Open(path)
 			if err != nil {
@@ -89,27 +87,6 @@ func profileFiles(dir string, a *account) (names []string, err error) {
 		return nil
 	})
 	return names, err
-}
-
-// filesOf are the files that a configuration names.
-func filesOf(cfg *config.Config) []string {
-	list := []string{cfg.Path, cfg.Spool.KeyFile, cfg.Plates.PseudonymKeyFile}
-	for _, m := range cfg.MQTT {
-		list = append(list, m.UsernameFile, m.PasswordFile, m.CAFile, m.CertFile, m.KeyFile)
-	}
-	for _, d := range cfg.Devices() {
-		_, options, _ := strings.Cut(d.Endpoint.String(), "?")
-		values, err := url.ParseQuery(options)
-		if err != nil {
-			continue // the link's own writing; its opening will tell
-		}
-		for _, name := range []string{"password_file", "ca_file", "cert_file", "key_file"} {
-			list = append(list, values.Get(name))
-		}
-	}
-	slices.Sort(list)
-	list = slices.Compact(list)
-	return slices.DeleteFunc(list, func(s string) bool { return s == "" })
 }
 
 // checkSpool looks whether the agent could write to the spool's directory, and

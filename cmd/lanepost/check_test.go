@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/agent/console"
 )
 
 func TestCheckAsJSON(t *testing.T) {
@@ -75,6 +77,36 @@ func TestCheckAsTheAgentsUser(t *testing.T) {
 	require.Regexp(t, `configuration +readable +ok`, text)
 	require.Regexp(t, `spool +writable +ok +user nobody can write`, text)
 	require.Empty(t, namesIn(t, spool))
+
+	// Whatever names it, a file that only root can read is told.
+	dir := filepath.Dir(path)
+	write := func(name, text string) string {
+		name = filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(name, []byte(text), 0o600))
+		return name
+	}
+	line, err := console.UserLine("anna", "cold hands at four")
+	require.NoError(t, err)
+	ca := newAuthority(t, "site")
+	ca.issue("box", "127.0.0.1")
+	secret := strings.Repeat("5e3f", 16)
+	named := []string{
+		write("users", line), ca.path("box.pem"), ca.path("box.key"), write("mrz.key", secret), write("dicos.password", "a-password"),
+		write("onvif.password", "a-password"), write("link.password", "a-password"), write("pseudonym.key", secret), write("spool.key", secret),
+	}
+	for _, name := range named {
+		require.NoError(t, os.Chmod(name, 0o600))
+	}
+	devices := quietDevice(t) +
+		deviceYAML("mrz-1", "mrz-reader", "serial:/dev/serial/by-id/none?baud=9600&parity=none&data=8&stop=1", "settings: {allow_personal_data: true, key_file: "+named[3]+"}") +
+		deviceYAML("xray-1", "dicos-network", fmt.Sprintf("tcp-listen://127.0.0.1:%d", freePort(t)), "settings: {username: lane, password_file: "+named[4]+"}") +
+		deviceYAML("anpr-1", "onvif-plates", fmt.Sprintf("http://127.0.0.1:%d?username=lane&password_file=%s", freePort(t), named[6]), "settings: {username: lane, password_file: "+named[5]+"}")
+	other := writeConfig(t, devices, "  key_file: "+named[8]+"\n", "plates: {pseudonym_key_file: "+named[7]+"}\n",
+		fmt.Sprintf("console: {listen: \"127.0.0.1:%d\", tls: {cert_file: %s, key_file: %s}, users_file: %s}\n", freePort(t), named[1], named[2], named[0]))
+	text, _ = output(t, "check", "--wait", "1s", "--user", "nobody", "--config", other)
+	for _, name := range append(named, other) {
+		require.Regexp(t, `configuration +readable +FAILED +user nobody can't read `+name+`: permission denied`, text)
+	}
 
 	text, code = output(t, "check", "--user", "no-such-user", "--config", path)
 	require.Equal(t, exitUsage, code)
