@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -9,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/agent/console"
 )
@@ -32,7 +32,7 @@ func consoleCommand() *cobra.Command {
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			password, err := askPassword(os.Stdin, cmd.ErrOrStderr())
+			password, err := askPassword(cmd.Context(), os.Stdin, cmd.ErrOrStderr())
 			if err != nil {
 				return err
 			}
@@ -48,29 +48,21 @@ func consoleCommand() *cobra.Command {
 }
 
 // askPassword asks twice on a terminal, else it reads a line.
-func askPassword(in *os.File, out io.Writer) (string, error) {
-	fd := int(in.Fd())
-	if !term.IsTerminal(fd) {
+func askPassword(ctx context.Context, in *os.File, out io.Writer) (string, error) {
+	if !onTerminal(in) {
 		line, err := bufio.NewReader(io.LimitReader(in, 4096)).ReadString('\n')
 		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("read the password: %w", err)
 		}
 		return strings.TrimRight(line, "\r\n"), nil
 	}
-	ask := func(what string) (string, error) {
-		fmt.Fprint(out, what+": ")
-		b, err := term.ReadPassword(fd)
-		fmt.Fprintln(out)
-		if err != nil {
-			return "", fmt.Errorf("read the password: %w", err)
+	var first, second string
+	err := askOnTerminal(ctx, in, out, func(a *asker) (err error) {
+		if first, err = a.secret("Password"); err == nil {
+			second, err = a.secret("The same again")
 		}
-		return string(b), nil
-	}
-	first, err := ask("Password")
-	if err != nil {
-		return "", err
-	}
-	second, err := ask("The same again")
+		return err
+	})
 	if err != nil {
 		return "", err
 	}

@@ -102,10 +102,10 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 	missing := s.missing(o.noBroker)
 	switch {
 	case len(missing) == 0:
-	case !term.IsTerminal(int(os.Stdin.Fd())):
+	case !onTerminal(os.Stdin):
 		return usageError{fmt.Errorf("this is no terminal to ask questions on, and there is no %s", strings.Join(missing, ", no "))}
 	default:
-		if err := interview(ctx, out, s, o.noBroker); err != nil {
+		if err := askOnTerminal(ctx, os.Stdin, out, func(a *asker) error { return a.interview(s, o.noBroker) }); err != nil {
 			if errors.Is(err, errNothingWritten) {
 				fmt.Fprintln(out)
 			}
@@ -257,11 +257,11 @@ func writableFolder(dir string) error {
 	return nil
 }
 
-// interview asks for what is missing. However it ends, the terminal is as it was.
-func interview(ctx context.Context, out io.Writer, s *starter, noBroker bool) (err error) {
+// askOnTerminal has questions asked on a terminal. However it ends, the terminal is as it was.
+func askOnTerminal(ctx context.Context, in *os.File, out io.Writer, ask func(*asker) error) (err error) {
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
-	fd := int(os.Stdin.Fd())
+	fd := int(in.Fd())
 	state, err := term.GetState(fd)
 	if err != nil {
 		return fmt.Errorf("ask on this terminal: %w", err)
@@ -271,8 +271,7 @@ func interview(ctx context.Context, out io.Writer, s *starter, noBroker bool) (e
 			err = fmt.Errorf("the terminal: %w", restored)
 		}
 	}()
-	a := &asker{ctx: ctx, out: out, in: os.Stdin, fd: fd}
-	return a.interview(s, noBroker)
+	return ask(&asker{ctx: ctx, out: out, in: in, fd: fd})
 }
 
 // problems are what config.Parse says of a text that is in no file yet: without places.

@@ -274,6 +274,31 @@ func TestInitFromFlags(t *testing.T) {
 	}
 }
 
+// However the question for a password ends, the terminal shows again what is typed.
+func TestConsolePasswordOnATerminal(t *testing.T) {
+	t.Parallel()
+	s := initOnTerminal(t, "console", "password", "anna")
+	s.asked("Password")
+	require.Eventually(t, func() bool { return !s.echoes() }, patience, patience/6000)
+	_, err := s.tty.WriteString("\x03")
+	require.NoError(t, err)
+	require.Error(t, <-s.done)
+	require.Equal(t, exitFailed, s.cmd.ProcessState.ExitCode(), s.text.String())
+	require.True(t, s.echoes())
+
+	s = initOnTerminal(t, "console", "password", "anna")
+	s.answer("Password", "cold hands at four")
+	s.answer("The same again", "cold hands at five")
+	s.asked("the two are not the same")
+	require.Error(t, <-s.done)
+	s = initOnTerminal(t, "console", "password", "anna")
+	s.answer("Password", "cold hands at four")
+	s.answer("The same again", "cold hands at four")
+	s.asked("anna:$2")
+	require.NoError(t, <-s.done)
+	require.NotContains(t, s.text.String(), "cold hands")
+}
+
 // What YAML would read otherwise is quoted.
 func TestStarterScalars(t *testing.T) {
 	for _, text := range []string{"10", "1e3", "no", "~", "a: b", "# x", "it's", `a"b`, "@x", "%y", "-", "a:", "0x10", "null", "[a]", "x y", "ł/ó"} {
