@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -86,7 +87,7 @@ func checkCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&o.json, "json", false, "print the table as JSON")
 	cmd.Flags().StringVar(&o.user, "user", "", "whose permissions to look at when run as root (default: the user of the service lanepost)")
 	cmd.Flags().StringVar(&profile.path, "profile", "", "check this profile in place of a configuration")
-	cmd.Flags().StringVar(&profile.capture, "bytes", "", "with --profile: show how the bytes of this file, as a device sent them, are read")
+	cmd.Flags().StringVar(&profile.capture, "bytes", "", "with --profile: show how this file is read: a recording of lanepost record, or bytes as a device sent them")
 	cmd.Flags().IntVar(&profile.records, "records", shownRecords, "with --profile: how many records to show")
 	cmd.Flags().BoolVar(&profile.trace, "trace", false, "with --profile: show also the records that were read")
 	return cmd
@@ -185,12 +186,21 @@ func failed(rows []result) bool {
 	return false
 }
 
+// printableRows are the rows as they may be printed: devices and brokers speak in them.
+func printableRows(rows []result) []result {
+	rows = slices.Clone(rows)
+	for i, r := range rows {
+		rows[i] = result{clean(r.What), clean(r.Check), r.State, clean(r.Detail), clean(r.Hint)}
+	}
+	return rows
+}
+
 // tell prints the results and says by its error whether something failed.
 func tell(out io.Writer, o checkOptions, results []result) error {
 	counts := map[string]int{}
-	for i, r := range results {
+	results = printableRows(results)
+	for _, r := range results {
 		counts[r.State]++
-		results[i].Detail, results[i].Hint = oneLine(r.Detail), oneLine(r.Hint)
 	}
 	var err error
 	if o.json {
@@ -327,5 +337,3 @@ func wrapped(text string, indent, width int) string {
 	b.WriteByte('\n')
 	return b.String()
 }
-
-func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }

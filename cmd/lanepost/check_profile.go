@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,12 +9,14 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/own"
 	"github.com/lanepost/lanepost/drivers/registry"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
+	"github.com/lanepost/lanepost/protocol/capture"
 )
 
 // Bounds of a check of a profile.
@@ -131,6 +134,9 @@ func (c profileCheck) playCapture(ctx context.Context, out io.Writer, p *profile
 	}
 	var seen steps
 	seen.watch(instrument)
+	if capture.Is(b) {
+		return c.playRecording(ctx, out, p, instrument, &seen, b)
+	}
 	var script []drivers.Chunk
 	for rest := b; len(rest) > 0; {
 		n := min(captureChunk, len(rest))
@@ -139,10 +145,44 @@ func (c profileCheck) playCapture(ctx context.Context, out io.Writer, p *profile
 	}
 	played, err := drivers.Play(ctx, instrument, script)
 	fmt.Fprintf(out, "%s through the profile %s, driver %s: %s\n", safe(c.capture), safe(p.Name), safe(p.Driver), count(len(b), "byte"))
-	seen.print(out, c.records, false)
-	if !seen.explains {
-		seen.printUnread(out, played)
+	return c.printPlayed(out, &seen, played, err)
+}
+
+// playRecording plays what lanepost record has written: each read as it came, and no
+// connection runs on into the next.
+func (c profileCheck) playRecording(ctx context.Context, out io.Writer, p *profiles.Profile, instrument drivers.Instrument, seen *steps, b []byte) error {
+	t, err := tapeOf(c.capture, b)
+	if err != nil {
+		return err
 	}
+	seen.start = t.first.Begun
+	var played drivers.Played
+	var left ended
+	r := &drivers.Replay{
+		Start:    t.first.Begun,
+		Observed: func(o drivers.Observation) error { played.Observations = append(played.Observations, o); return nil },
+		Unparsed: func(why string, raw []byte) {
+			played.Unparsed = append(played.Unparsed, drivers.UnparsedBytes{Reason: why, Raw: bytes.Clone(raw)})
+		},
+	}
+	err = playTape(ctx, r, instrument, t, &left)
+	played.Valid = int(r.Valid)
+	if err == nil {
+		err = left.first
+	}
+	fmt.Fprintf(out, "%s through the profile %s, driver %s\n", safe(c.capture), safe(p.Name), safe(p.Driver))
+	t.report(out)
+	err = c.printPlayed(out, seen, played, err)
+	if err == nil && t.damaged {
+		return errReported
+	}
+	return err
+}
+
+// printPlayed shows what was read, and what was not.
+func (c profileCheck) printPlayed(out io.Writer, seen *steps, played drivers.Played, err error) error {
+	seen.print(out, c.records, false)
+	seen.printUnread(out, played)
 	kinds := map[string]int{}
 	var order []string
 	for _, o := range played.Observations {
@@ -166,12 +206,14 @@ func (c profileCheck) playCapture(ctx context.Context, out io.Writer, p *profile
 // steps are what a driver that can explain itself made of its input.
 type steps struct {
 	explains bool
+	start    time.Time // of what is played
 	list     []own.Step
 	more     int
 }
 
 // watch begins to collect.
 func (s *steps) watch(instrument drivers.Instrument) {
+	s.start = drivers.ScriptStart()
 	e, ok := instrument.(own.Explainer)
 	if !ok {
 		return
@@ -235,7 +277,7 @@ func (s *steps) printStep(out io.Writer, x own.Step) {
 	case x.Failure != nil:
 		of = "could not be read"
 	}
-	fmt.Fprintf(out, "\n  at %s, %s, %s\n", x.Time.Sub(drivers.ScriptStart()), count(len(x.Raw), "byte"), of)
+	fmt.Fprintf(out, "\n  at %s, %s, %s\n", x.Time.Sub(s.start), count(len(x.Raw), "byte"), of)
 	from, to := -1, -1
 	if x.Failure != nil {
 		from, to = x.Failure.From, x.Failure.To

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -61,7 +62,7 @@ func execute(ctx context.Context, args []string) int {
 	if errors.Is(err, errReported) {
 		return exitFailed
 	}
-	fmt.Fprintln(os.Stderr, "lanepost:", err)
+	fmt.Fprintln(os.Stderr, "lanepost:", safe(strings.ReplaceAll(err.Error(), "\t", "    ")))
 	var unread unreadError
 	if errors.As(err, &unread) {
 		return exitUsage

@@ -13,9 +13,11 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lanepost/lanepost/protocol/capture"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -128,6 +130,38 @@ func TestTraces(t *testing.T) {
 			require.Equal(t, want, string(out))
 		})
 	}
+}
+
+// What lanepost record has written is read as it came: read by read, and no connection runs
+// on into the next.
+func TestCheckProfileWithARecording(t *testing.T) {
+	t.Parallel()
+	files, _ := ownPage(t)
+	dir := t.TempDir()
+	profile := filepath.Join(dir, "gate.yaml")
+	require.NoError(t, os.WriteFile(profile, []byte(files["gate.yaml"]), 0o600))
+	path := filepath.Join(dir, "gate.jsonl")
+	file, err := os.Create(path)
+	require.NoError(t, err)
+	at := time.Date(2026, 3, 14, 10, 0, 0, 0, time.UTC)
+	w, err := capture.NewWriter(file, capture.Header{Lane: "entry-3", Device: "dose-1", Begun: at, Part: 1})
+	require.NoError(t, err)
+	for i, e := range []capture.Entry{
+		{Bytes: []byte("$H,OK*60\r\n$D,G1,")}, {Bytes: []byte("12,N*53\r\n$D,G1,14")}, {Mark: capture.Parted}, {Bytes: []byte("$D,G1,14,N*55\r\n")},
+	} {
+		e.At = at.Add(time.Duration(i) * time.Second)
+		require.NoError(t, w.Add(e))
+	}
+	require.NoError(t, w.End(at.Add(4*time.Second), "done"))
+	require.NoError(t, file.Close())
+	text, code := output(t, "check", "--profile", profile, "--bytes", path)
+	require.Contains(t, text, "recording of entry-3/dose-1")
+	require.Contains(t, text, "3 records read, 1 piece not.")
+	require.Contains(t, text, "at 1s, 9 bytes, read as measurement")
+	require.Contains(t, text, "at 3s, 9 bytes, read as measurement")
+	require.NotContains(t, text, "capture")
+	require.Equal(t, exitFailed, code, "what the link's end cut off was not read")
+	require.Contains(t, text, "broken off")
 }
 
 func TestCheckProfileCommandLine(t *testing.T) {

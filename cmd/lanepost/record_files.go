@@ -336,7 +336,7 @@ func (f *recordFiles) addAll(list []capture.Entry) error {
 // report tells what there is.
 func (f *recordFiles) report(w io.Writer) {
 	fmt.Fprintf(w, "%s, %d bytes in %s (%s)\n", number(f.reads, "read"), f.bytes,
-		f.ended.Sub(f.began).Round(100*time.Millisecond), f.reason)
+		f.ended.Sub(f.began).Round(100*time.Millisecond), clean(f.reason))
 	if f.holes > 0 {
 		fmt.Fprintf(w, "something is missing at %s; the file says where\n", number(f.holes, "place"))
 	}

@@ -374,15 +374,7 @@ func replay(ctx context.Context, out, notes io.Writer, t *tape, o replayFlags) e
 	r := &replayer{out: bufio.NewWriter(out), source: v.source, began: time.Now(), ids: map[string]string{}}
 	p := &drivers.Replay{Start: t.first.Begun, Observed: r.observed, Unparsed: r.addUnparsed}
 	left := ended{}
-	for {
-		var c *connection
-		if c, err = t.connection(); c == nil || err != nil {
-			break
-		}
-		if err = playConnection(ctx, p, instrument, c, &left); err != nil {
-			break
-		}
-	}
+	err = playTape(ctx, p, instrument, t, &left)
 	if flushErr := r.out.Flush(); r.failed == nil {
 		r.failed = flushErr
 	}
@@ -406,6 +398,18 @@ type ended struct {
 	times   int
 	first   error
 	skipped int
+}
+
+func playTape(ctx context.Context, p *drivers.Replay, d drivers.Instrument, t *tape, left *ended) error {
+	for {
+		c, err := t.connection()
+		if c == nil || err != nil {
+			return err
+		}
+		if err := playConnection(ctx, p, d, c, left); err != nil {
+			return err
+		}
+	}
 }
 
 func playConnection(ctx context.Context, p *drivers.Replay, d drivers.Instrument, c *connection, left *ended) error {
@@ -434,11 +438,11 @@ func playConnection(ctx context.Context, p *drivers.Replay, d drivers.Instrument
 // report tells what was played, and what became of it.
 func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, left ended) {
 	t.report(w)
-	fmt.Fprintf(w, "read by %s: %s, %s, %s not understood\n", v.what,
+	fmt.Fprintf(w, "read by %s: %s, %s, %s not understood\n", clean(v.what),
 		number(p.Valid, "valid record"), number(int64(r.events), "event"), number(r.total(), "piece"))
 	order.Stable(r.unparsed, func(a, b notUnderstood) int { return int(b.count - a.count) })
 	for _, u := range r.unparsed {
-		fmt.Fprintf(w, "  %d times: %s; the first is %s\n", u.count, oneLine(u.text), u.raw)
+		fmt.Fprintf(w, "  %d times: %s; the first is %s\n", u.count, clean(u.text), u.raw)
 	}
 	if r.more > 0 {
 		fmt.Fprintf(w, "  %d times: for other reasons\n", r.more)
@@ -447,7 +451,7 @@ func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, lef
 		fmt.Fprintf(w, "%s could not be made events of and are not printed\n", number(int64(r.refused), "observation"))
 	}
 	if left.times > 0 {
-		fmt.Fprintf(w, "the driver ended the connection itself %d times, first since: %v\n", left.times, left.first)
+		fmt.Fprintf(w, "the driver ended the connection itself %d times, first since: %s\n", left.times, clean(left.first.Error()))
 	}
 	if left.skipped > 0 {
 		fmt.Fprintf(w, "%s could not be read to the end by this driver\n", number(int64(left.skipped), "connection"))
@@ -481,16 +485,16 @@ func (t *tape) report(w io.Writer) {
 			what += " on " + h.Connect
 		}
 	}
-	fmt.Fprintf(w, "%s, from %s to %s: %s, %d bytes, %s\n", what, t.begun.Format(time.RFC3339), t.last.Format(time.RFC3339),
+	fmt.Fprintf(w, "%s, from %s to %s: %s, %d bytes, %s\n", clean(what), t.begun.Format(time.RFC3339), t.last.Format(time.RFC3339),
 		number(t.reads, "read"), t.bytes, number(int64(t.connections), "connection"))
 	if h.ClockSync == "no" {
 		fmt.Fprintln(w, "the clock of the box was not synchronised; the times may be wrong")
 	}
 	for _, text := range t.told {
-		fmt.Fprintln(w, text)
+		fmt.Fprintln(w, clean(text))
 	}
 	for _, text := range t.holes {
-		fmt.Fprintf(w, "something is missing at %s\n", text)
+		fmt.Fprintf(w, "something is missing at %s\n", clean(text))
 	}
 	if t.moreHoles > 0 {
 		fmt.Fprintf(w, "something is missing at %d more places\n", t.moreHoles)

@@ -481,7 +481,7 @@ func (s *supported) readChecks(ctx context.Context) {
 		return
 	}
 	for i, r := range rows {
-		rows[i].Detail, rows[i].Hint = oneLine(r.Detail), oneLine(r.Hint)
+		rows[i].Detail, rows[i].Hint = clean(r.Detail), clean(r.Hint)
 		if s.namesFiles(r.What) {
 			rows[i].Detail = leftOut
 		}

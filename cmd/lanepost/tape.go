@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -38,7 +39,7 @@ type tape struct {
 	moreHoles    int
 	back         int      // how often the time went back
 	told         []string // what is to be said of the files
-	cut, damaged bool
+	damaged      bool
 }
 
 // maxTold bounds what is listed of one kind.
@@ -52,6 +53,15 @@ func openTape(names []string) (*tape, error) {
 	}
 	t.first, t.daily = t.in.Header(), t.in.Daily()
 	return t, nil
+}
+
+// tapeOf is a tape of one file that was read.
+func tapeOf(name string, b []byte) (*tape, error) {
+	in, err := capture.Open(bytes.NewReader(b))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return &tape{in: in, name: name, first: in.Header(), daily: in.Daily()}, nil
 }
 
 func (t *tape) close() {
@@ -93,7 +103,6 @@ func (t *tape) read() (capture.Entry, error) {
 			return e, nil
 		case errors.Is(err, io.EOF):
 		case errors.Is(err, capture.ErrCut):
-			t.cut = true
 			t.told = append(t.told, t.name+": "+err.Error())
 		default:
 			t.damaged = true

@@ -232,7 +232,7 @@ func printEvidence(out io.Writer, r evidence.Result) {
 		if s.SignedTo > 0 {
 			to, at = strconv.FormatUint(s.SignedTo, 10), s.SignedTime.UTC().Format(event.TimeLayout)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d\n", oneLine(s.Agent), s.Class, s.First, s.Last,
+		fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%s\t%s\t%d\n", clean(s.Agent), s.Class, s.First, s.Last,
 			s.Distinct, s.Duplicates, s.Skipped, s.Lost, s.Missing, to, at, s.NotCovered)
 	}
 	_ = w.Flush() // to standard output, which has nobody to report to
@@ -241,7 +241,7 @@ func printEvidence(out io.Writer, r evidence.Result) {
 		fmt.Fprintf(out, "%d events hold personal data, and in %d it is replaced by its hash.\n", n.Full, n.Redacted)
 	}
 	for _, k := range r.Keys {
-		fmt.Fprintf(out, "key %s of %s (%d checkpoints): ", k.Fingerprint, oneLine(k.Agent), k.Checkpoints)
+		fmt.Fprintf(out, "key %s of %s (%d checkpoints): ", k.Fingerprint, clean(k.Agent), k.Checkpoints)
 		switch k.Trust {
 		case evidence.TrustGiven:
 			fmt.Fprintln(out, "you gave it")
@@ -261,7 +261,7 @@ func printEvidence(out io.Writer, r evidence.Result) {
 		if where := f.Where(); where != "" {
 			text = where + ": " + text
 		}
-		fmt.Fprintf(out, "\n%s, %s: %s\n  %s\n", f.Severity, f.Kind, oneLine(text), f.Meaning)
+		fmt.Fprintf(out, "\n%s, %s: %s\n  %s\n", f.Severity, f.Kind, clean(text), f.Meaning)
 	}
 	if r.More > 0 {
 		fmt.Fprintf(out, "\nand %d more findings\n", r.More)

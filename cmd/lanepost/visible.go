@@ -52,6 +52,18 @@ func safe(s string) string {
 	return b.String()
 }
 
+// clean makes a text safe for a terminal, on one line.
+func clean(s string) string {
+	var b strings.Builder
+	for _, field := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '\t' }) {
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(safe(field))
+	}
+	return b.String()
+}
+
 // wide has the ranges of characters that take two columns of a terminal: Chinese, Japanese and
 // Korean.
 var wide = &unicode.RangeTable{R16: []unicode.Range16{

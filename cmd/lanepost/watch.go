@@ -262,18 +262,6 @@ func readEvents(r io.Reader, tell func(seenOf)) string {
 	}
 }
 
-// clean makes a text safe for a terminal, on one line.
-func clean(s string) string {
-	var b strings.Builder
-	for _, field := range strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\n' || r == '\t' }) {
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(safe(field))
-	}
-	return b.String()
-}
-
 // jsonLines prints what the agent says as it is.
 type jsonLines struct {
 	out  io.Writer

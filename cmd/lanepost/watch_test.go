@@ -18,6 +18,8 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/capture"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -230,6 +232,13 @@ func TestWatchIsSafe(t *testing.T) {
 	out.WriteString(strings.Join(f.lines(120, 40, time.Now()), "\n"))
 	f.gone, f.why = time.Now(), evil
 	out.WriteString(strings.Join(f.lines(120, 40, time.Now()), "\n"))
+	row := result{evil, evil, isFailed, evil, evil}
+	require.ErrorIs(t, tell(&out, checkOptions{}, []result{row}), errReported)
+	require.ErrorIs(t, tell(&out, checkOptions{json: true}, []result{row}), errReported)
+	played := &replayer{unparsed: []notUnderstood{{evil, 1, "raw"}}}
+	recorded := &tape{told: []string{evil}, holes: []string{evil}, first: capture.Header{Lane: evil, Device: evil, Connect: evil}}
+	played.report(&out, recorded, player{what: evil}, &drivers.Replay{}, ended{times: 1, first: errors.New(evil)})
+	(&recordFiles{reason: evil}).report(&out)
 	require.NotRegexp(t, "[\\x00-\\x09\\x0b-\\x1f\\x7f\u0080-\u009f\u202e]", out.String())
 	require.Contains(t, out.String(), "<ESC>[2Jb")
 }
