@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -70,7 +71,7 @@ func checkCommand() *cobra.Command {
 			"the command line is wrong. Warnings and skipped checks are no failure.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := profile.validate(); err != nil {
+			if err := profile.validate(cmd.Flags().Changed); err != nil {
 				return err
 			}
 			if profile.path != "" {
@@ -116,6 +117,11 @@ func check(ctx context.Context, out io.Writer, o checkOptions) error {
 		fmt.Fprintln(out, "\nThe configuration can't be used, so nothing else was checked.")
 		return errReported
 	}
+	return tell(out, o, checkRows(ctx, cfg, account, o))
+}
+
+// checkRows are the rows of a configuration that can be used.
+func checkRows(ctx context.Context, cfg *config.Config, account *account, o checkOptions) []result {
 	devices := cfg.Devices()
 	results := []result{{"configuration", "file", isOK, fmt.Sprintf("%s: %s, %s", o.path, plural(len(devices), "device"), plural(len(cfg.MQTT), "uplink")), ""}}
 	for _, w := range cfg.Warnings {
@@ -150,7 +156,7 @@ func check(ctx context.Context, out io.Writer, o checkOptions) error {
 	for _, r := range rows {
 		results = append(results, r.list...)
 	}
-	return tell(out, o, append(results, brokers...))
+	return append(results, brokers...)
 }
 
 // fileHint says what to do about a configuration that can't be read.
@@ -168,7 +174,7 @@ func fileHint(err error) string {
 func unreadable(path string, err error) (rows []result) {
 	for _, line := range config.Lines(err) {
 		detail, hint, _ := strings.Cut(line, "; hint: ")
-		hint = hintOr(hint, fileHint(err))
+		hint = cmp.Or(hint, fileHint(err))
 		rows = append(rows, result{"configuration", "file", isFailed, detail, hint})
 	}
 	if len(rows) == 0 {
@@ -246,17 +252,18 @@ func summary(counts map[string]int, all int) string {
 	return "\nAll well.\n"
 }
 
-func plural(n int, what string) string {
-	if n == 1 {
-		return "1 " + what
+// plural writes a number with its noun.
+func plural[N int | int64](n N, noun string) string {
+	if n != 1 {
+		noun += "s"
 	}
-	return fmt.Sprintf("%d %ss", n, what)
+	return fmt.Sprintf("%d %s", n, noun)
 }
 
 // widthOf is how wide a terminal is; 0 if out is none: then a row is a line, for grep.
 func widthOf(out io.Writer) int {
 	f, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) {
+	if !ok || !onTerminal(f) {
 		return 0
 	}
 	width, _, err := term.GetSize(int(f.Fd()))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,11 +163,9 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	place, _, _ := strings.Cut(d.Endpoint.String(), "?")
-	openCtx, cancelOpen := context.WithTimeout(ctx, openTimeout)
-	conn, err := d.Endpoint.Open(openCtx)
-	cancelOpen()
+	conn, err := openLink(ctx, d.Endpoint)
 	if err != nil {
-		add("reachable", isFailed, err.Error(), hintOr(link.Hint(err), "check the device's power, cable and address, and what stands under connect"))
+		add("reachable", isFailed, err.Error(), cmp.Or(link.Hint(err), "check the device's power, cable and address, and what stands under connect"))
 		return
 	}
 	defer conn.Close() //nolint:errcheck // nothing was written, so nothing can be lost by a bad close
@@ -225,13 +224,13 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 		}
 		add("fresh data", isOK, said, "")
 	case runErr != nil && l.bytes == 0 && r.offset == nil:
-		add("reachable", isFailed, runErr.Error(), hintOr(link.Hint(runErr), "check the device's power, cable and address, and what stands under connect"))
+		add("reachable", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), "check the device's power, cable and address, and what stands under connect"))
 	case runErr != nil && l.unparsed == 0:
 		add("reachable", isOK, place, "")
-		add("protocol", isFailed, runErr.Error(), hintOr(link.Hint(runErr), strange(cfg, d, l.sample)))
+		add("protocol", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), strange(cfg, d, l.sample)))
 	case l.bytes > 0 || l.unparsed > 0:
 		add("reachable", isOK, place, "")
-		detail := fmt.Sprintf("%d bytes in %s, none of them a record of %s", l.bytes, drivers.Span(wait), name)
+		detail := fmt.Sprintf("%s in %s, none of them a record of %s", plural(l.bytes, "byte"), drivers.Span(wait), name)
 		if l.reason != "" {
 			detail += " (" + l.reason + ")"
 		}
@@ -255,17 +254,17 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 	}
 }
 
+// openLink opens a link, and waits no longer than openTimeout for that.
+func openLink(ctx context.Context, e link.Endpoint) (link.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, openTimeout)
+	defer cancel()
+	return e.Open(ctx)
+}
+
 // strange says what to do about bytes of which no record could be made.
 func strange(cfg *config.Config, d config.Device, sample []byte) string {
 	if whose := config.Belongs(cfg.Devices(), d, sample); whose != "" {
 		return whose
 	}
 	return link.Strange(d.Endpoint, sample)
-}
-
-func hintOr(hint, otherwise string) string {
-	if hint == "" {
-		return otherwise
-	}
-	return hint
 }

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,7 +37,7 @@ func checkFiles(cfg *config.Config, a *account) (rows []result) {
 			row.State, row.Detail = isWarning, cfg.ProfileDir+" holds no profile"
 			row.Hint = "put profiles there, with names that end in .yaml, or take profiles: out of the configuration"
 		default:
-			row.Detail += ": " + fmt.Sprintf("%d files", len(names))
+			row.Detail += ": " + plural(len(names), "file")
 		}
 		rows = append(rows, row)
 	}
@@ -104,18 +106,18 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 	}
 	switch {
 	case err != nil:
-		return fail("directory", err.Error(), hintOr(spool.Hint(err), "correct spool.dir in the configuration"))
+		return fail("directory", err.Error(), cmp.Or(spool.Hint(err), "correct spool.dir in the configuration"))
 	case !info.IsDir():
 		return fail("directory", at+" is not a directory", "correct spool.dir in the configuration")
 	}
 	if at == dir {
 		if running, err = locked(filepath.Join(dir, "lock")); err != nil {
-			return fail("directory", err.Error(), hintOr(writeHint(err, a, dir), "look at the permissions of "+dir))
+			return fail("directory", err.Error(), cmp.Or(writeHint(err, a, dir), "look at the permissions of "+dir))
 		}
 	}
 	var disk unix.Statfs_t
 	if err := unix.Statfs(at, &disk); err != nil {
-		return fail("free space", fmt.Sprintf("%s: %v", at, err), hintOr(spool.Hint(err), "look at the disk"))
+		return fail("free space", fmt.Sprintf("%s: %v", at, err), cmp.Or(spool.Hint(err), "look at the disk"))
 	}
 	readOnly := int64(disk.Flags)&unix.ST_RDONLY != 0 //nolint:unconvert // 32 bits wide on arm
 	switch {
@@ -125,7 +127,7 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 		return fail("writable", at+" is on a disk that is mounted read-only", spool.Hint(syscall.EROFS))
 	default:
 		if err := a.do(func() error { return tryWrite(at) }); err != nil {
-			return fail("writable", fmt.Sprintf("%s can't write to %s: %s", a.who(), at, reason(err)), hintOr(writeHint(err, a, at), "look at the disk"))
+			return fail("writable", fmt.Sprintf("%s can't write to %s: %s", a.who(), at, reason(err)), cmp.Or(writeHint(err, a, at), "look at the disk"))
 		}
 		row := result{"spool", "writable", isOK, a.who() + " can write to " + dir, ""}
 		if at != dir {
@@ -140,7 +142,7 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 	}
 	rows = append(rows, row)
 	if disk.Files > 0 { // some file systems don't count them
-		row := result{"spool", "inodes", isOK, fmt.Sprintf("room for %d more files", disk.Ffree), ""}
+		row := result{"spool", "inodes", isOK, fmt.Sprintf("room for %s", plural(int64(min(disk.Ffree, math.MaxInt64)), "more file")), ""}
 		if disk.Ffree < fewInodes {
 			row.State, row.Hint = isWarning, "there are too many small files on this disk: find and delete what is not needed (df -i)"
 		}

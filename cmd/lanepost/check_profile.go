@@ -39,10 +39,15 @@ type profileCheck struct {
 	trace         bool
 }
 
-func (c profileCheck) validate() error {
+func (c profileCheck) validate(given func(flag string) bool) error {
+	for _, other := range []string{"config", "wait", "json", "user"} {
+		if c.path != "" && given(other) {
+			return usageError{fmt.Errorf("--%s belongs to the check of a configuration, and --profile checks a profile: give one of the two", other)}
+		}
+	}
 	switch {
-	case c.path == "" && (c.capture != "" || c.trace):
-		return usageError{errors.New("--bytes and --trace go with --profile FILE")}
+	case c.path == "" && (c.capture != "" || c.trace || given("records")):
+		return usageError{errors.New("--bytes, --trace and --records go with --profile FILE")}
 	case c.records < 0:
 		return usageError{fmt.Errorf("--records %d is negative", c.records)}
 	}
@@ -63,7 +68,7 @@ func (c profileCheck) run(ctx context.Context, out io.Writer) error {
 	if c.capture != "" {
 		return c.playCapture(ctx, out, p)
 	}
-	fmt.Fprintf(out, "%s: profile %s, driver %s, %s\n", safe(c.path), safe(p.Name), safe(p.Driver), count(len(p.Vectors), "vector"))
+	fmt.Fprintf(out, "%s: profile %s, driver %s, %s\n", safe(c.path), safe(p.Name), safe(p.Driver), plural(len(p.Vectors), "vector"))
 	failed := 0
 	for _, v := range p.Vectors {
 		var seen steps
@@ -90,7 +95,7 @@ func (c profileCheck) run(ctx context.Context, out io.Writer) error {
 	}
 	switch {
 	case failed > 0:
-		fmt.Fprintf(out, "\n%d of %s failed.\n", failed, count(len(p.Vectors), "vector"))
+		fmt.Fprintf(out, "\n%d of %s failed.\n", failed, plural(len(p.Vectors), "vector"))
 		return errReported
 	case len(p.Vectors) == 0:
 		fmt.Fprintf(out, "\nThe profile can be used, and nothing shows that it reads the device: add vectors, from a recording.\n")
@@ -144,7 +149,7 @@ func (c profileCheck) playCapture(ctx context.Context, out io.Writer, p *profile
 		rest = rest[n:]
 	}
 	played, err := drivers.Play(ctx, instrument, script)
-	fmt.Fprintf(out, "%s through the profile %s, driver %s: %s\n", safe(c.capture), safe(p.Name), safe(p.Driver), count(len(b), "byte"))
+	fmt.Fprintf(out, "%s through the profile %s, driver %s: %s\n", safe(c.capture), safe(p.Name), safe(p.Driver), plural(len(b), "byte"))
 	return c.printPlayed(out, &seen, played, err)
 }
 
@@ -190,7 +195,7 @@ func (c profileCheck) printPlayed(out io.Writer, seen *steps, played drivers.Pla
 			order = append(order, o.Data.Type())
 		}
 	}
-	fmt.Fprintf(out, "\n%s read, %s not.\n", count(played.Valid, "record"), count(len(played.Unparsed), "piece"))
+	fmt.Fprintf(out, "\n%s read, %s not.\n", plural(played.Valid, "record"), plural(len(played.Unparsed), "piece"))
 	for _, t := range order {
 		fmt.Fprintf(out, "%6d  %s\n", kinds[t], t)
 	}
@@ -277,7 +282,7 @@ func (s *steps) printStep(out io.Writer, x own.Step) {
 	case x.Failure != nil:
 		of = "could not be read"
 	}
-	fmt.Fprintf(out, "\n  at %s, %s, %s\n", x.Time.Sub(s.start), count(len(x.Raw), "byte"), of)
+	fmt.Fprintf(out, "\n  at %s, %s, %s\n", x.Time.Sub(s.start), plural(len(x.Raw), "byte"), of)
 	from, to := -1, -1
 	if x.Failure != nil {
 		from, to = x.Failure.From, x.Failure.To
@@ -345,10 +350,3 @@ func shorter(s string) string {
 }
 
 func indented(s string) string { return "  " + strings.ReplaceAll(s, "\n", "\n  ") }
-
-func count(n int, of string) string {
-	if n == 1 {
-		return "1 " + of
-	}
-	return fmt.Sprintf("%d %ss", n, of)
-}

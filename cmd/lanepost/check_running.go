@@ -11,14 +11,9 @@ import (
 	"github.com/lanepost/lanepost/drivers"
 )
 
-// askAgentTimeout bounds the question to a running agent.
-const askAgentTimeout = 10 * time.Second
-
 // devicesOfAgent are the rows of devices that a running agent has: nobody else may open
 // them, so it is asked how they are.
 func devicesOfAgent(ctx context.Context, cfg *config.Config) (rows []result) {
-	ctx, cancel := context.WithTimeout(ctx, askAgentTimeout)
-	defer cancel()
 	var status console.Status
 	c, err := client.Dial(cfg.Spool.Dir)
 	if err == nil {

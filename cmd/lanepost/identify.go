@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/agent/identify"
 	"github.com/lanepost/lanepost/drivers/registry"
@@ -249,10 +248,4 @@ func (p *looking) clear() {
 	if p.on && !p.last.IsZero() {
 		fmt.Fprint(p.w, "\r\x1b[K")
 	}
-}
-
-// onTerminal says whether somebody looks at it.
-func onTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }

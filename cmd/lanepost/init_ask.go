@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -657,7 +658,7 @@ var parityWords = map[string]string{"N": "none", "O": "odd", "E": "even", "M": "
 func (a *asker) lineSettings(p *profiles.Profile) (string, error) {
 	usual := ""
 	if p.Link["baud"] != "" && p.Link["parity"] != "" {
-		usual = fmt.Sprintf("%s %s%s%s", p.Link["baud"], orElse(p.Link["data"], "8"), strings.ToUpper(p.Link["parity"][:1]), orElse(p.Link["stop"], "1"))
+		usual = fmt.Sprintf("%s %s%s%s", p.Link["baud"], cmp.Or(p.Link["data"], "8"), strings.ToUpper(p.Link["parity"][:1]), cmp.Or(p.Link["stop"], "1"))
 	}
 	answer, err := a.ask("Line settings as in the device's manual, for example 9600 8N1 or 19200 8O1", usual, func(s string) error {
 		if !lineForm.MatchString(s) {
@@ -670,20 +671,13 @@ func (a *asker) lineSettings(p *profiles.Profile) (string, error) {
 	}
 	m := lineForm.FindStringSubmatch(answer)
 	options := fmt.Sprintf("?baud=%s&parity=%s", m[1], parityWords[strings.ToUpper(m[3])])
-	if m[2] != orElse(p.Link["data"], "8") {
+	if m[2] != cmp.Or(p.Link["data"], "8") {
 		options += "&data=" + m[2]
 	}
-	if m[4] != orElse(p.Link["stop"], "1") {
+	if m[4] != cmp.Or(p.Link["stop"], "1") {
 		options += "&stop=" + m[4]
 	}
 	return options, nil
-}
-
-func orElse(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // broker asks where events go.

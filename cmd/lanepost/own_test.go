@@ -168,7 +168,15 @@ func TestCheckProfileCommandLine(t *testing.T) {
 	t.Parallel()
 	text, code := output(t, "check", "--bytes", "x")
 	require.Equal(t, exitUsage, code)
-	require.Contains(t, text, "--bytes and --trace go with --profile FILE")
+	require.Contains(t, text, "--bytes, --trace and --records go with --profile FILE")
+	text, code = output(t, "check", "--records", "3")
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, text, "--bytes, --trace and --records go with --profile FILE")
+	for _, other := range [][]string{{"--json"}, {"--config", "x"}, {"--wait", "1s"}, {"--user", "nobody"}} {
+		text, code = output(t, append([]string{"check", "--profile", "x"}, other...)...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, text, other[0]+" belongs to the check of a configuration")
+	}
 	text, code = output(t, "check", "--profile", filepath.Join(t.TempDir(), "none.yaml"))
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, text, "read the profile: open")

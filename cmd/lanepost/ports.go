@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -39,17 +40,10 @@ func portsCommand() *cobra.Command {
 				if len(p.Users) > 0 {
 					note = strings.TrimPrefix(note+"; open in "+strings.Join(p.Users, ", "), "; ")
 				}
-				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, dash(usb),
-					dash(strings.TrimSpace(p.Manufacturer+" "+p.Product)), dash(p.SerialNumber), dash(p.Driver), p.Stable(), dash(note))
+				fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, cmp.Or(usb, "-"),
+					cmp.Or(strings.TrimSpace(p.Manufacturer+" "+p.Product), "-"), cmp.Or(p.SerialNumber, "-"), cmp.Or(p.Driver, "-"), p.Stable(), cmp.Or(note, "-"))
 			}
 			return w.Flush()
 		},
 	}
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

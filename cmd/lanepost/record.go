@@ -37,8 +37,6 @@ const (
 	maxRecordSize     = 1 << 40
 	// recordAgain spaces the attempts to have the device, or the agent, back.
 	recordAgain = time.Second
-	// recordOpen bounds one attempt to open a link.
-	recordOpen = 15 * time.Second
 	// nothingYet is after how long without a byte that is told.
 	nothingYet = 10 * time.Second
 	// maxRawLine bounds a line of the agent's answer, in bytes: a read in base64.
@@ -218,7 +216,7 @@ func (o recordFlags) find(device string) (*recorded, error) {
 	}
 	defaults := map[string]string{}
 	if o.profile != "" {
-		p, err := replayFlags{}.load(o.profile)
+		p, err := loadProfile(o.profile, "")
 		if err != nil {
 			return nil, err
 		}
@@ -371,6 +369,26 @@ type rawLine struct {
 	Offset *int64    `json:"offset"`
 }
 
+// rawReader reads the agent's answer, line by line.
+type rawReader struct{ in lineReader }
+
+func newRawReader(r io.Reader) rawReader { return rawReader{newLineReader(r, maxRawLine)} }
+
+// errRawLine says that a line of the agent's answer is none that this program knows.
+var errRawLine = errors.New("the agent's answer can't be read")
+
+// next gives the next line. An error that is no errRawLine is the end of the answer.
+func (r rawReader) next() (l rawLine, err error) {
+	text, err := r.in.next()
+	if err != nil {
+		return l, err
+	}
+	if err := json.Unmarshal(text, &l); err != nil {
+		return l, fmt.Errorf("%w: %w", errRawLine, err)
+	}
+	return l, nil
+}
+
 // listen takes what a running agent gives. last says that nothing more will come.
 func (d *recorded) listen(ctx context.Context, q *recordQueue, begun func()) (last bool, err error) {
 	r, err := client.Open(ctx, d.agent, http.MethodGet, "/api/v1/raw?device="+url.QueryEscape(d.key))
@@ -379,20 +397,17 @@ func (d *recorded) listen(ctx context.Context, q *recordQueue, begun func()) (la
 	}
 	defer r.Close() //nolint:errcheck // it was only read
 	begun()
-	in := newLineReader(r, maxRawLine)
+	in := newRawReader(r)
 	for {
-		text, err := in.next()
-		if err != nil {
+		l, err := in.next()
+		switch {
+		case errors.Is(err, errRawLine):
+			return true, err
+		case err != nil:
 			if ctx.Err() == nil {
 				q.hole("the agent has ended")
 			}
 			return false, err
-		}
-		var l rawLine
-		if err := json.Unmarshal(text, &l); err != nil {
-			return true, fmt.Errorf("the agent's answer can't be read: %w", err)
-		}
-		switch {
 		case l.Ended != "":
 			q.hole(l.Ended)
 			return false, errors.New(l.Ended)
@@ -406,9 +421,7 @@ func (d *recorded) listen(ctx context.Context, q *recordQueue, begun func()) (la
 
 // open opens the link and takes what comes, until it ends.
 func (d *recorded) open(ctx context.Context, q *recordQueue, begun func()) error {
-	opening, cancel := context.WithTimeout(ctx, recordOpen)
-	conn, err := d.endpoint.Open(opening)
-	cancel()
+	conn, err := openLink(ctx, d.endpoint)
 	if err != nil {
 		return err
 	}

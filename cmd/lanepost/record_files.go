@@ -335,22 +335,15 @@ func (f *recordFiles) addAll(list []capture.Entry) error {
 
 // report tells what there is.
 func (f *recordFiles) report(w io.Writer) {
-	fmt.Fprintf(w, "%s, %d bytes in %s (%s)\n", number(f.reads, "read"), f.bytes,
+	fmt.Fprintf(w, "%s, %s in %s (%s)\n", plural(f.reads, "read"), plural(f.bytes, "byte"),
 		f.ended.Sub(f.began).Round(100*time.Millisecond), clean(f.reason))
 	if f.holes > 0 {
-		fmt.Fprintf(w, "something is missing at %s; the file says where\n", number(f.holes, "place"))
+		fmt.Fprintf(w, "something is missing at %s; the file says where\n", plural(f.holes, "place"))
 	}
 	if f.removed > 0 {
-		fmt.Fprintf(w, "the oldest %s removed to stay within --max-size\n", removedFiles(f.removed))
+		fmt.Fprintf(w, "removed to stay within --max-size: the oldest %s\n", plural(f.removed, "file"))
 	}
 	for _, k := range f.kept {
 		fmt.Fprintln(w, k.path)
 	}
-}
-
-func removedFiles(n int) string {
-	if n == 1 {
-		return "file was"
-	}
-	return fmt.Sprintf("%d files were", n)
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"regexp"
 	"slices"
 	"strconv"
@@ -100,7 +100,7 @@ type player struct {
 // choose finds the driver with its settings.
 func (o replayFlags) choose(t *tape) (player, error) {
 	h := t.first
-	v := player{source: event.Source(orNot(h.Site), orNot(h.Lane), orNot(h.Device))}
+	v := player{source: event.Source(cmp.Or(h.Site, "unknown"), cmp.Or(h.Lane, "unknown"), cmp.Or(h.Device, "unknown"))}
 	if o.config != "" {
 		return o.configured(t, v)
 	}
@@ -114,7 +114,7 @@ func (o replayFlags) choose(t *tape) (player, error) {
 	if name == "" {
 		return v, usageError{errors.New("the file does not say by which profile it is read: give --profile, or --config and --device")}
 	}
-	p, err := o.load(name)
+	p, err := loadProfile(name, o.profiles)
 	if err != nil {
 		return v, err
 	}
@@ -129,29 +129,19 @@ func (o replayFlags) choose(t *tape) (player, error) {
 	return v, nil
 }
 
-func orNot(s string) string {
-	if s == "" {
-		return "unknown"
-	}
-	return s
-}
-
-// load finds a profile, in a file if the name is that of one.
-func (o replayFlags) load(name string) (*profiles.Profile, error) {
+// loadProfile finds a profile that its driver can use: in a file if the name is that of one,
+// else in dir, which may be empty, and among those that are built in.
+func loadProfile(name, dir string) (*profiles.Profile, error) {
 	if strings.Contains(name, "/") || strings.HasSuffix(name, ".yaml") {
-		b, err := profileFile(name)
-		if err != nil {
-			return nil, err
-		}
-		return profiles.Parse(name, b)
+		return readProfile(name)
 	}
-	set, err := profiles.Load(o.profiles)
+	set, err := profiles.Load(dir)
 	if err != nil {
 		return nil, err
 	}
 	p, ok := set.Get(name)
 	if ok && !set.Spoiled(name) {
-		return p, nil
+		return p, p.CheckDriver(registry.ByName)
 	}
 	if set.Spoiled(name) && len(set.Problems) > 0 {
 		return nil, set.Problems
@@ -160,15 +150,6 @@ func (o replayFlags) load(name string) (*profiles.Profile, error) {
 		return nil, fmt.Errorf("there is no profile %q; did you mean %q?", name, near)
 	}
 	return nil, fmt.Errorf("there is no profile %q; if it is one of your own, name its directory with --profiles", name)
-}
-
-func profileFile(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the profile: %w", err)
-	}
-	defer f.Close() //nolint:errcheck // opened for reading only
-	return io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes+1))
 }
 
 // streams are the links whose bytes can be recorded.
@@ -439,25 +420,25 @@ func playConnection(ctx context.Context, p *drivers.Replay, d drivers.Instrument
 func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, left ended) {
 	t.report(w)
 	fmt.Fprintf(w, "read by %s: %s, %s, %s not understood\n", clean(v.what),
-		number(p.Valid, "valid record"), number(int64(r.events), "event"), number(r.total(), "piece"))
+		plural(p.Valid, "valid record"), plural(r.events, "event"), plural(r.total(), "piece"))
 	order.Stable(r.unparsed, func(a, b notUnderstood) int { return int(b.count - a.count) })
 	for _, u := range r.unparsed {
-		fmt.Fprintf(w, "  %d times: %s; the first is %s\n", u.count, clean(u.text), u.raw)
+		fmt.Fprintf(w, "  %s: %s; the first is %s\n", plural(u.count, "time"), clean(u.text), u.raw)
 	}
 	if r.more > 0 {
-		fmt.Fprintf(w, "  %d times: for other reasons\n", r.more)
+		fmt.Fprintf(w, "  %s: for other reasons\n", plural(r.more, "time"))
 	}
 	if r.refused > 0 {
-		fmt.Fprintf(w, "%s could not be made events of and are not printed\n", number(int64(r.refused), "observation"))
+		fmt.Fprintf(w, "%s could not be made events of and are not printed\n", plural(r.refused, "observation"))
 	}
 	if left.times > 0 {
-		fmt.Fprintf(w, "the driver ended the connection itself %d times, first since: %s\n", left.times, clean(left.first.Error()))
+		fmt.Fprintf(w, "the driver ended the connection itself %s, first since: %s\n", plural(left.times, "time"), clean(left.first.Error()))
 	}
 	if left.skipped > 0 {
-		fmt.Fprintf(w, "%s could not be read to the end by this driver\n", number(int64(left.skipped), "connection"))
+		fmt.Fprintf(w, "%s could not be read to the end by this driver\n", plural(left.skipped, "connection"))
 	}
 	if p.Written > 0 {
-		fmt.Fprintf(w, "the driver asks the device: %s; the answers are those of the recording, asked for or not\n", number(p.Written, "request"))
+		fmt.Fprintf(w, "the driver asks the device: %s; the answers are those of the recording, asked for or not\n", plural(p.Written, "request"))
 	}
 	if p.Valid == 0 && t.bytes > 0 {
 		fmt.Fprintln(w, "no valid record: try another profile with --profile, and check baud rate and parity of the device")
@@ -485,8 +466,8 @@ func (t *tape) report(w io.Writer) {
 			what += " on " + h.Connect
 		}
 	}
-	fmt.Fprintf(w, "%s, from %s to %s: %s, %d bytes, %s\n", clean(what), t.begun.Format(time.RFC3339), t.last.Format(time.RFC3339),
-		number(t.reads, "read"), t.bytes, number(int64(t.connections), "connection"))
+	fmt.Fprintf(w, "%s, from %s to %s: %s, %s, %s\n", clean(what), t.begun.Format(time.RFC3339), t.last.Format(time.RFC3339),
+		plural(t.reads, "read"), plural(t.bytes, "byte"), plural(t.connections, "connection"))
 	if h.ClockSync == "no" {
 		fmt.Fprintln(w, "the clock of the box was not synchronised; the times may be wrong")
 	}
@@ -497,17 +478,9 @@ func (t *tape) report(w io.Writer) {
 		fmt.Fprintf(w, "something is missing at %s\n", clean(text))
 	}
 	if t.moreHoles > 0 {
-		fmt.Fprintf(w, "something is missing at %d more places\n", t.moreHoles)
+		fmt.Fprintf(w, "something is missing at %s\n", plural(t.moreHoles, "more place"))
 	}
 	if t.back > 0 {
-		fmt.Fprintf(w, "the time goes back %d times: the clock was set while it was recorded\n", t.back)
+		fmt.Fprintf(w, "the time goes back %s: the clock was set while it was recorded\n", plural(t.back, "time"))
 	}
-}
-
-// number writes a number with its noun.
-func number(n int64, noun string) string {
-	if n != 1 {
-		noun += "s"
-	}
-	return fmt.Sprintf("%d %s", n, noun)
 }

@@ -57,7 +57,7 @@ func serveTape(ctx context.Context, out, notes io.Writer, t *tape, at, speedText
 	s := server{t: t, speed: speed, parts: l.parts()}
 	err = s.serve(ctx, l)
 	t.report(notes)
-	fmt.Fprintf(notes, "%d bytes were given\n", s.given)
+	fmt.Fprintf(notes, "bytes given: %d\n", s.given)
 	switch {
 	case ctx.Err() != nil:
 		return nil // Ctrl-C is an orderly end

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/protocol/event"
@@ -160,7 +159,7 @@ func spoolCatCommand(at *spoolAt) *cobra.Command {
 					return err
 				}
 				var bar *progress
-				if first && !follow && !term.IsTerminal(int(os.Stdout.Fd())) {
+				if first && !follow && !onTerminal(os.Stdout) {
 					bar = newProgress(os.Stderr, sizeOf(i, walks))
 				}
 				for n := range walks {

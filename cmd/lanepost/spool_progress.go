@@ -5,8 +5,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"golang.org/x/term"
 )
 
 const (
@@ -30,7 +28,7 @@ type progress struct {
 
 // newProgress is nil unless f is a terminal.
 func newProgress(f *os.File, total int64) *progress {
-	if !term.IsTerminal(int(f.Fd())) {
+	if !onTerminal(f) {
 		return nil
 	}
 	return &progress{out: f, now: time.Now, total: total, began: time.Now()}

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"context"
 	"encoding/json"
@@ -41,7 +42,9 @@ const (
 	// maxSupportProfiles bounds how many profile files are taken.
 	maxSupportProfiles = 200
 	// supportPatience bounds each step: a disk that hangs must not keep the rest away.
+	// checkPatience bounds the check of all devices and brokers, which takes a minute.
 	supportPatience = 20 * time.Second
+	checkPatience   = 2 * time.Minute
 	// maxSupportCapture bounds how long devices are listened to.
 	maxSupportCapture = 10 * time.Minute
 	// journalLines are how many lines of the journal are taken when no agent runs.
@@ -98,14 +101,20 @@ type supported struct {
 	notes  []string // what is not in it, and why
 	bytes  int
 	scrub  *scrubber
+	config string         // the text of the configuration
 	cfg    *config.Config // nil if it can't be used
 	refuse error          // why it can't
 	dir    string         // the spool; empty if unknown
-	// profileDir is the directory of the site's profiles; empty if there is none.
+	// profileDir is the directory of the site's profiles; empty if there is none. profiles
+	// are those in it.
 	profileDir string
+	profiles   []profileText
 	agent      *http.Client // nil if no agent answers
 	status     *console.Status
 }
+
+// profileText is a file of the site's profiles.
+type profileText struct{ name, text string }
 
 type supportFile struct {
 	name, what string
@@ -120,12 +129,18 @@ func support(ctx context.Context, out io.Writer, o supportFlags) error {
 			return fmt.Errorf("%s exists already; name another file with --out", o.out)
 		}
 	}
+	// What is secret is known before anything goes in.
 	s.readConfig(ctx)
+	s.readProfiles(ctx)
+	if why := s.scrub.withheld; why != "" {
+		s.notes = append(s.notes, "the content of every file: "+why)
+	}
+	s.addConfig()
 	s.readAgent(ctx)
 	s.readBox(ctx)
 	s.readSpool(ctx)
 	s.readChecks(ctx)
-	s.readProfiles(ctx)
+	s.addProfiles()
 	s.readCaptures(ctx)
 	packed, err := s.pack()
 	if err != nil {
@@ -197,17 +212,29 @@ func (s *supported) addJSON(name, what string, v any) {
 	s.add(name, what, append(b, '\n'))
 }
 
+// note says what is not in it. The values are put in as text.
 func (s *supported) note(format string, args ...any) {
+	if s.scrub.withheld != "" {
+		for i := range args {
+			args[i] = withheldText
+		}
+		s.notes = append(s.notes, fmt.Sprintf(format, args...))
+		return
+	}
 	s.notes = append(s.notes, string(s.scrub.clean([]byte(fmt.Sprintf(format, args...)))))
 }
 
 // within does a step that may hang, as a disk does, and gives up after supportPatience.
 func within[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
+	return withinTime(ctx, supportPatience, do)
+}
+
+func withinTime[T any](ctx context.Context, patience time.Duration, do func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		v   T
 		err error
 	}
-	ctx, cancel := context.WithTimeout(ctx, supportPatience)
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	done := make(chan answer, 1)
 	go func() {
@@ -219,7 +246,7 @@ func within[T any](ctx context.Context, do func(context.Context) (T, error)) (T,
 		return a.v, a.err
 	case <-ctx.Done():
 		var none T
-		return none, fmt.Errorf("no answer within %s: %w", supportPatience, ctx.Err())
+		return none, fmt.Errorf("no answer within %s: %w", patience, ctx.Err())
 	}
 }
 
@@ -236,41 +263,24 @@ func spoolDirOf(path string) (string, error) {
 	if err == nil {
 		return cfg.Spool.Dir, nil
 	}
-	f, failed := os.Open(path)
-	if failed != nil {
-		return "", err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	b, failed := io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes))
+	b, failed := readBounded(path, yamlfile.MaxBytes)
 	if m := spoolDirLine.FindSubmatch(b); failed == nil && m != nil {
 		return string(m[1]), nil
 	}
 	return "", err
 }
 
+// readConfig reads the configuration and learns its secrets.
 func (s *supported) readConfig(ctx context.Context) {
-	raw, err := within(ctx, func(context.Context) ([]byte, error) {
-		f, err := os.Open(s.o.config)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close() //nolint:errcheck // it was only read
-		return io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes))
-	})
+	raw, err := within(ctx, func(context.Context) ([]byte, error) { return readBounded(s.o.config, yamlfile.MaxBytes) })
 	if err != nil {
 		s.note("the configuration: %v", err)
 		return
 	}
-	if _, err := within(ctx, func(context.Context) (bool, error) { s.scrub.learn(string(raw)); return true, nil }); err != nil {
-		s.note("the configuration: the files with its secrets do not answer, so it can't be told what must not be in the archive: %v", err)
-		s.scrub = &scrubber{all: true}
-		return
-	}
-	s.add("config.yaml", "the configuration, *** in place of secrets", []byte(config.Redact(string(raw))))
+	s.config = string(raw)
+	s.learn(ctx, s.config)
 	cfg, err := within(ctx, func(context.Context) (*config.Config, error) { return config.Load(s.o.config) })
 	if err != nil {
-		text := strings.Join(config.Lines(err), "\n") + "\n"
-		s.add("config-problems.txt", "why the configuration can't be used", []byte(text))
 		s.refuse = err
 		if m := spoolDirLine.FindSubmatch(raw); m != nil && s.dir == "" {
 			s.dir = string(m[1])
@@ -281,8 +291,33 @@ func (s *supported) readConfig(ctx context.Context) {
 		return
 	}
 	s.cfg, s.profileDir = cfg, cfg.ProfileDir
-	if s.dir == "" {
-		s.dir = cfg.Spool.Dir
+	s.dir = cmp.Or(s.dir, cfg.Spool.Dir)
+}
+
+// learn has the secrets of a text looked for in all that follows.
+func (s *supported) learn(ctx context.Context, texts ...string) {
+	before := s.scrub
+	after, err := within(ctx, func(context.Context) (*scrubber, error) {
+		c := before.clone()
+		for _, text := range texts {
+			c.learn(text)
+		}
+		return c, nil
+	})
+	if err != nil {
+		after = before.clone()
+		after.withhold("the files with secrets do not answer, so it can't be told what must not be in the archive")
+	}
+	s.scrub = after
+}
+
+func (s *supported) addConfig() {
+	if s.config != "" {
+		s.add("config.yaml", "the configuration, *** in place of secrets", []byte(config.Redact(s.config)))
+	}
+	if s.refuse != nil {
+		text := strings.Join(config.Lines(s.refuse), "\n") + "\n"
+		s.add("config-problems.txt", "why the configuration can't be used", []byte(text))
 	}
 }
 
@@ -339,7 +374,7 @@ func (s *supported) readAgent(ctx context.Context) {
 		if s.mayTellPersons(device) {
 			r.Details = leftOut
 		}
-		fmt.Fprintf(&b, "%s %-5s %s %s %s\n", r.At.UTC().Format(time.RFC3339Nano), r.Level, dash(device), r.Message, r.Details)
+		fmt.Fprintf(&b, "%s %-5s %s %s %s\n", r.At.UTC().Format(time.RFC3339Nano), r.Level, cmp.Or(device, "-"), r.Message, r.Details)
 	}
 	s.add("log.txt", "the last of the agent's log", []byte(b.String()))
 }
@@ -351,7 +386,7 @@ func (s *supported) readJournal(ctx context.Context) {
 		return exec.CommandContext(ctx, "journalctl", "-u", "lanepost", "-n", journalLines, "--no-pager", "-o", "short-iso-precise", "-q").Output()
 	})
 	if err != nil || len(text) == 0 {
-		s.note("the journal: it can't be read here, or holds nothing of the service; `%s` shows it", hint)
+		s.note("the journal: it can't be read here, or holds nothing of the service; `" + hint + "` shows it")
 		return
 	}
 	var b strings.Builder
@@ -394,7 +429,7 @@ func (s *supported) readBox(ctx context.Context) {
 		fmt.Fprintln(&b, err)
 	}
 	for _, p := range ports {
-		fmt.Fprintf(&b, "%s %s:%s %s %s %s %s %s\n", p.Name, dash(p.VID), dash(p.PID), dash(p.Manufacturer+" "+p.Product), dash(p.Driver), p.Stable(), dash(p.Problem), strings.Join(p.Users, ","))
+		fmt.Fprintf(&b, "%s %s:%s %s %s %s %s %s\n", p.Name, cmp.Or(p.VID, "-"), cmp.Or(p.PID, "-"), cmp.Or(strings.TrimSpace(p.Manufacturer+" "+p.Product), "-"), cmp.Or(p.Driver, "-"), p.Stable(), cmp.Or(p.Problem, "-"), strings.Join(p.Users, ","))
 	}
 	s.add("box.txt", "versions, system, serial ports", []byte(b.String()))
 }
@@ -440,22 +475,17 @@ func (s *supported) readSpool(ctx context.Context) {
 
 // readChecks makes the table of lanepost check: without devices and brokers, unless asked.
 func (s *supported) readChecks(ctx context.Context) {
-	if s.o.check {
-		var b bytes.Buffer
-		if err := check(ctx, &b, checkOptions{path: s.o.config}); err != nil && !errors.Is(err, errReported) {
-			s.note("the check: %v", err)
-		}
-		text := b.Bytes()
-		if !s.o.personal {
-			text = s.withoutPersonalRows(text)
-		}
-		s.add("check.txt", "the table of lanepost check", text)
-		return
+	what, patience := "the table of lanepost check", checkPatience
+	if !s.o.check {
+		what, patience = what+", without devices and brokers (--check)", supportPatience
 	}
-	rows, err := within(ctx, func(ctx context.Context) ([]result, error) {
+	rows, err := withinTime(ctx, patience, func(ctx context.Context) ([]result, error) {
 		account, err := agentAccount("")
 		if err != nil {
 			return nil, err
+		}
+		if s.o.check && s.cfg != nil {
+			return checkRows(ctx, s.cfg, account, checkOptions{path: s.o.config}), nil
 		}
 		var rows []result
 		switch {
@@ -480,72 +510,81 @@ func (s *supported) readChecks(ctx context.Context) {
 		s.note("the check: %v", err)
 		return
 	}
+	s.add("check.txt", what, []byte(layOut(s.impersonalRows(rows), 0)))
+}
+
+// impersonalRows are rows that may be printed, without what may tell of persons: of a device
+// that may, only what was checked and how it went.
+func (s *supported) impersonalRows(rows []result) []result {
+	rows = printableRows(rows)
 	for i, r := range rows {
-		rows[i].Detail, rows[i].Hint = clean(r.Detail), clean(r.Hint)
-		if s.namesFiles(r.What) {
-			rows[i].Detail = leftOut
+		if !s.mayTellPersons(r.What) {
+			continue
+		}
+		rows[i].Detail = leftOut
+		if r.Hint != "" {
+			rows[i].Hint = leftOut
 		}
 	}
-	s.add("check.txt", "the table of lanepost check, without devices and brokers (--check)", []byte(layOut(rows, 0)))
+	return rows
 }
 
-// withoutPersonalRows takes out of a table the rows of devices that may tell of persons.
-func (s *supported) withoutPersonalRows(table []byte) []byte {
-	var b strings.Builder
-	for line := range strings.Lines(string(table)) {
-		if what, _, _ := strings.Cut(line, " "); s.mayTellPersons(what) {
-			fields := strings.Fields(line)
-			line = strings.Join(fields[:min(len(fields), 4)], "  ") + "  " + leftOut + "\n"
-		}
-		b.WriteString(line)
-	}
-	return []byte(b.String())
-}
-
+// readProfiles reads the site's profiles and learns their secrets.
 func (s *supported) readProfiles(ctx context.Context) {
 	if s.profileDir == "" {
 		return
 	}
-	type file struct {
-		name string
-		text []byte
+	type profilesRead struct {
+		list []profileText
+		not  []error // why others are not in it
 	}
-	list, err := within(ctx, func(context.Context) (list []file, err error) {
+	read, err := within(ctx, func(context.Context) (r profilesRead, err error) {
 		entries, err := os.ReadDir(s.profileDir)
 		if err != nil {
-			return nil, err
+			return r, err
 		}
 		for _, e := range entries {
-			if !e.Type().IsRegular() || filepath.Ext(e.Name()) != ".yaml" || len(list) == maxSupportProfiles {
+			if !e.Type().IsRegular() || filepath.Ext(e.Name()) != ".yaml" {
 				continue
 			}
-			f, err := os.Open(filepath.Join(s.profileDir, e.Name()))
+			if len(r.list) == maxSupportProfiles {
+				r.not = append(r.not, fmt.Errorf("there are more than %d", maxSupportProfiles))
+				break
+			}
+			b, err := readBounded(filepath.Join(s.profileDir, e.Name()), yamlfile.MaxBytes)
 			if err != nil {
-				return nil, err
+				r.not = append(r.not, err)
+				continue
 			}
-			b, err := io.ReadAll(io.LimitReader(f, yamlfile.MaxBytes))
-			if err = errors.Join(err, f.Close()); err != nil {
-				return nil, err
-			}
-			list = append(list, file{e.Name(), b})
+			r.list = append(r.list, profileText{e.Name(), string(b)})
 		}
-		return list, nil
+		return r, nil
 	})
 	if err != nil {
 		s.note("the site's profiles: %v", err)
 		return
 	}
-	for _, f := range list {
-		text := config.Redact(string(f.text))
-		s.scrub.learn(string(f.text))
-		what := "a profile of the site"
+	s.profiles = read.list
+	texts := make([]string, 0, len(read.list))
+	for _, p := range read.list {
+		texts = append(texts, p.text)
+	}
+	s.learn(ctx, texts...)
+	for _, err := range read.not {
+		s.note("a profile of the site: %v", err)
+	}
+}
+
+func (s *supported) addProfiles() {
+	for _, p := range s.profiles {
+		text, what := config.Redact(p.text), "a profile of the site"
 		if !s.o.personal {
 			var whole bool
 			if text, whole = withoutVectors(text); !whole {
 				what += ", without its vectors"
 			}
 		}
-		s.add("profiles/"+plainName.ReplaceAllString(f.name, "_"), what, []byte(text))
+		s.add("profiles/"+plainName.ReplaceAllString(p.name, "_"), what, []byte(text))
 	}
 }
 
@@ -609,18 +648,17 @@ func (s *supported) listen(ctx context.Context, d console.Device) ([]byte, error
 		return nil, err
 	}
 	why := "the time that was asked for is over"
-	in := newLineReader(r, maxRawLine)
+	in := newRawReader(r)
 	for {
-		text, err := in.next()
+		l, err := in.next()
+		if errors.Is(err, errRawLine) {
+			return nil, err
+		}
 		if err != nil {
 			if ctx.Err() == nil {
 				why = "the agent has ended"
 			}
 			break
-		}
-		var l rawLine
-		if err := json.Unmarshal(text, &l); err != nil {
-			return nil, fmt.Errorf("the agent's answer can't be read: %w", err)
 		}
 		if l.Ended != "" {
 			why = l.Ended
@@ -654,7 +692,8 @@ func (s *supported) pack() ([]byte, error) {
 	for _, n := range s.notes {
 		fmt.Fprintf(&list, "not in it: %s\n", n)
 	}
-	s.add("contents.txt", "this list", []byte(list.String()))
+	// Names and notes are without secrets already.
+	s.files = append(s.files, supportFile{"contents.txt", "this list", []byte(list.String())})
 	var b bytes.Buffer
 	z := gzip.NewWriter(&b)
 	t := tar.NewWriter(z)

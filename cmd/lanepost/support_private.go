@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
 	"encoding/base64"
 	"encoding/hex"
-	"io"
+	"errors"
+	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"regexp"
@@ -170,18 +173,23 @@ func withoutVectors(text string) (rest string, whole bool) {
 // archive is without secrets by itself; this is the second lock.
 type scrubber struct {
 	secrets []string
-	all     bool // it is not known what is secret: nothing is let through
-	replace *strings.Replacer
+	known   map[string]bool // the same
+	// withheld is why nothing is let through: it is not known what is secret. Empty if it is.
+	withheld string
+	replace  *strings.Replacer
 }
+
+// withheldText stands in place of what can't be let through.
+const withheldText = "(left out)"
 
 const (
 	// leastSecret is how long a secret must be that is looked for: a shorter one would
 	// take words apart.
 	leastSecret = 5
-	// maxSecretFile bounds what is read of a file with a secret, and maxSecrets how many are
-	// looked for.
+	// maxSecretFile bounds a file with a secret, and maxSecrets how many forms of secrets are
+	// looked for. Beyond, nothing is let through.
 	maxSecretFile = 64 << 10
-	maxSecrets    = 5000
+	maxSecrets    = 20_000
 	scrubbed      = "***"
 )
 
@@ -217,14 +225,13 @@ func (c *scrubber) learn(text string) {
 				name = unescaped
 			}
 		}
-		f, err := os.Open(name)
+		b, err := readBounded(name, maxSecretFile)
+		if errors.Is(err, errTooLarge) {
+			c.withhold(fmt.Sprintf("a file with secrets has more than %s, so it can't be told what must not be in the archive", size(maxSecretFile)))
+			continue
+		}
 		if err != nil {
 			continue // what can't be read can't be given away either
-		}
-		b, err := io.ReadAll(io.LimitReader(f, maxSecretFile))
-		_ = f.Close() // it was only read
-		if err != nil {
-			continue
 		}
 		c.note(string(b))
 		for line := range strings.Lines(string(b)) {
@@ -246,7 +253,7 @@ func (c *scrubber) learn(text string) {
 // note has a secret looked for, in the forms in which it may be written.
 func (c *scrubber) note(secret string) {
 	secret = strings.TrimRight(secret, "\r\n")
-	if len(secret) < leastSecret || secret == "lanepost" || len(c.secrets) >= maxSecrets {
+	if len(secret) < leastSecret || secret == "lanepost" {
 		return
 	}
 	for _, form := range []string{
@@ -254,16 +261,32 @@ func (c *scrubber) note(secret string) {
 		base64.StdEncoding.EncodeToString([]byte(secret)), base64.RawStdEncoding.EncodeToString([]byte(secret)),
 		base64.URLEncoding.EncodeToString([]byte(secret)), base64.RawURLEncoding.EncodeToString([]byte(secret)),
 	} {
-		if !slices.Contains(c.secrets, form) {
+		switch {
+		case c.known[form]:
+		case len(c.secrets) == maxSecrets:
+			c.withhold("there are more secrets than can be looked for, so they can't be taken out of the archive")
+			return
+		default:
+			if c.known == nil {
+				c.known = map[string]bool{}
+			}
+			c.known[form] = true
 			c.secrets = append(c.secrets, form)
 		}
 	}
 	c.replace = nil
 }
 
+func (c *scrubber) clone() *scrubber {
+	return &scrubber{secrets: slices.Clone(c.secrets), known: maps.Clone(c.known), withheld: c.withheld}
+}
+
+// withhold lets nothing through any more; the first reason stays.
+func (c *scrubber) withhold(why string) { c.withheld = cmp.Or(c.withheld, why) }
+
 func (c *scrubber) clean(b []byte) []byte {
-	if c.all {
-		return []byte("(left out)\n")
+	if c.withheld != "" {
+		return []byte(withheldText + "\n")
 	}
 	if len(c.secrets) == 0 {
 		return b

@@ -24,6 +24,7 @@ import (
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/console/client"
 	"github.com/lanepost/lanepost/firmware-profiles"
+	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 	"github.com/lanepost/lanepost/protocol/capture"
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/simulator"
@@ -299,6 +300,79 @@ func TestSupportOfAnEmptyBox(t *testing.T) {
 	require.Contains(t, text, "--out")
 	text, code = output(t, "support", "--captures", "11m")
 	require.Equal(t, 2, code, text)
+}
+
+// What is secret in a profile is known before anything goes in, a profile that is too large
+// does not go in cut, and beyond the bounds nothing goes in and the archive says why.
+func TestSupportLearnsFirst(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "profiles"), 0o700))
+	const secret = "pw-Of-A-Profile-7"
+	write("profiles/mine.yaml", "profile: mine\ndriver: dicos-network\nsettings: {password_file: "+write("dicos.password", secret)+"}\n")
+	write("profiles/large.yaml", "profile: large\n#"+strings.Repeat(" ", yamlfile.MaxBytes))
+	config := writeConfig(t, deviceYAML("rpm-1", "rapiscan-tsa", "tcp://127.0.0.1:1"), "# the scanner has "+secret+"\nprofiles: "+filepath.Join(dir, "profiles")+"\n")
+	support := func() map[string]string {
+		out := filepath.Join(t.TempDir(), "a.tar.gz")
+		text, code := output(t, "support", "--config", config, "--out", out)
+		require.Zero(t, code, text)
+		files := unpacked(t, out)
+		require.Empty(t, whereIs(files, secret))
+		return files
+	}
+	files := support()
+	require.Contains(t, files["config.yaml"], "# the scanner has ***")
+	require.NotEmpty(t, files["profiles/mine.yaml"])
+	require.NotContains(t, files, "profiles/large.yaml")
+	require.Contains(t, files["contents.txt"], "large.yaml is too large: it has more than 1048576 bytes")
+
+	for what, text := range map[string]string{
+		"there are more secrets than can be looked for": strings.Join(numbered(maxSecrets/3+100), "\n") + "\n" + secret,
+		"a file with secrets has more than":   strings.Repeat("x", maxSecretFile) + "\n" + secret,
+	} {
+		write("dicos.password", text)
+		files = support()
+		require.Contains(t, files["contents.txt"], "not in it: the content of every file: "+what)
+		for name, content := range files {
+			if name != "contents.txt" {
+				require.Equal(t, withheldText+"\n", content, name)
+			}
+		}
+	}
+}
+
+// numbered are texts that have three forms each.
+func numbered(n int) (list []string) {
+	for i := range n {
+		list = append(list, fmt.Sprintf("s%05d", i))
+	}
+	return list
+}
+
+// Of a device that may tell of persons the table has what was checked and how it went; what
+// the device or its link said is in neither of the two places.
+func TestSupportRows(t *testing.T) {
+	t.Parallel()
+	s := &supported{status: &console.Status{Lanes: []console.Lane{{Devices: []console.Device{
+		{Device: "a/rpm", Driver: "tsa-portal"}, {Device: "a/anpr", Driver: "axis-lpv"},
+	}}}}}
+	rows := []result{
+		{"a/rpm", "protocol", isFailed, "no record\x1b[2J", "see to it"}, {"a/anpr", "protocol", isFailed, "plate AA1234", "look at AA1234"},
+		{"a/anpr", "reachable", isOK, "AA1234", ""}, {"spool", "inodes", isOK, "room", ""},
+	}
+	text := layOut(s.impersonalRows(rows), 0)
+	require.NotContains(t, text, "AA1234")
+	require.NotContains(t, text, "\x1b")
+	require.Equal(t, 3, strings.Count(text, leftOut))
+	require.Contains(t, text, "no record")
+	require.Contains(t, text, "room")
+	s.o.personal = true
+	require.Contains(t, layOut(s.impersonalRows(rows), 0), "look at AA1234")
 }
 
 // The second lock: a secret that got past the first is taken out in each form.

@@ -132,7 +132,7 @@ func (t *tape) count(e capture.Entry) {
 	case e.Mark == capture.Lost:
 		text := e.At.Format(time.RFC3339)
 		if e.LostBytes > 0 {
-			text += fmt.Sprintf(", %d bytes", e.LostBytes)
+			text += ", " + plural(e.LostBytes, "byte")
 		}
 		if e.Why != "" {
 			text += ": " + e.Why

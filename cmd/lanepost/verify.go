@@ -94,6 +94,9 @@ func readKeys(texts []string) (keys []ed25519.PublicKey, err error) {
 	return keys, nil
 }
 
+var errTooLarge = errors.New("too large")
+
+// readBounded reads a file of at most so many bytes. A larger one is an errTooLarge.
 func readBounded(path string, most int64) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -104,7 +107,7 @@ func readBounded(path string, most int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > most {
-		return nil, fmt.Errorf("%s has more than %d bytes", path, most)
+		return nil, fmt.Errorf("%s is %w: it has more than %s", path, errTooLarge, plural(most, "byte"))
 	}
 	return b, nil
 }

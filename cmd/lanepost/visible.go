@@ -2,10 +2,13 @@ package main
 
 import (
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // markedWidth is how many columns of a message are shown, and markedBefore how many of them
@@ -146,4 +149,11 @@ func marked(s string, from, to int) (text, carets string) {
 		return b.String(), ""
 	}
 	return b.String(), strings.Repeat(" ", left) + strings.Repeat("^", max(1, length))
+}
+
+// onTerminal reports whether a file is a terminal, at which somebody sits. What is no file is
+// none.
+func onTerminal(file any) bool {
+	f, ok := file.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }

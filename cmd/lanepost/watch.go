@@ -25,8 +25,6 @@ const (
 	// watchEvery spaces the snapshots, and watchAgain the attempts to have the agent back.
 	watchEvery = time.Second
 	watchAgain = time.Second
-	// watchAnswer bounds the wait for a snapshot. The agent answers within half a second.
-	watchAnswer = 5 * time.Second
 	// watchJSONEvery spaces the snapshots of --json.
 	watchJSONEvery = 10 * time.Second
 	// maxWatchedLine bounds a line of the stream of events, in bytes.
@@ -190,10 +188,7 @@ func learnOnce(ctx context.Context, dir string, tell func(seenOf)) error {
 	defer tick.Stop()
 	for {
 		var s console.Status
-		asking, done := context.WithTimeout(ctx, watchAnswer)
-		err := client.Get(asking, c, "/api/v1/status", &s)
-		done()
-		if err != nil {
+		if err := client.Get(ctx, c, "/api/v1/status", &s); err != nil {
 			return err
 		}
 		tell(seenOf{status: &s})
@@ -424,7 +419,7 @@ func shortType(t string) string {
 // openScreen gives a screen if out is a terminal that can be drawn on; else nil.
 func openScreen(out io.Writer) (*watchScreen, error) {
 	f, ok := out.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) || !term.IsTerminal(int(os.Stdin.Fd())) {
+	if !ok || !onTerminal(f) || !onTerminal(os.Stdin) {
 		return nil, nil
 	}
 	if kind := os.Getenv("TERM"); kind == "dumb" || kind == "" {

@@ -31,6 +31,10 @@ const (
 	maxPath = 107
 	// dialTimeout bounds the connect. A socket on a disk of the box answers at once.
 	dialTimeout = 5 * time.Second
+	// answerTimeout bounds the wait for an answer that is read as a whole. The agent gives
+	// what it knows within half a second. doneTimeout bounds that for something it does.
+	answerTimeout = 5 * time.Second
+	doneTimeout   = time.Minute
 	// maxAnswer bounds an answer that is read as a whole, in bytes.
 	maxAnswer = 16 << 20
 )
@@ -54,7 +58,7 @@ func Path(dir, name string) (path string, release func(), err error) {
 
 // Dial gives a client of the agent that runs on a spool directory; its requests go to
 // Base. It looks whether there is one: without, the error is an ErrNotRunning. The
-// client has no time limit of its own, since some answers go on: use a context.
+// client has no time limit of its own, since some answers go on; Get and Post have.
 func Dial(spoolDir string) (*http.Client, error) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		path, release, err := Path(spoolDir, Socket)
@@ -92,23 +96,35 @@ func explain(dir string, err error) error {
 	return fmt.Errorf("talk to the agent over %s: %w", socket, err)
 }
 
-// Get asks for a path of the API ("/api/v1/status") and decodes the answer into into.
+// Get asks for a path of the API ("/api/v1/status") and decodes the answer into into. It
+// waits no longer than a few seconds.
 func Get(ctx context.Context, c *http.Client, path string, into any) error {
-	return ask(ctx, c, http.MethodGet, path, into)
+	return ask(ctx, c, http.MethodGet, path, answerTimeout, into)
 }
 
-// Post does the same for a path that does something.
+// Post does the same for a path that does something, which may take a minute.
 func Post(ctx context.Context, c *http.Client, path string, into any) error {
-	return ask(ctx, c, http.MethodPost, path, into)
+	return ask(ctx, c, http.MethodPost, path, doneTimeout, into)
 }
 
-func ask(ctx context.Context, c *http.Client, method, path string, into any) error {
-	r, err := Open(ctx, c, method, path)
+func ask(ctx context.Context, c *http.Client, method, path string, patience time.Duration, into any) error {
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	late := func(err error) error {
+		if asking.Err() == nil || ctx.Err() != nil {
+			return err
+		}
+		return fmt.Errorf("the agent has not answered %s within %s; if it stays so, start it anew: %w", path, patience, context.DeadlineExceeded)
+	}
+	r, err := Open(asking, c, method, path)
 	if err != nil {
-		return err
+		return late(err)
 	}
 	defer r.Close() //nolint:errcheck // it is read to its end, or the error is told
 	if err := json.NewDecoder(io.LimitReader(r, maxAnswer)).Decode(into); err != nil {
+		if asking.Err() != nil {
+			return late(err)
+		}
 		return fmt.Errorf("read the agent's answer to %s: %w", path, err)
 	}
 	return nil
