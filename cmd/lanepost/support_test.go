@@ -333,7 +333,7 @@ func TestSupportLearnsFirst(t *testing.T) {
 
 	for what, text := range map[string]string{
 		"there are more secrets than can be looked for": strings.Join(numbered(maxSecrets/3+100), "\n") + "\n" + secret,
-		"a file with secrets has more than":   strings.Repeat("x", maxSecretFile) + "\n" + secret,
+		"a file with secrets has more than":             strings.Repeat("x", maxSecretFile) + "\n" + secret,
 	} {
 		write("dicos.password", text)
 		files = support()

@@ -159,7 +159,7 @@ func TestPackage(t *testing.T) {
 	m := newMachine(t)
 
 	out := m.dpkg("--install", older)
-	require.Contains(t, out, "write the site and its lanes into /etc/lanepost/lanepost.yaml")
+	require.Contains(t, out, "'sudo lanepost init' asks for the site and its lanes")
 	uid, gid := m.id("etc/passwd"), m.id("etc/group")
 	groups, err := os.ReadFile(m.at("etc/group"))
 	require.NoError(t, err)
@@ -169,6 +169,8 @@ func TestPackage(t *testing.T) {
 		"usr/lib/systemd/system/lanepost.service":                              "644 0:0",
 		"usr/share/doc/lanepost/install.md":                                    "644 0:0",
 		"usr/share/doc/lanepost/operator.md":                                   "644 0:0",
+		"usr/share/doc/lanepost/own-devices.md":                                "644 0:0",
+		"usr/share/doc/lanepost/schemas/lanepost.event.v1.json":                "644 0:0",
 		"usr/share/doc/lanepost/examples/alerts.yaml":                          "644 0:0",
 		"usr/share/doc/lanepost/copyright":                                     "644 0:0",
 		"usr/share/doc/lanepost/examples/lanepost.example.yaml":                "644 0:0",
@@ -251,7 +253,7 @@ func TestPackage(t *testing.T) {
 	m.run("chown", uid+":"+gid, config)
 	require.NoError(t, os.Remove(m.at("etc/systemd/system/multi-user.target.wants/lanepost.service")))
 	out = m.dpkg("--install", newer)
-	require.NotContains(t, out, "write the site")
+	require.NotContains(t, out, "lanepost init")
 	require.Contains(t, m.dpkg("--status", "lanepost"), "Version: 1.1~rc1")
 	require.Equal(t, "600 "+uid+":"+gid, m.owner("etc/lanepost/lanepost.yaml"))
 	require.NoFileExists(t, m.at("etc/systemd/system/multi-user.target.wants/lanepost.service"))
