@@ -65,7 +65,7 @@ type Config struct {
 	// ProfileDir is the directory of the site's own profiles; empty for none.
 	ProfileDir string
 	// Files are all that the agent must be able to read: the file itself, and those
-	// that it, its links and the settings of its devices name. Sorted, each once.
+	// that it, its links and the settings of its devices name. Each stands here once.
 	Files []string
 	// Warnings are worth a look and no reason not to start.
 	Warnings []yamlfile.Problem
@@ -176,8 +176,6 @@ func Parse(name string, b []byte) (*Config, error) {
 	if len(r.c.devices) == 0 {
 		r.warn(r.Root(), "no device is configured, so nothing is observed", "")
 	}
-	slices.Sort(r.c.Files)
-	r.c.Files = slices.Compact(r.c.Files)
 	return r.c, nil
 }
 
@@ -293,7 +291,7 @@ func (r *reader) file(n ast.Node, what string, most int64) (path string, content
 	if path == "" {
 		return "", nil
 	}
-	r.c.Files = append(r.c.Files, path)
+	r.needs(path)
 	b, err := readFile(path, most)
 	if err != nil {
 		hint := "correct the path, or put the file there"
@@ -304,6 +302,13 @@ func (r *reader) file(n ast.Node, what string, most int64) (path string, content
 		return path, nil
 	}
 	return path, b
+}
+
+// needs notes a file that the agent reads.
+func (r *reader) needs(path string) {
+	if !slices.Contains(r.c.Files, path) {
+		r.c.Files = append(r.c.Files, path)
+	}
 }
 
 // secretFile reads the path of a file with a secret in it.

@@ -278,19 +278,23 @@ func (r *reader) makeDevice(d *rawDevice) {
 // noteFiles notes the files of a device: a link's option and a setting that end in _file
 // name one.
 func (r *reader) noteFiles(e link.Endpoint, settings []byte) {
-	named := map[string]any{}
-	if err := yaml.Unmarshal(settings, &named); err != nil {
-		clear(named) // the settings of a driver that has none
-	}
-	_, options, _ := strings.Cut(e.String(), "?")
-	if values, err := url.ParseQuery(options); err == nil { // else the link's opening tells
-		for name := range values {
-			named["link "+name] = values.Get(name)
+	note := func(name string, v any) {
+		if path, ok := v.(string); ok && path != "" && strings.HasSuffix(name, "_file") {
+			r.needs(path)
 		}
 	}
-	for name, v := range named {
-		if path, ok := v.(string); ok && path != "" && strings.HasSuffix(name, "_file") {
-			r.c.Files = append(r.c.Files, path)
+	var named yaml.MapSlice
+	if yaml.Unmarshal(settings, &named) == nil { // else the driver has no settings
+		for _, one := range named {
+			name, _ := one.Key.(string)
+			note(name, one.Value)
+		}
+	}
+	_, options, _ := strings.Cut(e.String(), "?")
+	for option := range strings.SplitSeq(options, "&") {
+		name, value, _ := strings.Cut(option, "=")
+		if path, err := url.QueryUnescape(value); err == nil {
+			note(name, path)
 		}
 	}
 }

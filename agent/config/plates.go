@@ -43,7 +43,7 @@ func (r *reader) readPlates(n ast.Node) {
 		yamlfile.Key{Name: "pseudonym_key_file", Read: func(n ast.Node) {
 			p.PseudonymKeyFile = r.path(n, "plates.pseudonym_key_file")
 			if p.PseudonymKeyFile != "" {
-				r.c.Files = append(r.c.Files, p.PseudonymKeyFile)
+				r.needs(p.PseudonymKeyFile)
 			}
 			if _, err := p.PseudonymKey(); err != nil && p.PseudonymKeyFile != "" {
 				text, hint, _ := strings.Cut(err.Error(), "; ")

@@ -97,7 +97,7 @@ func (r *reader) readSpool(n ast.Node) {
 			if s.KeyFile = r.path(n, "spool.key_file"); s.KeyFile == "" {
 				return
 			}
-			r.c.Files = append(r.c.Files, s.KeyFile)
+			r.needs(s.KeyFile)
 			if _, err := spool.ReadKeyring(s.KeyFile); err != nil {
 				r.At(n, "spool."+strings.Replace(err.Error(), "key file: ", "key_file: ", 1), "the first line is the key, 32 random bytes in hexadecimal or base64: openssl rand -hex 32")
 			}

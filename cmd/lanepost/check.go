@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -192,19 +191,19 @@ func failed(rows []result) bool {
 	return false
 }
 
-// printableRows are the rows as they may be printed: devices and brokers speak in them.
-func printableRows(rows []result) []result {
-	rows = slices.Clone(rows)
-	for i, r := range rows {
-		rows[i] = result{clean(r.What), clean(r.Check), r.State, clean(r.Detail), clean(r.Hint)}
+// makePrintable makes rows such as may be printed: devices and brokers speak in them.
+func makePrintable(rows []result) {
+	for i := range rows {
+		for _, text := range []*string{&rows[i].What, &rows[i].Check, &rows[i].Detail, &rows[i].Hint} {
+			*text = clean(*text)
+		}
 	}
-	return rows
 }
 
 // tell prints the results and says by its error whether something failed.
 func tell(out io.Writer, o checkOptions, results []result) error {
 	counts := map[string]int{}
-	results = printableRows(results)
+	makePrintable(results)
 	for _, r := range results {
 		counts[r.State]++
 	}

@@ -5,13 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
-	"os/signal"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,7 +62,7 @@ func identifyCommand() *cobra.Command {
 				fmt.Fprintln(cmd.ErrOrStderr(), p)
 			}
 			// Ctrl-C ends the listening, and what was heard till then is told.
-			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
+			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			shown := &looking{w: cmd.ErrOrStderr(), on: onTerminal(cmd.ErrOrStderr())}
 			options.Progress = shown.show
@@ -157,7 +154,7 @@ var headlines = map[identify.Level]string{
 	identify.Likely:   "probably %s.",
 	identify.Equal:    "several profiles fit, one of them is %s.",
 	identify.Possible: "can't tell: %s would do, but it takes anything of this kind.",
-	identify.Unknown:  "%d bytes came, and no profile makes sense of them.",
+	identify.Unknown:  "%s came, and no profile makes sense of that.",
 	identify.Silent:   "nothing came.",
 	identify.Failed:   "can't listen: ",
 }
@@ -179,7 +176,7 @@ func printReport(out io.Writer, r identify.Report) {
 	case identify.Failed:
 		head += r.Error
 	case identify.Unknown:
-		head = fmt.Sprintf(head, r.Bytes)
+		head = fmt.Sprintf(head, plural(r.Bytes, "byte"))
 	case identify.Silent:
 	default:
 		head = fmt.Sprintf(head, what)

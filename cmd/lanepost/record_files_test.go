@@ -14,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/capture"
 )
 
@@ -169,6 +170,19 @@ func TestRotation(t *testing.T) {
 	var told strings.Builder
 	f.report(&told)
 	require.Contains(t, told.String(), "oldest")
+}
+
+// One of a thing is not told as several.
+func TestOneOfAThing(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	r := &replayer{unparsed: []notUnderstood{{"why", 1, "raw"}}, more: 1, events: 1, refused: 1}
+	one := &tape{reads: 1, bytes: 1, connections: 1, back: 1, moreHoles: 1}
+	r.report(&out, one, player{}, &drivers.Replay{Valid: 1, Written: 1}, ended{times: 1, first: errors.New("x"), skipped: 1})
+	(&recordFiles{reads: 1, bytes: 1, holes: 1, removed: 1}).report(&out)
+	(&export{bytes: 1, printer: printer{classes: []printed{{events: 1}}}}).say(&out, "x")
+	require.NotRegexp(t, `\b1 (more )?\w+s\b`, out.String())
+	require.Contains(t, out.String(), "1 time: why")
 }
 
 // A hole ends the connection for the driver: what is before and behind is not one record.

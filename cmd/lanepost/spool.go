@@ -242,7 +242,7 @@ func (st spoolStat) print(out io.Writer, now time.Time) error {
 		bytes += q.Bytes
 	}
 	if n := len(st.Quarantine); n > 0 {
-		note("quarantine: %d files, %s", n, size(bytes))
+		note("quarantine: %s, %s", plural(n, "file"), size(bytes))
 	}
 	for n, q := range st.Quarantine {
 		if n == manyLines {

@@ -299,7 +299,7 @@ func (e *export) events() (n uint64) {
 }
 
 func (e *export) say(out io.Writer, name string) {
-	fmt.Fprintf(out, "%s: %d events, %d bytes\n", name, e.events(), e.bytes)
+	fmt.Fprintf(out, "%s: %s, %s\n", name, plural(int64(e.events()), "event"), plural(int64(e.bytes), "byte"))
 	for _, c := range e.classes {
 		if c.events > 0 {
 			fmt.Fprintf(out, "  %s: %d, sequence %d to %d\n", c.class, c.events, c.first, c.last)

@@ -226,12 +226,14 @@ func (s *supported) note(format string, args ...any) {
 
 // within does a step that may hang, as a disk does, and gives up after supportPatience.
 func within[T any](ctx context.Context, do func(context.Context) (T, error)) (T, error) {
-	return withinTime(ctx, supportPatience, do)
+	v, err := withinTime(ctx, supportPatience, func(ctx context.Context) (any, error) { return do(ctx) })
+	t, _ := v.(T)
+	return t, err
 }
 
-func withinTime[T any](ctx context.Context, patience time.Duration, do func(context.Context) (T, error)) (T, error) {
+func withinTime(ctx context.Context, patience time.Duration, do func(context.Context) (any, error)) (any, error) {
 	type answer struct {
-		v   T
+		v   any
 		err error
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -245,8 +247,7 @@ func withinTime[T any](ctx context.Context, patience time.Duration, do func(cont
 	case a := <-done:
 		return a.v, a.err
 	case <-ctx.Done():
-		var none T
-		return none, fmt.Errorf("no answer within %s: %w", patience, ctx.Err())
+		return nil, fmt.Errorf("no answer within %s: %w", patience, ctx.Err())
 	}
 }
 
@@ -479,7 +480,7 @@ func (s *supported) readChecks(ctx context.Context) {
 	if !s.o.check {
 		what, patience = what+", without devices and brokers (--check)", supportPatience
 	}
-	rows, err := withinTime(ctx, patience, func(ctx context.Context) ([]result, error) {
+	v, err := withinTime(ctx, patience, func(ctx context.Context) (any, error) {
 		account, err := agentAccount("")
 		if err != nil {
 			return nil, err
@@ -510,13 +511,14 @@ func (s *supported) readChecks(ctx context.Context) {
 		s.note("the check: %v", err)
 		return
 	}
+	rows, _ := v.([]result)
 	s.add("check.txt", what, []byte(layOut(s.impersonalRows(rows), 0)))
 }
 
-// impersonalRows are rows that may be printed, without what may tell of persons: of a device
-// that may, only what was checked and how it went.
+// impersonalRows makes rows such as may be printed, and takes out what may tell of persons:
+// of a device that may, only what was checked and how it went stays.
 func (s *supported) impersonalRows(rows []result) []result {
-	rows = printableRows(rows)
+	makePrintable(rows)
 	for i, r := range rows {
 		if !s.mayTellPersons(r.What) {
 			continue

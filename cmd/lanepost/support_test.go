@@ -361,18 +361,20 @@ func TestSupportRows(t *testing.T) {
 	s := &supported{status: &console.Status{Lanes: []console.Lane{{Devices: []console.Device{
 		{Device: "a/rpm", Driver: "tsa-portal"}, {Device: "a/anpr", Driver: "axis-lpv"},
 	}}}}}
-	rows := []result{
-		{"a/rpm", "protocol", isFailed, "no record\x1b[2J", "see to it"}, {"a/anpr", "protocol", isFailed, "plate AA1234", "look at AA1234"},
-		{"a/anpr", "reachable", isOK, "AA1234", ""}, {"spool", "inodes", isOK, "room", ""},
+	rows := func() []result {
+		return []result{
+			{"a/rpm", "protocol", isFailed, "no record\x1b[2J", "see to it"}, {"a/anpr", "protocol", isFailed, "plate AA1234", "look at AA1234"},
+			{"a/anpr", "reachable", isOK, "AA1234", ""}, {"spool", "inodes", isOK, "room", ""},
+		}
 	}
-	text := layOut(s.impersonalRows(rows), 0)
+	text := layOut(s.impersonalRows(rows()), 0)
 	require.NotContains(t, text, "AA1234")
 	require.NotContains(t, text, "\x1b")
 	require.Equal(t, 3, strings.Count(text, leftOut))
 	require.Contains(t, text, "no record")
 	require.Contains(t, text, "room")
 	s.o.personal = true
-	require.Contains(t, layOut(s.impersonalRows(rows), 0), "look at AA1234")
+	require.Contains(t, layOut(s.impersonalRows(rows()), 0), "look at AA1234")
 }
 
 // The second lock: a secret that got past the first is taken out in each form.

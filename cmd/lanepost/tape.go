@@ -61,7 +61,9 @@ func tapeOf(name string, b []byte) (*tape, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	return &tape{in: in, name: name, first: in.Header(), daily: in.Daily()}, nil
+	t := &tape{in: in, name: name}
+	t.first, t.daily = in.Header(), in.Daily()
+	return t, nil
 }
 
 func (t *tape) close() {

@@ -4,17 +4,14 @@ import (
 	"bufio"
 	"bytes"
 	"compress/gzip"
-	"context"
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/signal"
 	"strconv"
 	"strings"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -275,9 +272,4 @@ func printEvidence(out io.Writer, r evidence.Result) {
 		return
 	}
 	fmt.Fprintf(out, "errors: %d, warnings: %d, notes: %d\n", count[evidence.Error], count[evidence.Warning], count[evidence.Note])
-}
-
-// interrupted is ctx that also ends with a signal.
-func interrupted(ctx context.Context) (context.Context, context.CancelFunc) {
-	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 }

@@ -33,7 +33,7 @@ type liveOptions struct {
 
 // watch subscribes and feeds what comes.
 func (o liveOptions) watch(ctx context.Context, says io.Writer, v *evidence.Verifier) error {
-	ctx, stop := interrupted(ctx)
+	ctx, stop := untilSignal(ctx)
 	defer stop()
 	if o.duration > 0 {
 		var cancel context.CancelFunc

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -232,9 +233,9 @@ func TestWatchIsSafe(t *testing.T) {
 	out.WriteString(strings.Join(f.lines(120, 40, time.Now()), "\n"))
 	f.gone, f.why = time.Now(), evil
 	out.WriteString(strings.Join(f.lines(120, 40, time.Now()), "\n"))
-	row := result{evil, evil, isFailed, evil, evil}
-	require.ErrorIs(t, tell(&out, checkOptions{}, []result{row}), errReported)
-	require.ErrorIs(t, tell(&out, checkOptions{json: true}, []result{row}), errReported)
+	row := []result{{evil, evil, isFailed, evil, evil}}
+	require.ErrorIs(t, tell(&out, checkOptions{}, slices.Clone(row)), errReported)
+	require.ErrorIs(t, tell(&out, checkOptions{json: true}, slices.Clone(row)), errReported)
 	played := &replayer{unparsed: []notUnderstood{{evil, 1, "raw"}}}
 	recorded := &tape{told: []string{evil}, holes: []string{evil}, first: capture.Header{Lane: evil, Device: evil, Connect: evil}}
 	played.report(&out, recorded, player{what: evil}, &drivers.Replay{}, ended{times: 1, first: errors.New(evil)})
