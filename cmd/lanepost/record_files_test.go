@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -180,7 +181,7 @@ func TestOneOfAThing(t *testing.T) {
 	one := &tape{reads: 1, bytes: 1, connections: 1, back: 1, moreHoles: 1}
 	r.report(&out, one, player{}, &drivers.Replay{Valid: 1, Written: 1}, ended{times: 1, first: errors.New("x"), skipped: 1})
 	(&recordFiles{reads: 1, bytes: 1, holes: 1, removed: 1}).report(&out)
-	(&export{bytes: 1, printer: printer{classes: []printed{{events: 1}}}}).say(&out, "x")
+	(&export{hash: sha256.New(), bytes: 1, printer: printer{classes: []printed{{events: 1}}}}).say(&out, "x")
 	require.NotRegexp(t, `\b1 (more )?\w+s\b`, out.String())
 	require.Contains(t, out.String(), "1 time: why")
 }
