@@ -281,6 +281,7 @@ func (d *device) drain(h drivers.Host, splitter framing.Splitter) error {
 				d.explain(Step{h.Now(), bytes.Clone(p.Bytes), d.format.Broken(p)})
 			}
 			h.Unparsed(p.Problem, sample(p.Bytes))
+			d.damaged()
 			continue
 		}
 		if _, err := d.take(h, p.Data); err != nil {

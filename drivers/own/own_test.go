@@ -122,9 +122,46 @@ func TestMoreThanCanBeMeasured(t *testing.T) {
 		"rate-alarm overload cleared", "rate []",
 	}, list)
 	require.Empty(t, p.Unparsed)
+	require.Equal(t, drivers.ScriptStart().Add(5*time.Second), p.Observations[2].Time, "it is over with the 7")
 	last := p.Observations[len(p.Observations)-1].Data.(event.RadiationRate)
-	require.Equal(t, 2, last.Overloads)
-	require.Equal(t, 1, last.NoValue)
+	require.Equal(t, 3, last.Overloads)
+
+	// Neither does a new connection end it, nor a new start, before that value is told.
+	fields := []string{"kind", "state", "interrupted"}
+	list, _ = told(t, d, said(100, "S,N,0", "V,OL"), fields...)
+	require.Contains(t, list, "rate-alarm overload raised false")
+	list, _ = told(t, d, said(200, "S,N,0", "N,1", "V,-"), fields...)
+	require.Equal(t, []string{"rate"}, list)
+	list, _ = told(t, d, said(300, "S,N,0", "N,1", "V,7"), fields...)
+	require.Equal(t, []string{"rate-alarm overload cleared true", "rate"}, list)
+
+	var ledger drivers.MemoryLedger
+	_, err := drivers.PlayWith(t.Context(), &ledger, describe(t, dosimeter), said(0, "S,N,0", "V,OL"))
+	require.NoError(t, err)
+	p, err = drivers.PlayWith(t.Context(), &ledger, describe(t, dosimeter), said(100, "S,N,0", "V,-", "V,7"))
+	require.NoError(t, err)
+	require.Equal(t, "cleared", p.Observations[1].Data.(event.RadiationRateAlarm).State)
+	require.Equal(t, drivers.ScriptStart().Add(102*time.Second), p.Observations[1].Time)
+}
+
+// A flag of its own says that it is too much; unknown is not no.
+func TestOverloadThatIsUnknown(t *testing.T) {
+	d := describe(t, strings.Replace(dosimeter, "      battery_low:", "      overload: {column: 4, words: {O: yes, N: no, \"?\": unknown}}\n      battery_low:", 1))
+	list, p := told(t, d, said(0, "V,1", "S,N,0,O", "S,N,0,?", "V,1", "S,N,0,N"), "kind", "state")
+	require.Equal(t, []string{"rate", "rate-alarm overload raised", "rate-alarm overload cleared", "rate"}, list)
+	require.Equal(t, drivers.ScriptStart().Add(4*time.Second), p.Observations[2].Time)
+}
+
+// What is damaged, or not described, may have been an alarm.
+func TestWhatCantBeReadMayBeAnAlarm(t *testing.T) {
+	for name, bad := range map[string]string{"damaged": "S,A", "not described": "ALARM\r\n"} {
+		d := describe(t, strings.Replace(dosimeter, "kind: lines", "kind: lines, idle_gap: 2s", 1))
+		script := append(said(0, "S,N,0", "V,1"), drivers.Chunk{At: 2 * time.Second, Bytes: []byte(bad)})
+		script = append(append(script, said(70, "V,1")...), drivers.Chunk{At: 130 * time.Second})
+		list, p := told(t, d, script, "quality")
+		require.Equal(t, []string{`rate []`, `rate ["alarms_unknown","no_reading"]`, `rate []`}, list, name)
+		require.Len(t, p.Unparsed, 1, name)
+	}
 }
 
 func TestSignalsThatAreTold(t *testing.T) {
@@ -175,6 +212,29 @@ records:
 `)
 	list, _ := told(t, d, said(0, "S     0 100", "S 10000 100", "S  OVER", "M 10000", "S     0"), "outcome", "weight_kg", "tare_kg", "flags")
 	require.Equal(t, []string{`weight stable 4535.9237 100 ["overload"]`}, list)
+}
+
+// A flag that says that it does not know is no no.
+func TestAWeightWithoutItsFlagsIsNone(t *testing.T) {
+	d := describe(t, `
+framing: {kind: lines}
+records:
+  - name: w
+    tells: weight
+    separator: ","
+    fields:
+      weight: {column: 1, unit: kg}
+      overload: {column: 2, words: {"1": yes, "0": no, "?": unknown}}
+      underload: {column: 3, words: {"1": yes, "0": no, "?": unknown}}
+      net: {column: 4, words: {"1": yes, "0": no, "?": unknown}}
+`)
+	at := 0.0
+	for flags, want := range map[string]int{"0,0,0": 1, "?,0,0": 0, "0,?,0": 0, "0,0,?": 0} {
+		line := "9000," + flags
+		list, _ := told(t, d, said(at, "0,0,0,0", line, line, line, "0,0,0,0"), "outcome")
+		require.Len(t, list, want, flags)
+		at += 100
+	}
 }
 
 func TestTagsAndTheirEnd(t *testing.T) {

@@ -170,7 +170,7 @@ type teller struct {
 	units  map[string]string // of the channels, as the settings have them
 	// flags are the alarms and faults that the instrument can tell, mapped those that are
 	// alarms; known is what it has told of them in this connection, and over the values that
-	// were more than it can measure.
+	// were more than it could measure when it last told them, in whatever connection.
 	flags, mapped []string
 	known, over   map[string]bool
 }
@@ -241,7 +241,7 @@ func (t *teller) compileRadiation(s Settings, names []string) (err error) {
 	if t.rates, err = rpm.NewRates(s.Radiation.RatesSettings); err != nil {
 		return fmt.Errorf("radiation: %w", err)
 	}
-	t.units = map[string]string{}
+	t.units, t.over = map[string]string{}, map[string]bool{}
 	for _, k := range s.Records {
 		for _, name := range t.format.Fields(k.Name) {
 			if _, isAlarm := alarms[name]; isAlarm && k.Tells == radiation && !slices.Contains(t.mapped, name) {
@@ -273,9 +273,14 @@ func (t *teller) compileRadiation(s Settings, names []string) (err error) {
 
 // begin begins a connection.
 func (t *teller) begin(h drivers.Host) {
-	t.known, t.over = map[string]bool{}, map[string]bool{}
+	t.known = map[string]bool{}
 	if t.rates != nil {
 		t.rates.Begin(h)
+		if len(t.over) == 0 && t.rates.Overloaded() { // when the agent ran last: each value must be told anew
+			for name := range t.units {
+				t.over[name] = true
+			}
+		}
 	}
 	if t.signals != nil {
 		t.signals.Begin()
@@ -328,13 +333,20 @@ func (t *teller) unreadable(h drivers.Host, m grammar.Message) error {
 		for _, name := range t.format.Fields(m.Kind) {
 			delete(t.known, name)
 		}
-		if len(t.mapped) > 0 {
-			t.rates.AlarmsUnknown()
-		}
+		t.damaged()
 	case signals:
 		return t.signals.Unknown(h, t.format.Fields(m.Kind), m.Failure.Error())
+	case "":
+		t.damaged()
 	}
 	return nil
+}
+
+// damaged takes that something came of which nobody knows what it told: perhaps an alarm.
+func (t *teller) damaged() {
+	if len(t.mapped) > 0 {
+		t.rates.AlarmsUnknown()
+	}
 }
 
 // tell takes a record.
@@ -363,7 +375,9 @@ func (t *teller) radiation(values map[string]grammar.Value, frame []byte) error 
 			continue
 		}
 		channels++
-		t.over[name] = v.Over
+		if !v.Missing { // what was too much is not known to be less
+			t.over[name] = v.Over
+		}
 		switch {
 		case v.Missing:
 			missing++
@@ -377,7 +391,9 @@ func (t *teller) radiation(values map[string]grammar.Value, frame []byte) error 
 	}
 	r.NoValue = channels > 0 && missing == channels
 	if v, there := values[overload]; there {
-		t.over[overload] = v.Flag
+		if !v.Missing {
+			t.over[overload] = v.Flag
+		}
 		r.NoValue = r.NoValue || v.Missing // perhaps it is more than can be measured
 	}
 	for _, over := range t.over {
@@ -428,8 +444,11 @@ func weightOf(values map[string]grammar.Value) scale.Reading {
 	if v, there := values[tare]; there && !v.Missing && !v.Over && !w.Missing {
 		r.Tare, r.HasTare = scale.KG(v.Number, v.Unit, "kg")/scale.KG(1, w.Unit, "kg"), true
 	}
-	// Whether it is overloaded is not known, so the weight is not believed.
-	r.NoValue = r.NoValue || values[overload].Missing
+	// Where it is not known whether it is overloaded, or the tare is off, the weight is not
+	// believed.
+	for _, name := range []string{overload, underload, netWeight} {
+		r.NoValue = r.NoValue || values[name].Missing
+	}
 	return r
 }
 

@@ -192,7 +192,8 @@ func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []ra
 	}
 	if r.Status && !r.Partial {
 		for _, k := range sortedKeys(s.alarms) {
-			if !told[k] && !k.own() {
+			overloaded := k.kind == overloadAlarm && r.NoValue // no value is not one that is low
+			if !told[k] && !k.own() && !overloaded {
 				if err := s.clear(now, k, frame); err != nil {
 					return err
 				}

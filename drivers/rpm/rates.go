@@ -46,6 +46,9 @@ func NewRates(s RatesSettings) (*Rates, error) {
 // Begin begins a connection: alarms that stand may have been over meanwhile.
 func (r *Rates) Begin(h drivers.Host) { r.session = r.monitor.begin(nil, h) }
 
+// Overloaded reports whether an alarm stands for more than can be measured.
+func (r *Rates) Overloaded() bool { return r.monitor.alarms[alarmKey{overloadAlarm, ""}] != nil }
+
 // Take takes one reading. alarmsKnown is false as long as the instrument has not told whether
 // it alarms.
 func (r *Rates) Take(x ratemeter.Reading, alarmsKnown bool, frame []byte) error {
