@@ -26,7 +26,8 @@ const (
 	maxPatterns                          = 64
 	// MaxFollowed bounds the files that are followed at a time.
 	MaxFollowed = 100_000
-	// maxUnread bounds the folders of which it is told that they can't be read.
+	// maxUnread bounds the folders and files at a time of which it is told that they can't be
+	// read.
 	maxUnread = 64
 	// retryMin and retryMax bound the pause before a file is tried again that can't be
 	// read.
@@ -115,8 +116,10 @@ type Follower struct {
 	files map[string]*Followed
 	began time.Time
 	full  bool
-	// unread are folders of which it was told that they can't be read.
+	// unread are the folders and files that could not be read at the last look, and whether
+	// that was told; untold, that there are more of them than are told.
 	unread map[string]bool
+	untold bool
 }
 
 // Followed is a file that is being followed.
@@ -170,7 +173,7 @@ func (c *Followed) Later(now time.Time) {
 // Away reports whether a file can't be read for now, and leaves it alone for a while, so
 // that the others go on. Why is told once.
 func (c *Followed) Away(h Host, err error) bool {
-	gone := errors.Is(err, fs.ErrNotExist)
+	gone := errors.Is(err, fs.ErrNotExist) && !unreadable(err)
 	if !gone && !unreadable(err) {
 		return false
 	}
@@ -232,8 +235,45 @@ func (w *Follower) Replayed(c *Followed) bool {
 	return c.Modified.Before(w.began.Add(-replayedAfter))
 }
 
-// Here reports whether a file was seen at the last look.
-func (w *Follower) Here(path string) bool { return w.files[path] != nil }
+// Here reports whether a file was seen at the last look, or may be where it could not be seen.
+func (w *Follower) Here(path string) bool { return w.files[path] != nil || w.unreadAt(path) }
+
+// unreadAt reports whether a file, or a folder that it is in, could not be read at the last
+// look.
+func (w *Follower) unreadAt(name string) bool {
+	for len(w.unread) > 0 && name != "." && name != "/" {
+		if _, unread := w.unread[name]; unread {
+			return true
+		}
+		name = path.Dir(name)
+	}
+	return false
+}
+
+// unreadPlaces are the folders and files that could not be read at a look, and whether that was
+// told: of so many of them.
+type unreadPlaces struct {
+	told  map[string]bool
+	count int
+}
+
+// cantRead notes that a folder or a file can't be read, and tells why if it could be at the look
+// before.
+func (w *Follower) cantRead(h Host, unread *unreadPlaces, name, what string, err error) {
+	told := w.unread[name]
+	switch {
+	case told:
+	case unread.count < maxUnread:
+		told = true
+		h.Unparsed(why(what, err), nil)
+	case !w.untold:
+		w.untold = true
+		h.Unparsed(fmt.Sprintf("more than %d folders and files can't be read, and of the others it is not told; one of them: %s", maxUnread, why(what, err)), nil)
+	}
+	if unread.told[name] = told; told {
+		unread.count++
+	}
+}
 
 // Full reports whether there are more files than are followed, so that it is not known
 // of all whether they are here.
@@ -241,7 +281,7 @@ func (w *Follower) Full() bool { return w.full }
 
 func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followed, error) {
 	if w.files == nil {
-		w.files, w.unread = map[string]*Followed{}, map[string]bool{}
+		w.files = map[string]*Followed{}
 	}
 	if err := f.Check(ctx); err != nil {
 		return nil, err
@@ -249,13 +289,13 @@ func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followe
 	for _, c := range w.files {
 		c.seen = false
 	}
-	full := false
+	full, unread := false, &unreadPlaces{told: map[string]bool{}}
 	folders := []string{"."}
 	if w.Folders != nil {
 		folders = w.Folders(h.Now())
 	}
 	for _, dir := range folders {
-		more, err := w.list(ctx, f, h, dir, w.Settings.Depth)
+		more, err := w.list(ctx, f, h, unread, dir, w.Settings.Depth)
 		if err != nil {
 			return nil, err
 		}
@@ -268,11 +308,12 @@ func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followe
 	if full && !w.full {
 		h.Unparsed(fmt.Sprintf("the folder has more than %d files that fit, and what is beyond them is not read: move old ones away", w.most()), nil)
 	}
-	w.full = full
+	w.full, w.unread = full, unread.told // what could be read, and can't be any more, is told again
 	now := h.Now()
 	var ready []*Followed
 	for p, c := range w.files {
 		switch {
+		case !c.seen && w.unreadAt(p): // nobody knows whether it is gone
 		case !c.seen:
 			delete(w.files, p)
 			if w.Gone != nil {
@@ -294,17 +335,15 @@ func (w *Follower) look(ctx context.Context, f *link.Folder, h Host) ([]*Followe
 
 func (w *Follower) most() int { return cmp.Or(w.Most, MaxFollowed) }
 
-// list looks into one folder. full is true if it has files for which there is no place.
-func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, dir string, depth int) (full bool, err error) {
+// list looks into one folder. full is true if it has files for which there is no place; what
+// can't be read is noted in unread.
+func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, unread *unreadPlaces, dir string, depth int) (full bool, err error) {
 	entries, err := f.ReadDir(ctx, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist) && dir != ".":
 		return false, nil // there is none for that day yet, or it was taken away
 	case unreadable(err) && dir != ".": // such as lost+found
-		if !w.unread[dir] && len(w.unread) < maxUnread {
-			w.unread[dir] = true
-			h.Unparsed(why("the folder "+dir, err), nil)
-		}
+		w.cantRead(h, unread, dir, "the folder "+dir, err)
 		return false, nil
 	case err != nil:
 		return false, fmt.Errorf("look into the folder %s: %w", dir, err)
@@ -313,7 +352,7 @@ func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, dir string,
 		p := path.Join(dir, e.Name)
 		if e.Dir {
 			if depth > 0 && !strings.HasPrefix(e.Name, ".") {
-				more, err := w.list(ctx, f, h, p, depth-1)
+				more, err := w.list(ctx, f, h, unread, p, depth-1)
 				if err != nil {
 					return false, err
 				}
@@ -325,15 +364,12 @@ func (w *Follower) list(ctx context.Context, f *link.Folder, h Host, dir string,
 			continue
 		}
 		info, err := f.Stat(ctx, p)
+		if unreadable(err) { // also what is not known to be there, since a folder above can't be read
+			w.cantRead(h, unread, p, p, err)
+			continue
+		}
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it was renamed meanwhile
-		}
-		if unreadable(err) {
-			if !w.unread[p] && len(w.unread) < maxUnread {
-				w.unread[p] = true
-				h.Unparsed(why(p, err), nil)
-			}
-			continue
 		}
 		if err != nil {
 			return false, fmt.Errorf("look at %s: %w", p, err)
