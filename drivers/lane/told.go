@@ -57,6 +57,14 @@ type ToldSignal struct {
 type ToldSignals struct {
 	signals     map[string]*signal
 	reportEvery time.Duration
+	// held are the numbers that changed too soon after they were told, and since when they are
+	// what they are.
+	held map[string]heldNumber
+}
+
+type heldNumber struct {
+	reading
+	since time.Time
 }
 
 // NewToldSignals checks the signals. A number that changes is told once in reportEvery at the
@@ -82,12 +90,38 @@ func (t *ToldSignals) Begin() {
 	for _, s := range t.signals {
 		s.told, s.now, s.rawSince = reading{}, reading{}, time.Time{}
 	}
+	t.held = map[string]heldNumber{}
 }
 
 // Tell takes what a signal is; an input or safety signal is on if value is not 0.
 func (t *ToldSignals) Tell(h drivers.Host, name string, value float64) error {
 	r := reading{value: value, known: !math.IsNaN(value) && !math.IsInf(value, 0), why: "the value is no number"}
 	return t.tell(h, t.signals[name], r)
+}
+
+// Due is when Tick has something to do; zero for never.
+func (t *ToldSignals) Due() (at time.Time) {
+	for name := range t.held {
+		if due := t.signals[name].toldAt.Add(t.reportEvery); at.IsZero() || due.Before(at) {
+			at = due
+		}
+	}
+	return at
+}
+
+// Tick tells the numbers that changed too soon after they were told, when it is time.
+func (t *ToldSignals) Tick(h drivers.Host) error { return t.release(h, t.reportEvery) }
+
+// release tells the numbers that are held and were told so long ago.
+func (t *ToldSignals) release(h drivers.Host, ago time.Duration) error {
+	for _, name := range slices.Sorted(maps.Keys(t.held)) {
+		if s, x := t.signals[name], t.held[name]; h.Now().Sub(s.toldAt) >= ago {
+			if err := t.emit(h, s, x.reading, "changed", x.since); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // Unknown takes that nobody knows what signals are, and why.
@@ -101,10 +135,12 @@ func (t *ToldSignals) Unknown(h drivers.Host, names []string, why string) error 
 }
 
 func (t *ToldSignals) tell(h drivers.Host, s *signal, r reading) error {
-	now, first := h.Now(), s.rawSince.IsZero()
+	now := h.Now()
+	held, wasHeld := t.held[s.name]
+	delete(t.held, s.name)
 	reason := "changed"
 	switch {
-	case first:
+	case s.rawSince.IsZero():
 		reason = "initial"
 	case r.same(s.told):
 		return nil
@@ -119,23 +155,41 @@ func (t *ToldSignals) tell(h drivers.Host, s *signal, r reading) error {
 		return nil // its beats are not told
 	case s.kind.kind == event.SignalCounter && r.value < s.told.value:
 		reason = "jump"
-	case s.kind.kind != event.SignalMode && (math.Abs(r.value-s.told.value) < s.Deadband || now.Sub(s.toldAt) < t.reportEvery):
+	case s.kind.kind == event.SignalMode:
+	case math.Abs(r.value-s.told.value) < s.Deadband:
+		return nil
+	case now.Sub(s.toldAt) < t.reportEvery:
+		if !wasHeld || !r.same(held.reading) {
+			held = heldNumber{r, now}
+		}
+		t.held[s.name] = held
 		return nil
 	}
-	s.now, s.rawSince, s.since = r, now, now
+	return t.emit(h, s, r, reason, now)
+}
+
+// emit makes the event of a signal, which is so since a moment.
+func (t *ToldSignals) emit(h drivers.Host, s *signal, r reading, reason string, since time.Time) error {
+	now, first := h.Now(), s.rawSince.IsZero()
+	s.now, s.rawSince, s.since = r, now, since
 	if !first {
 		s.edges = 1
 	}
-	if err := h.Emit(drivers.Observation{Data: s.data(reason, now), Time: now}); err != nil {
+	if err := h.Emit(drivers.Observation{Data: s.data(reason, since), Time: since}); err != nil {
 		s.rawSince = time.Time{} // told anew
 		return err
 	}
 	s.told, s.toldAt, s.edges = r, now, 0
+	delete(t.held, s.name)
 	return nil
 }
 
-// End tells that all signals are unknown when the link breaks, and gives the reason back.
+// End tells what is held, and that all signals are unknown when the link breaks, and gives the
+// reason back.
 func (t *ToldSignals) End(h drivers.Host, reason error) error {
+	if err := t.release(h, 0); err != nil {
+		return err
+	}
 	now := h.Now()
 	why := reason.Error()
 	x := event.LaneSignal{

@@ -189,6 +189,29 @@ signals: {report_every: 3s}
 	require.Equal(t, []string{"custom_mm", "estop_ok"}, p.Observations[len(p.Observations)-1].Data.(event.LaneSignal).Affects)
 }
 
+// A number that changed within report_every is told when that is over, though no message
+// follows, or when the link breaks; not if it has come back to what was told.
+func TestANumberThatChangesSoonIsToldLater(t *testing.T) {
+	d := describe(t, `
+framing: {kind: lines}
+records:
+  - name: r
+    tells: signals
+    separator: ","
+    fields:
+      custom_mm: {column: 1, kind: numeric, deadband: 2}
+signals: {report_every: 10s}
+`)
+	script := append(said(0, "10", "20", "30", "30"), drivers.Chunk{At: time.Minute, Bytes: []byte("40\r\n")})
+	script = append(append(script, said(61, "50", "41")...), drivers.Chunk{At: 80 * time.Second, Bytes: []byte("60\r\n")})
+	script = append(script, said(81, "70")...)
+	list, p := told(t, d, script, "reason", "value")
+	require.Equal(t, []string{"signal initial 10", "signal changed 30", "signal changed 40", "signal changed 60", "signal changed 70", "signal lost null"}, list)
+	for i, at := range []int{0, 2, 60, 80, 81, 81} {
+		require.Equal(t, drivers.ScriptStart().Add(time.Duration(at)*time.Second), p.Observations[i].Time, i)
+	}
+}
+
 // reorder puts the severity where the table has it.
 func reorder(list []string) []string {
 	for i, l := range list {

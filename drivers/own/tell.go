@@ -311,7 +311,12 @@ func (t *teller) tick(h drivers.Host) error {
 		}
 	}
 	if t.tags != nil {
-		return t.tags.Tick(h)
+		if err := t.tags.Tick(h); err != nil {
+			return err
+		}
+	}
+	if t.signals != nil {
+		return t.signals.Tick(h)
 	}
 	return nil
 }
@@ -322,6 +327,9 @@ func (t *teller) due() (at time.Time) {
 	}
 	if t.tags != nil {
 		at = sooner(at, t.tags.Due())
+	}
+	if t.signals != nil {
+		at = sooner(at, t.signals.Due())
 	}
 	return at
 }
