@@ -272,7 +272,7 @@ func (d *device) rest(h drivers.Host, splitter framing.Splitter) error {
 	return d.drain(h, splitter)
 }
 
-func (d *device) drain(h drivers.Host, splitter framing.Splitter) error {
+func (d *device) drain(h drivers.Host, splitter framing.Splitter) (failed error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for p, ok := splitter.Next(); ok; p, ok = splitter.Next() {
@@ -285,10 +285,12 @@ func (d *device) drain(h drivers.Host, splitter framing.Splitter) error {
 			continue
 		}
 		if _, err := d.take(h, p.Data); err != nil {
-			return err
+			// What came with it may be recorded all the same.
+			failed = errors.Join(failed, err)
+			h.Unparsed("a record was not kept: "+err.Error(), sample(p.Data))
 		}
 	}
-	return nil
+	return failed
 }
 
 func (d *device) tick(h drivers.Host) error {
@@ -329,12 +331,12 @@ func (d *device) requests(ctx context.Context, inbox *link.Inbox, h drivers.Host
 			return err
 		}
 		d.mu.Lock()
-		good, err := d.take(h, x.Body)
+		refused, err := d.take(h, x.Body)
 		d.mu.Unlock()
 		if err != nil {
 			return err // not answered, so that the instrument sends it again
 		}
-		if !good {
+		if refused {
 			x.Reply(http.StatusBadRequest, "text/plain", []byte("this is no record by the settings\n"))
 			continue
 		}
@@ -342,31 +344,37 @@ func (d *device) requests(ctx context.Context, inbox *link.Inbox, h drivers.Host
 	}
 }
 
-// take takes one message; good is false if not all of it could be read. An error is one of
-// the agent.
-func (d *device) take(h drivers.Host, data []byte) (good bool, err error) {
+// take takes one message. refused is true if it has records, and none of them could be read: of
+// one that is read in part nothing is told twice because it is sent again. An error is one of
+// the agent; the other records are taken all the same.
+func (d *device) take(h drivers.Host, data []byte) (refused bool, failed error) {
 	if grammar.Blank(data) {
-		return true, nil // it says nothing, not even that somebody is there
+		return false, nil // it says nothing, not even that somebody is there
 	}
-	good = true
+	read := false
 	for _, m := range d.format.Decode(data) {
 		if d.explain != nil {
 			d.explain(Step{h.Now(), bytes.Clone(data), m})
 		}
+		var err error
 		if m.Failure != nil {
-			good = false
+			refused = true
 			h.Unparsed(m.Failure.Error(), sample(data))
-			if err := d.teller.unreadable(h, m); err != nil {
-				return false, err
-			}
-			continue
+			err = d.teller.unreadable(h, m)
+		} else {
+			h.Valid()
+			err = d.teller.tell(h, m, data)
+			read = read || err == nil
 		}
-		h.Valid()
-		if err := d.teller.tell(h, m, data); err != nil {
-			return false, err
+		switch {
+		case errors.Is(err, drivers.ErrUnrecordable): // sent again, it would be no better
+			refused = true
+			h.Unparsed(err.Error(), sample(data))
+		case err != nil:
+			failed = errors.Join(failed, err)
 		}
 	}
-	return good, nil
+	return refused && !read, failed
 }
 
 func sample(b []byte) []byte { return bytes.Clone(b[:min(len(b), sampleSize)]) }

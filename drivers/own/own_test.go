@@ -3,6 +3,7 @@ package own
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"net"
 	"strings"
@@ -387,6 +388,76 @@ func TestRefusedDescriptions(t *testing.T) {
 		list, _ := told(t, describe(t, fields+"radiation\n    fields: {gamma: {column: 1, unit: uSv/h}}\n"+more), said(0, "2"), "quality")
 		require.Contains(t, list, `rate ["alarms_unknown"]`)
 	}
+}
+
+const camera = `
+framing: {kind: document}
+records:
+  - name: plate
+    tells: plate
+    element: plate
+    fields: {plate: {path: text}, speed: {path: speed, unit: km/h, optional: true}}
+`
+
+// refusing runs an instrument over a host that can't record some plates.
+type refusing struct {
+	drivers.Instrument
+	errors map[string]error
+}
+
+type refusingHost struct {
+	drivers.Host
+	errors map[string]error
+}
+
+func (r refusing) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
+	return r.Instrument.Run(ctx, conn, refusingHost{h, r.errors})
+}
+
+func (h refusingHost) Emit(o drivers.Observation) error {
+	if x, ok := o.Data.(event.PlateRead); ok && h.errors[x.Private.Plate] != nil {
+		return h.errors[x.Private.Plate]
+	}
+	return h.Host.Emit(o)
+}
+
+// A request of which something was told is not to be sent again, and neither is one that would
+// be no better then.
+func TestRequestsThatAreReadInPart(t *testing.T) {
+	d := refusing{describe(t, camera), map[string]error{"TOOLARGE": drivers.ErrUnrecordable}}
+	plate := func(text string) string { return "<plate><text>" + text + "</text></plate>" }
+	bad := "<plate><texx>A</texx></plate>"
+	var script []drivers.Exchange
+	for i, body := range []string{plate("AA1") + plate("AA2"), plate("AA3") + bad, bad, plate("TOOLARGE") + plate("AA4"), plate("TOOLARGE"), plate("AA5")} {
+		script = append(script, drivers.Exchange{At: time.Duration(i) * time.Second, Body: []byte(body)})
+	}
+	p, err := drivers.PlayRequests(t.Context(), d, script)
+	require.NoError(t, err)
+	var status []int
+	for _, r := range p.Replies {
+		status = append(status, r.Status)
+	}
+	require.Equal(t, []int{200, 200, 400, 200, 400, 200}, status)
+	require.Len(t, p.Observations, 5)
+	require.Len(t, p.Unparsed, 4)
+}
+
+// A record that can't be kept takes nothing else with it, though the connection ends.
+func TestARecordThatIsNotKept(t *testing.T) {
+	stops := errors.New("the agent stops")
+	d := refusing{describe(t, dosimeter+"  - {name: p, starts: P, tells: plate, separator: \",\", fields: {plate: {column: 2}}}\n"),
+		map[string]error{"TOOLARGE": drivers.ErrUnrecordable, "STOPS": stops}}
+	p, err := drivers.Play(t.Context(), d, []drivers.Chunk{{Bytes: []byte("P,AA1\nP,TOOLARGE\nP,AA2\nP,STOPS\nP,AA3\n")}, {At: time.Second, Bytes: []byte("P,AA4\n")}})
+	require.ErrorIs(t, err, stops)
+	var plates []string
+	for _, o := range p.Observations {
+		if x, ok := o.Data.(event.PlateRead); ok {
+			plates = append(plates, x.Private.Plate)
+		}
+	}
+	require.Equal(t, []string{"AA1", "AA2", "AA3"}, plates)
+	require.Len(t, p.Unparsed, 2)
+	require.Equal(t, "a record was not kept: the agent stops", p.Unparsed[1].Reason)
 }
 
 // FuzzDevice: whatever a device sends, and however it is cut, the driver goes on, and no alarm
