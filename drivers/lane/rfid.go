@@ -121,7 +121,11 @@ func newTagReader(s LLRPSettings) (*tagReader, error) {
 
 // Run implements drivers.Instrument.
 func (r *tagReader) Run(ctx context.Context, conn link.Conn, h drivers.Host) error {
-	reason := r.read(ctx, conn, h)
+	return r.interrupted(h, r.read(ctx, conn, h))
+}
+
+// interrupted tells of the tags that are there when the link breaks, and gives the reason back.
+func (r *tagReader) interrupted(h drivers.Host, reason error) error {
 	for _, p := range r.oldest() {
 		if err := r.tell(h, p, "interrupted"); err != nil {
 			return err // what was not told is told with the next connection

@@ -44,11 +44,4 @@ func (x *Tags) Due() time.Time { return x.r.next(false, time.Time{}) }
 func (x *Tags) Tick(h drivers.Host) error { return x.r.gone(h) }
 
 // End tells of the tags that are there when the link breaks, and gives the reason back.
-func (x *Tags) End(h drivers.Host, reason error) error {
-	for _, p := range x.r.oldest() {
-		if err := x.r.tell(h, p, "interrupted"); err != nil {
-			return err
-		}
-	}
-	return reason
-}
+func (x *Tags) End(h drivers.Host, reason error) error { return x.r.interrupted(h, reason) }

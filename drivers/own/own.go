@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -30,13 +29,10 @@ import (
 
 // Bounds and times.
 const (
-	readSize = 16 << 10
 	// usualPause ends a message that was begun, where the settings say nothing.
 	usualPause = 5 * time.Second
-	// grace is how long a read must find nothing before a pause is believed, and late how much
-	// later than asked it may return before the time is taken for the process's own pause.
-	grace = 10 * time.Millisecond
-	late  = 500 * time.Millisecond
+	// shortest is how long a request is waited for at least.
+	shortest = 10 * time.Millisecond
 	// sampleSize is how much of a message that can't be read is kept, in bytes.
 	sampleSize = 4 << 10
 	minAsk     = 50 * time.Millisecond
@@ -195,81 +191,41 @@ func (d *device) end(h drivers.Host, reason error) error {
 // read takes what comes over one connection.
 func (d *device) read(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	d.begin(h)
-	return d.end(h, d.loop(ctx, conn, h))
+	return d.end(h, d.stream(ctx, conn, h))
 }
 
-func (d *device) loop(ctx context.Context, conn link.Conn, h drivers.Host) error {
+func (d *device) stream(ctx context.Context, conn link.Conn, h drivers.Host) error {
 	splitter := d.format.Splitter()
-	buf := make([]byte, readSize)
-	heard := h.Now()
 	var asked time.Time
-	for {
-		if err := d.tick(h); err != nil {
-			return err
-		}
-		now := h.Now()
-		if len(d.ask) > 0 && (asked.IsZero() || now.Sub(asked) >= d.settings.Ask.Every) {
-			if asked = now; ctx.Err() == nil {
+	return drivers.Stream{
+		Of: "the instrument",
+		Take: func(b []byte) error {
+			_, _ = splitter.Write(b) // it never fails
+			return d.drain(h, splitter)
+		},
+		Pending: splitter.Pending,
+		Pause:   d.pause,
+		Idle: func() error {
+			splitter.Idle()
+			return d.drain(h, splitter)
+		},
+		Tick: func() error {
+			now := h.Now()
+			if len(d.ask) > 0 && (asked.IsZero() || now.Sub(asked) >= d.settings.Ask.Every) && ctx.Err() == nil {
+				asked = now
 				if _, err := conn.Write(d.ask); err != nil {
 					return fmt.Errorf("ask the instrument: %w", err)
 				}
 			}
-		}
-		deadline := d.nextTick()
-		if len(d.ask) > 0 {
-			deadline = sooner(deadline, asked.Add(d.settings.Ask.Every))
-		}
-		if splitter.Pending() > 0 {
-			deadline = sooner(deadline, heard.Add(d.pause))
-		}
-		if !deadline.IsZero() && deadline.Before(now.Add(grace)) {
-			deadline = now.Add(grace)
-		}
-		if err := conn.SetReadDeadline(deadline); err != nil {
-			return fmt.Errorf("set the read deadline of the instrument's link: %w", err)
-		}
-		// After the deadline, so that one that was set to wake this loop is not overwritten unseen.
-		if err := ctx.Err(); err != nil {
-			return errors.Join(d.rest(h, splitter), err)
-		}
-		n, err := conn.Read(buf)
-		if n > 0 {
-			heard = h.Now()
-			_, _ = splitter.Write(buf[:n]) // it never fails
-			if err := d.drain(h, splitter); err != nil {
-				return err
+			return d.tick(h)
+		},
+		Due: func() time.Time {
+			if len(d.ask) == 0 {
+				return d.nextTick()
 			}
-		}
-		switch {
-		case err == nil:
-		case ctx.Err() != nil:
-			return errors.Join(d.rest(h, splitter), ctx.Err())
-		case errors.Is(err, os.ErrDeadlineExceeded) && !deadline.IsZero():
-			if now := h.Now(); now.Sub(deadline) <= late && splitter.Pending() > 0 && now.Sub(heard) >= d.pause {
-				if err := d.rest(h, splitter); err != nil {
-					return err
-				}
-			}
-		default:
-			if failed := d.rest(h, splitter); failed != nil {
-				return failed
-			}
-			return fmt.Errorf("read from the instrument: %w", err)
-		}
-	}
-}
-
-func sooner(a, b time.Time) time.Time {
-	if a.IsZero() || !b.IsZero() && b.Before(a) {
-		return b
-	}
-	return a
-}
-
-// rest takes what was begun and is not completed any more.
-func (d *device) rest(h drivers.Host, splitter framing.Splitter) error {
-	splitter.Idle()
-	return d.drain(h, splitter)
+			return drivers.Sooner(d.nextTick(), asked.Add(d.settings.Ask.Every))
+		},
+	}.Run(ctx, conn, h)
 }
 
 func (d *device) drain(h drivers.Host, splitter framing.Splitter) (failed error) {
@@ -319,7 +275,7 @@ func (d *device) requests(ctx context.Context, inbox *link.Inbox, h drivers.Host
 		}
 		waitCtx, cancel := ctx, context.CancelFunc(func() {})
 		if due := d.nextTick(); !due.IsZero() {
-			waitCtx, cancel = context.WithTimeout(ctx, max(grace, due.Sub(h.Now())))
+			waitCtx, cancel = context.WithTimeout(ctx, max(shortest, due.Sub(h.Now())))
 		}
 		x, err := inbox.Next(waitCtx)
 		cancel()

@@ -326,10 +326,10 @@ func (t *teller) due() (at time.Time) {
 		at = t.rates.Due()
 	}
 	if t.tags != nil {
-		at = sooner(at, t.tags.Due())
+		at = drivers.Sooner(at, t.tags.Due())
 	}
 	if t.signals != nil {
-		at = sooner(at, t.signals.Due())
+		at = drivers.Sooner(at, t.signals.Due())
 	}
 	return at
 }
