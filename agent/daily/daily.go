@@ -26,11 +26,12 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/lanepost/lanepost/protocol/capture"
 	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Note begins a line that did not come from the device.
-const Note = "# lanepost: "
+const Note = capture.Note
 
 // Bounds and times of daily files.
 const (

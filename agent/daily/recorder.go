@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/capture"
 )
 
 // Recorder writes the daily files of one device. Received and Parted never wait
@@ -91,7 +93,7 @@ func (r *Recorder) hold(b []byte) {
 // that without it the line is what was received, to the byte.
 func (r *Recorder) line(at time.Time) {
 	if r.beyond > 0 {
-		r.note(at, fmt.Sprintf("a line of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
+		r.note(at, fmt.Sprintf(capture.NoteLong+"%d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
 	} else {
 		body := bytes.TrimRight(r.partial, "\r\n")
 		b := append(make([]byte, 0, len(r.partial)+40), body...)
@@ -112,11 +114,11 @@ func (r *Recorder) Parted(at time.Time) {
 	switch {
 	case r.ended || !r.heard:
 	case r.beyond > 0:
-		r.note(at, fmt.Sprintf("the link ended in a line of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
+		r.note(at, fmt.Sprintf(capture.NotePartIn+" of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
 	case len(r.partial) > 0:
-		r.note(at, "the link ended in a line, of which there is "+escaped(r.partial))
+		r.note(at, capture.NotePartIn+", of which there is "+escaped(r.partial))
 	default:
-		r.note(at, "the link ended")
+		r.note(at, capture.NoteParted)
 	}
 	r.heard = false
 	r.partial, r.beyond = r.partial[:0], 0
@@ -128,7 +130,7 @@ func (r *Recorder) End() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if !r.ended && len(r.partial) > 0 {
-		r.note(r.s.o.Now(), fmt.Sprintf("the recording ended in a line of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
+		r.note(r.s.o.Now(), fmt.Sprintf(capture.NoteEndedIn+" of %d bytes, which begins with %s", len(r.partial)+r.beyond, escaped(r.partial)))
 	}
 	r.ended, r.heard = true, false
 	r.partial, r.beyond = r.partial[:0], 0
@@ -208,7 +210,7 @@ func (r *Recorder) take() (piece, bool) {
 	defer r.mu.Unlock()
 	if g := r.gap; len(r.queue) == 0 && g.lines > 0 {
 		r.gap = gap{}
-		r.note(g.to, fmt.Sprintf("%d lines (%d bytes) are left out, from %s to %s: %s", g.lines, g.bytes,
+		r.note(g.to, fmt.Sprintf("%d"+capture.NoteGap+"%d bytes) are left out, from %s to %s: %s", g.lines, g.bytes,
 			r.stamp(nil, g.from), r.stamp(nil, g.to), oneLine(g.why)))
 	}
 	if len(r.queue) == 0 {
@@ -289,13 +291,13 @@ func (r *Recorder) openFile(p piece, now time.Time) (cut int, err error) {
 	if info.Size() > 0 {
 		last := make([]byte, 1)
 		if _, err := f.ReadAt(last, info.Size()-1); err != nil || last[0] != '\n' {
-			b = append([]byte("\r\n"), r.noteText(now, "the line above is not whole")...)
+			b = append([]byte("\r\n"), r.noteText(now, capture.NoteNoEnd)...)
 		}
-		b = append(b, r.noteText(now, "the agent began anew to write this file")...)
+		b = append(b, r.noteText(now, capture.NoteAnew+" to write this file")...)
 	}
 	if lost {
 		cut = bytes.IndexByte(p.b, '\n') + 1
-		b = append(b, r.noteText(now, "a line is lost, with the end "+escaped(p.b[:cut]))...)
+		b = append(b, r.noteText(now, capture.NoteLost+", with the end "+escaped(p.b[:cut]))...)
 	}
 	if len(b) == 0 {
 		return cut, nil

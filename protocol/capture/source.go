@@ -14,6 +14,7 @@ type Source struct {
 	capture *Reader
 	lines   *Lines
 	began   time.Time
+	marks   []Entry // of the last note, to be given
 }
 
 // undated is when a daily file begins that tells no date.
@@ -84,6 +85,11 @@ func (s *Source) Next() (Entry, error) {
 		return s.capture.Next()
 	}
 	for {
+		if len(s.marks) > 0 {
+			e := s.marks[0]
+			s.marks = s.marks[1:]
+			return e, nil
+		}
 		l, err := s.lines.Next()
 		if err != nil {
 			return Entry{}, err
@@ -93,20 +99,41 @@ func (s *Source) Next() (Entry, error) {
 			e.Bytes = bytes.Clone(l.Wire)
 			return e, nil
 		}
-		if e.Mark = markOf(l.Note); e.Mark != "" {
-			e.Why = l.Note
-			return e, nil
+		for _, mark := range marksOf(l.Note) {
+			e.Mark, e.Why = mark, l.Note
+			s.marks = append(s.marks, e)
 		}
 	}
 }
 
-// markOf is what a note of agent/daily stands for.
-func markOf(note string) Mark {
-	switch {
-	case strings.HasPrefix(note, "the link ended"), strings.HasPrefix(note, "the agent began anew"):
-		return Parted
-	case strings.Contains(note, " are left out, "), strings.HasPrefix(note, "a line "):
-		return Lost
+// Beginnings of the notes in daily files. Before NoteGap stands how many lines there were.
+const (
+	NoteLong    = "a line of "
+	NoteLost    = "a line is lost"
+	NoteNoEnd   = "the line above is not whole"
+	NoteGap     = " lines ("
+	NotePartIn  = "the link ended in a line"
+	NoteParted  = "the link ended"
+	NoteEndedIn = "the recording ended in a line"
+	NoteAnew    = "the agent began anew"
+)
+
+// noteMarks are what notes stand for; the first that fits counts.
+var noteMarks = []struct {
+	begins string
+	marks  []Mark
+}{
+	{NoteLong, []Mark{Lost}}, {NoteLost, []Mark{Lost}}, {NoteNoEnd, []Mark{Lost}}, {NoteGap, []Mark{Lost}},
+	{NotePartIn, []Mark{Lost, Parted}}, {NoteParted, []Mark{Parted}}, {NoteEndedIn, []Mark{Lost}}, {NoteAnew, []Mark{Parted}},
+}
+
+// marksOf are what a note of a daily file stands for.
+func marksOf(note string) []Mark {
+	note = strings.TrimLeft(note, "0123456789")
+	for _, n := range noteMarks {
+		if strings.HasPrefix(note, n.begins) {
+			return n.marks
+		}
 	}
-	return ""
+	return nil
 }
