@@ -43,14 +43,17 @@ func AspectPortal() drivers.Driver {
 
 // Bounds of the settings.
 const (
-	minAspectEvery  = 10 * time.Millisecond
-	maxAspectEvery  = time.Second
-	maxAspectLate   = time.Minute
-	minCountTime    = time.Millisecond
-	maxCountTime    = 10 * time.Minute
-	minStuckAfter   = 10 * time.Second
-	maxStuckAfter   = 24 * time.Hour
-	minFrozenAfter  = 5 * time.Second
+	minAspectEvery = 10 * time.Millisecond
+	maxAspectEvery = time.Second
+	maxAspectLate  = time.Minute
+	minCountTime   = time.Millisecond
+	maxCountTime   = 10 * time.Minute
+	minStuckAfter  = 10 * time.Second
+	maxStuckAfter  = 24 * time.Hour
+	minFrozenAfter = 5 * time.Second
+	// frozenCounts are the counts that may be alike before a portal is taken for frozen, at the
+	// least.
+	frozenCounts    = 3
 	maxFrozenAfter  = time.Hour
 	maxAspectLinger = 10 * time.Second
 	maxCounterJump  = 1<<16 - 2
@@ -115,6 +118,8 @@ func (s *AspectSettings) check() error {
 		return fmt.Errorf("stuck_after: %s; take 0 (for ever), or %s to %s", s.StuckAfter, minStuckAfter, maxStuckAfter)
 	case s.FrozenAfter != 0 && (s.FrozenAfter < minFrozenAfter || s.FrozenAfter > maxFrozenAfter):
 		return fmt.Errorf("frozen_after: %s; take 0 (for ever), or %s to %s", s.FrozenAfter, minFrozenAfter, maxFrozenAfter)
+	case s.FrozenAfter != 0 && s.FrozenAfter < frozenCounts*s.CountTime:
+		return fmt.Errorf("frozen_after: %s with a count_time of %s; a portal that is well tells the same for so long: take 0 (for ever), or %s and more", s.FrozenAfter, s.CountTime, frozenCounts*s.CountTime)
 	case s.Linger < 0 || s.Linger > maxAspectLinger:
 		return fmt.Errorf("linger: %s; take 0 to %s", s.Linger, maxAspectLinger)
 	case s.CounterJump < 1 || s.CounterJump > maxCounterJump:

@@ -580,20 +580,21 @@ func TestTSARestart(t *testing.T) {
 
 func TestAspectSettings(t *testing.T) {
 	for want, change := range map[string]func(*AspectSettings){
-		"every: 5s":                func(s *AspectSettings) { s.Every = 5 * time.Second },
-		"late_after: 200ms":        func(s *AspectSettings) { s.LateAfter = 200 * time.Millisecond },
-		"21 registers at address":  func(s *AspectSettings) { s.Base = 65530 },
-		"0 registers at address":   func(s *AspectSettings) { s.Size = 0 },
-		"-1 registers at address":  func(s *AspectSettings) { s.Size = -1 },
-		"count_time: -1s":          func(s *AspectSettings) { s.CountTime = -time.Second },
-		"count_time: 1ns":          func(s *AspectSettings) { s.CountTime = time.Nanosecond },
-		"stuck_after: 1s":          func(s *AspectSettings) { s.StuckAfter = time.Second },
-		"frozen_after: 2h0m0s":     func(s *AspectSettings) { s.FrozenAfter = 2 * time.Hour },
-		"linger: 1m0s":             func(s *AspectSettings) { s.Linger = time.Minute },
-		"counter_jump: 0":          func(s *AspectSettings) { s.CounterJump = 0 },
-		"background_interval: 1ms": func(s *AspectSettings) { s.BackgroundInterval = time.Millisecond },
-		"stall: 100ms":             func(s *AspectSettings) { s.Stall = 100 * time.Millisecond },
-		"series_limit: 0":          func(s *AspectSettings) { s.SeriesLimit = 0 },
+		"every: 5s":                                   func(s *AspectSettings) { s.Every = 5 * time.Second },
+		"late_after: 200ms":                           func(s *AspectSettings) { s.LateAfter = 200 * time.Millisecond },
+		"21 registers at address":                     func(s *AspectSettings) { s.Base = 65530 },
+		"0 registers at address":                      func(s *AspectSettings) { s.Size = 0 },
+		"-1 registers at address":                     func(s *AspectSettings) { s.Size = -1 },
+		"count_time: -1s":                             func(s *AspectSettings) { s.CountTime = -time.Second },
+		"count_time: 1ns":                             func(s *AspectSettings) { s.CountTime = time.Nanosecond },
+		"stuck_after: 1s":                             func(s *AspectSettings) { s.StuckAfter = time.Second },
+		"frozen_after: 2h0m0s":                        func(s *AspectSettings) { s.FrozenAfter = 2 * time.Hour },
+		"frozen_after: 1m0s with a count_time of 21s": func(s *AspectSettings) { s.CountTime = 21 * time.Second },
+		"linger: 1m0s":                                func(s *AspectSettings) { s.Linger = time.Minute },
+		"counter_jump: 0":                             func(s *AspectSettings) { s.CounterJump = 0 },
+		"background_interval: 1ms":                    func(s *AspectSettings) { s.BackgroundInterval = time.Millisecond },
+		"stall: 100ms":                                func(s *AspectSettings) { s.Stall = 100 * time.Millisecond },
+		"series_limit: 0":                             func(s *AspectSettings) { s.SeriesLimit = 0 },
 	} {
 		_, err := AspectPortal().New(func(into any) error {
 			change(into.(*AspectSettings))

@@ -656,7 +656,7 @@ func (f *Format) document(text string, n *document.Node) []Message {
 			m.Tried = append(m.Tried, Tried{k.Name, "it is for texts"})
 			continue
 		case k.Element != "" && k.Element != n.Name:
-			m.Tried = append(m.Tried, Tried{k.Name, fmt.Sprintf("its outermost element is %q, and not %q", clip(n.Name), k.Element)})
+			m.Tried = append(m.Tried, Tried{k.Name, fmt.Sprintf("its outermost element is %q, and not %q", shown(n.Name), k.Element)})
 			continue
 		case k.Has != "" && len(at(n, k.Has)) == 0:
 			m.Tried = append(m.Tried, Tried{k.Name, "it has no " + k.Has})
@@ -684,13 +684,6 @@ func (f *Format) document(text string, n *document.Node) []Message {
 	}
 	m.Failure = &Failure{From: n.Offset, To: n.Offset, Want: "a record that is described: " + f.names(), Got: "none of them", Hint: "add a record of this kind; if it says nothing of use, with tells: nothing"}
 	return []Message{m}
-}
-
-func clip(s string) string {
-	if len(s) > 60 {
-		return strings.ToValidUTF8(s[:60], "") + "..."
-	}
-	return s
 }
 
 // at gives what stands at a place.
@@ -796,7 +789,7 @@ func stoppedAt(n *document.Node, place string) (from int, hint string) {
 func nearest(n *document.Node) string {
 	var names []string
 	add := func(name string) {
-		if name = clip(name); name != "" && !slices.Contains(names, name) && len(names) < 12 {
+		if name = shown(name); name != "" && !slices.Contains(names, name) && len(names) < 12 {
 			names = append(names, name)
 		}
 	}
@@ -813,7 +806,7 @@ func nearest(n *document.Node) string {
 	}
 	what := "the document"
 	if n.Name != "" {
-		what = clip(n.Name)
+		what = shown(n.Name)
 	}
 	if len(names) == 0 {
 		return "there is nothing in " + what

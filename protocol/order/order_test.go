@@ -22,9 +22,16 @@ func TestAsSlicesDoes(t *testing.T) {
 		if !slices.Equal(ours, theirs) {
 			t.Fatalf("%v, want %v", ours, theirs)
 		}
+		ours = slices.Clone(list)
 		By(ours, by)
 		if !slices.IsSortedFunc(ours, by) {
 			t.Fatalf("%v is not sorted", ours)
+		}
+		whole := func(x, y pair) int { return cmp.Or(cmp.Compare(x.a, y.a), cmp.Compare(x.b, y.b)) }
+		slices.SortFunc(ours, whole)
+		slices.SortFunc(list, whole)
+		if !slices.Equal(ours, list) {
+			t.Fatalf("%v, want what was there: %v", ours, list)
 		}
 	})
 }
