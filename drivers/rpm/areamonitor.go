@@ -33,6 +33,11 @@ const (
 	startAgain = 15 * time.Second
 	// answerIn is how long an answer may take that has begun.
 	answerIn = 2 * time.Second
+	// noAnswer ends a connection on which a request is not answered, where one is open at a time.
+	noAnswer = 10 * time.Second
+	// burstSpan is over how many times Every what comes unasked, one close after the other, is
+	// taken for one answer.
+	burstSpan = 5
 	// shortest is the shortest time of which a rate is made from two doses.
 	shortest = 10 * time.Millisecond
 	// counterHour makes a dose rate in uSv/h of pSv in a second.
@@ -171,12 +176,34 @@ type areaSession struct {
 	heard   time.Time // when the last frame came
 
 	counters map[string]doseCounter
+	open     bool          // a request is not answered yet, of a format that counts
+	at       time.Time     // when the counters of the reading in hand were so,
+	delay    time.Duration // give or take half of this
+	held     heldCounts
 	thin     rates
 }
 
 type doseCounter struct {
-	v  float64
-	at time.Time
+	v     float64
+	at    time.Time
+	delay time.Duration
+}
+
+// heldCounts are counters that came unasked: what a stalled network held up comes all at once,
+// and only the last of it is of now.
+type heldCounts struct {
+	r         ratemeter.Reading
+	frame     []byte // nil if none are held
+	first, at time.Time
+}
+
+// due is when no more of a burst is waited for.
+func (x heldCounts) due(every time.Duration) time.Time {
+	due := x.at.Add(every / 2)
+	if last := x.first.Add(burstSpan * every); due.After(last) {
+		return last
+	}
+	return due
 }
 
 // begin begins a connection.
@@ -211,7 +238,15 @@ func (a *areaMonitor) Run(ctx context.Context, conn link.Conn, h drivers.Host) e
 				return err
 			}
 		}
+		if s.held.frame != nil && !h.Now().Before(s.held.due(a.settings.Every)) {
+			if err := s.release(); err != nil {
+				return err
+			}
+		}
 		deadline := s.thin.since.Add(a.settings.Interval)
+		if s.held.frame != nil {
+			deadline = drivers.Sooner(deadline, s.held.due(a.settings.Every))
+		}
 		if s.asks() && s.ask.Before(deadline) {
 			deadline = s.ask
 		}
@@ -239,6 +274,10 @@ func (a *areaMonitor) Run(ctx context.Context, conn link.Conn, h drivers.Host) e
 
 // errCut ends a connection on which nobody can tell any more where an answer begins.
 var errCut = errors.New("the monitor's answer did not come whole, and where the next one begins can't be seen: connect anew")
+
+// errNoAnswer ends a connection on which an answer is awaited for too long: one that came later
+// could not be told from that to another request.
+var errNoAnswer = fmt.Errorf("the monitor did not answer a request within %s: connect anew", noAnswer)
 
 // asks reports whether anything is sent at all.
 func (s *areaSession) asks() bool {
@@ -275,10 +314,20 @@ func (s *areaSession) talk(now time.Time) error {
 			s.h.Unparsed(fmt.Sprintf("%s: %d bytes of an answer that did not come whole", s.format.Name, len(p.Bytes)), p.Bytes)
 			return errCut
 		}
+		if s.open {
+			if now.Sub(s.asked) >= noAnswer {
+				return errNoAnswer
+			}
+			s.ask = drivers.Sooner(now.Add(s.settings.Every), s.asked.Add(noAnswer))
+			return nil
+		}
 		s.asked = now
 		b = requests[s.turn]
 		s.turn = (s.turn + 1) % len(requests)
 		s.ask = now.Add(s.settings.Every)
+		if s.open = s.format.Counts; s.open {
+			s.ask = drivers.Sooner(s.ask, now.Add(noAnswer))
+		}
 	}
 	if _, err := s.conn.Write(b); err != nil {
 		return fmt.Errorf("ask the monitor: %w", err)
@@ -305,11 +354,48 @@ func (s *areaSession) take() error {
 		if !r.Bare { // one that measures nothing any more must fall silent
 			s.h.Valid()
 		}
-		if err := s.reading(s.h.Now(), r, p.Bytes); err != nil {
+		now := s.h.Now()
+		switch {
+		case s.format.Counts && s.open:
+			s.open, s.ask = false, s.asked.Add(s.settings.Every)
+			if err := s.release(); err != nil {
+				return err
+			}
+			s.delay = now.Sub(s.asked) // it is of a moment after the request and before the answer
+			s.at = s.asked.Add(s.delay / 2)
+		case s.format.Counts:
+			s.hold(now, r, p.Bytes)
+			continue
+		}
+		if err := s.reading(now, r, p.Bytes); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// hold keeps counters that nobody has asked for, until it is seen whether more come with them.
+func (s *areaSession) hold(now time.Time, r ratemeter.Reading, frame []byte) {
+	if s.held.frame == nil {
+		s.held.first = now
+	} else {
+		s.thin.frames++ // the one that was held
+	}
+	s.held.r, s.held.frame, s.held.at = r, bytes.Clone(frame), now
+	if s.asks() {
+		s.ask = now.Add(s.settings.Every) // somebody else asks, or it talks by itself
+	}
+}
+
+// release takes the counters that are held.
+func (s *areaSession) release() error {
+	x := s.held
+	if x.frame == nil {
+		return nil
+	}
+	s.held = heldCounts{}
+	s.at, s.delay = x.at, s.settings.Every/4
+	return s.reading(s.h.Now(), x.r, x.frame)
 }
 
 // reading takes one frame. Alarms and faults go out at once.
@@ -332,7 +418,7 @@ func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) 
 	}
 	var values []rateValue
 	if !frozen {
-		values = s.rates(now, r)
+		values = s.rates(r)
 	}
 	for _, v := range values {
 		s.values[v.channel] = v
@@ -360,8 +446,9 @@ func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) 
 	return nil
 }
 
-// rates gives the values of a frame in their units.
-func (s *areaSession) rates(now time.Time, r ratemeter.Reading) (list []rateValue) {
+// rates gives the values of a frame in their units. Of counters whose times are known too badly
+// there are none: the next ones will do, and then for all the time since the last.
+func (s *areaSession) rates(r ratemeter.Reading) (list []rateValue) {
 	for _, v := range r.Values {
 		x := rateValue{channel: v.Channel, text: v.Text, unitText: cmp.Or(v.UnitText, v.Unit, s.settings.Unit)}
 		if !v.Counter {
@@ -377,11 +464,11 @@ func (s *areaSession) rates(now time.Time, r ratemeter.Reading) (list []rateValu
 			continue
 		}
 		before, known := s.counters[v.Channel]
-		elapsed := now.Sub(before.at)
-		if known && elapsed < shortest {
+		elapsed := s.at.Sub(before.at)
+		if known && elapsed < max(shortest, s.delay+before.delay) {
 			continue
 		}
-		s.counters[v.Channel] = doseCounter{v.Value, now}
+		s.counters[v.Channel] = doseCounter{v.Value, s.at, s.delay}
 		switch {
 		case !known:
 		case v.Value < before.v:
@@ -412,6 +499,9 @@ func (s *areaSession) frozen(now time.Time, r ratemeter.Reading, frame []byte) (
 
 // end tells what is held when the connection is over.
 func (s *areaSession) end(reason error) error {
+	if err := s.release(); err != nil {
+		return err
+	}
 	if s.thin.frames > 0 {
 		if err := s.summary(s.h.Now()); err != nil {
 			return err

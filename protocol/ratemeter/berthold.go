@@ -21,7 +21,7 @@ var bertholdPlaces = [...]int{19, 31, 33, 34}
 
 func berthold(o Options) Format {
 	return Format{
-		Requests: [][]byte{{0x0e, 0x04, 0x00, 0x00}}, ByTime: true, longest: bertholdFrame,
+		Requests: [][]byte{{0x0e, 0x04, 0x00, 0x00}}, ByTime: true, Counts: true, longest: bertholdFrame,
 		frame: func(b []byte) int {
 			if len(b) < bertholdFrame {
 				return 0

@@ -142,6 +142,9 @@ type Format struct {
 	// ByTime: the frames have no beginning that could be found again. After an answer that
 	// does not come whole (Splitter.Flush) the connection must be made anew.
 	ByTime bool
+	// Counts: the values are counters (Value.Counter), so that a rate is as good as the times
+	// that are known of two answers.
+	Counts bool
 
 	// frame gives the length of the frame at the beginning of b: 0 if more bytes are
 	// needed, below zero for so many bytes that belong to none.
