@@ -108,9 +108,9 @@ func stalls(from, to time.Duration) func(time.Duration) time.Duration {
 // Answers that a stalled network has held up make no rate that was not there, and no alarm.
 func TestStalledAnswersMakeNoAlarm(t *testing.T) {
 	for name, delay := range map[string]func(time.Duration) time.Duration{
-		"none":    func(time.Duration) time.Duration { return 0 },
-		"steady":  func(time.Duration) time.Duration { return 300 * time.Millisecond },
-		"a stall": stalls(5*time.Second, 14900*time.Millisecond),
+		"none":         func(time.Duration) time.Duration { return 0 },
+		"steady":       func(time.Duration) time.Duration { return 300 * time.Millisecond },
+		"a stall":      stalls(5*time.Second, 14900*time.Millisecond),
 		"now and then": func(at time.Duration) time.Duration { return at % (7 * time.Second) / 2 },
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,8 +1,6 @@
 package rpm
 
 import (
-	"encoding/json"
-	"strings"
 	"time"
 
 	"github.com/lanepost/lanepost/drivers"
@@ -10,65 +8,69 @@ import (
 	"github.com/lanepost/lanepost/protocol/ratemeter"
 )
 
-// What stands when the agent is started anew is in the device's ledger, so that its end is
-// told: under these, the kind, a stroke and the channel.
-const (
-	keptAlarm = "alarm:"
-	keptFault = "fault:"
-	// maxKept is how many of each are taken from a ledger.
-	maxKept = 64
-)
+// maxKept is how many alarms and faults are kept, of each.
+const maxKept = 64
+
+// keptArea is what stands of an area monitor when the agent is started anew, so that its end is
+// told.
+type keptArea struct {
+	Alarms []keptStanding `json:"alarms,omitempty"`
+	Faults []keptFault    `json:"faults,omitempty"`
+}
 
 // keptStanding is an alarm that was told.
 type keptStanding struct {
+	keptFault
 	ID    string    `json:"id"`
 	Since time.Time `json:"since"`
 	Peak  *float64  `json:"peak,omitempty"`
 	Unit  string    `json:"unit,omitempty"`
 }
 
-func (k alarmKey) text() string { return k.kind + "/" + k.channel }
-
-func alarmKeyOf(text string) alarmKey {
-	kind, channel, _ := strings.Cut(text, "/")
-	return alarmKey{kind, channel}
+type keptFault struct {
+	Kind    string `json:"kind"`
+	Channel string `json:"channel,omitempty"`
 }
 
 // recall takes what stood when the agent ran last, once.
 func (a *areaMonitor) recall(h drivers.Host) {
-	if a.recalled {
+	var k keptArea
+	if !a.keeper.recall(h, &k) {
 		return
 	}
-	a.recalled, a.orphans = true, true
-	h.Ledger().Each(keptAlarm, func(key, value string) bool {
-		var x keptStanding
-		if err := json.Unmarshal([]byte(value), &x); err != nil || x.ID == "" {
-			h.Log().Warn("an alarm that stood can't be read from what was kept; if it is over, that is not told", "alarm", key, "err", err)
-			return true
+	a.orphans = true
+	for _, x := range k.Alarms[:min(len(k.Alarms), maxKept)] {
+		if x.ID != "" {
+			a.alarms[alarmKey{x.Kind, x.Channel}] = &standing{id: x.ID, since: x.Since, peak: x.Peak, unit: x.Unit, keptPeak: x.Peak, keptUnit: x.Unit}
 		}
-		a.alarms[alarmKeyOf(strings.TrimPrefix(key, keptAlarm))] = &standing{id: x.ID, since: x.Since, peak: x.Peak, unit: x.Unit}
-		return len(a.alarms) < maxKept
-	})
-	h.Ledger().Each(keptFault, func(key, _ string) bool {
-		a.faults[alarmKeyOf(strings.TrimPrefix(key, keptFault))] = true
-		return len(a.faults) < maxKept
-	})
-}
-
-// keep notes that an alarm or a fault stands, or with an empty text that it does not. A
-// ledger that refuses stops no monitor.
-func keep(h drivers.Host, key, text string) {
-	if err := h.Ledger().Put(key, text); err != nil {
-		h.Log().Warn("what stands can't be kept; after a restart of the agent it may be told again, or its end not", "key", key, "err", err)
+	}
+	for _, x := range k.Faults[:min(len(k.Faults), maxKept)] {
+		a.faults[alarmKey{x.Kind, x.Channel}] = true
 	}
 }
 
-func (x *standing) kept() string {
-	b, err := json.Marshal(keptStanding{x.id, x.since, x.peak, x.unit})
-	if err != nil {
-		return "" // a peak that is no number
+// keep makes durable what stands. A peak that grows is kept once in a while only.
+func (s *areaSession) keep() {
+	var k keptArea
+	now := s.h.Now()
+	for _, key := range sortedKeys(s.alarms) {
+		x := s.alarms[key]
+		if x.keptPeak == nil || now.Sub(s.keeper.kept) >= keptPause {
+			x.keptPeak, x.keptUnit = x.peak, x.unit
+		}
+		k.Alarms = append(k.Alarms, keptStanding{keptFault{key.kind, key.channel}, x.id, x.since, x.keptPeak, x.keptUnit})
 	}
-	return string(b)
+	for _, key := range sortedKeys(s.faults) {
+		if s.faults[key] {
+			k.Faults = append(k.Faults, keptFault{key.kind, key.channel})
+		}
+	}
+	k.Alarms, k.Faults = k.Alarms[:min(len(k.Alarms), maxKept)], k.Faults[:min(len(k.Faults), maxKept)]
+	if len(k.Alarms)+len(k.Faults) == 0 {
+		s.keeper.keep(s.h, nil)
+		return
+	}
+	s.keeper.keep(s.h, k)
 }
 
 // dropOrphans ends what stood when the agent ran last and nothing watches any more, since its

@@ -98,7 +98,8 @@ type areaMonitor struct {
 	settings AreaSettings
 	format   ratemeter.Format
 
-	recalled, orphans bool // the ledger was read; what nothing watches any more is to be ended
+	keeper  keeper
+	orphans bool // what nothing watches any more is to be ended
 
 	told   bool // an event of what it measures went out
 	alarms map[alarmKey]*standing
@@ -159,7 +160,7 @@ func newRatesMonitor(s AreaSettings) (*areaMonitor, error) {
 	case s.FrozenAfter < 0 || s.FrozenAfter > maxFrozen:
 		return nil, fmt.Errorf("frozen_after: %s; take 0 to %s", s.FrozenAfter, maxFrozen)
 	}
-	return &areaMonitor{settings: s, alarms: map[alarmKey]*standing{}, faults: map[alarmKey]bool{}, values: map[string]rateValue{}, same: map[string]sameFrame{}}, nil
+	return &areaMonitor{settings: s, keeper: keeper{key: keptMonitor}, alarms: map[alarmKey]*standing{}, faults: map[alarmKey]bool{}, values: map[string]rateValue{}, same: map[string]sameFrame{}}, nil
 }
 
 // areaSession is one connection.
@@ -400,6 +401,7 @@ func (s *areaSession) release() error {
 
 // reading takes one frame. Alarms and faults go out at once.
 func (s *areaSession) reading(now time.Time, r ratemeter.Reading, frame []byte) error {
+	defer s.keep()
 	s.heard = now
 	t := &s.thin
 	t.frames++

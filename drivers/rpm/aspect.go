@@ -163,7 +163,7 @@ type aspectPortal struct {
 
 func newAspectPortal(s AspectSettings) *aspectPortal {
 	return &aspectPortal{
-		settings: s, faults: map[string]bool{}, edges: map[string]*edge{},
+		settings: s, keeper: keeper{key: keptPortal}, faults: map[string]bool{}, edges: map[string]*edge{},
 		setup: map[string]string{"block_base": strconv.Itoa(s.Base), "block_size": strconv.Itoa(s.Size)},
 	}
 }
@@ -266,8 +266,8 @@ func (s *aspectSession) end(reason error) error {
 
 // recall takes up what was kept when the agent ran last.
 func (p *aspectPortal) recall(host drivers.Host) {
-	k, ok := p.keeper.recall(host)
-	if !ok {
+	var k keptState
+	if !p.keeper.recall(host, &k) {
 		return
 	}
 	if k.Counter != nil && *k.Counter >= 0 && *k.Counter <= math.MaxUint16 {

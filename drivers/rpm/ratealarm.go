@@ -33,6 +33,9 @@ type standing struct {
 	unit        string
 	interrupted bool
 	below       time.Time // since when it is below the agent's threshold; zero if it is not
+	// keptPeak and keptUnit are the peak as it is kept.
+	keptPeak *float64
+	keptUnit string
 }
 
 // rates gathers what one event covers.
@@ -162,11 +165,6 @@ func (s *areaSession) fault(now time.Time, f ratemeter.Fault, channel string, ra
 	}})
 	if err == nil {
 		s.faults[k] = raised
-		text := ""
-		if raised {
-			text = "stands"
-		}
-		keep(s.h, keptFault+k.text(), text)
 	}
 	return err
 }
@@ -306,7 +304,6 @@ func (s *areaSession) raise(now time.Time, k alarmKey, threshold *float64, frame
 		return err
 	}
 	s.alarms[k] = x
-	keep(s.h, keptAlarm+k.text(), x.kept())
 	return nil
 }
 
@@ -322,7 +319,6 @@ func (s *areaSession) clear(now time.Time, k alarmKey, frame []byte) error {
 		return err
 	}
 	delete(s.alarms, k)
-	keep(s.h, keptAlarm+k.text(), "")
 	return nil
 }
 

@@ -81,6 +81,7 @@ func newPortal(decode func(any) error) (drivers.Instrument, error) {
 
 func newPortalWith(s Settings) *portal {
 	p := &portal{
+		keeper:    keeper{key: keptPortal},
 		settings:  s,
 		algorithm: s.algorithm(),
 		known:     s.asSetup(),
@@ -261,8 +262,8 @@ func (s *session) end(reason error) error {
 
 // recall takes up what was kept when the agent ran last.
 func (p *portal) recall(host drivers.Host) {
-	k, ok := p.keeper.recall(host)
-	if !ok {
+	var k keptState
+	if !p.keeper.recall(host, &k) {
 		return
 	}
 	if k.Counter != nil {
