@@ -15,6 +15,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // leftOut stands in place of what may tell of persons.
@@ -293,7 +294,7 @@ func (c *scrubber) clean(b []byte) []byte {
 	}
 	if c.replace == nil {
 		// The longest first: a secret may begin with another one.
-		slices.SortFunc(c.secrets, func(a, b string) int { return len(b) - len(a) })
+		order.By(c.secrets, func(a, b string) int { return len(b) - len(a) })
 		pairs := make([]string, 0, 2*len(c.secrets))
 		for _, x := range c.secrets {
 			pairs = append(pairs, x, scrubbed)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 const (
@@ -285,7 +286,7 @@ func (f *watchFrame) devices(width, most int) (list []string) {
 	}
 	name = min(name, max(8, width/3))
 	if len(all) > most {
-		slices.SortStableFunc(all, func(a, b console.Device) int {
+		order.Stable(all, func(a, b console.Device) int {
 			rank := map[bool]int{true: 1}
 			return rank[a.State == "online"] - rank[b.State == "online"]
 		})

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/simonvetter/modbus"
+
+	"github.com/lanepost/lanepost/protocol/order"
 )
 
 // Addresses that nobody asked for are read along where that saves a request.
@@ -86,7 +88,8 @@ func (b *modbusBus) prepare(points []Point) {
 
 // join puts points into as few requests as it can.
 func (p *plan) join(points []int, strict bool) (groups []group) {
-	points = slices.SortedFunc(slices.Values(points), func(a, b int) int {
+	points = slices.Clone(points)
+	order.By(points, func(a, b int) int {
 		x, y := p.registers[a], p.registers[b]
 		return cmp.Or(cmp.Compare(x.function, y.function), cmp.Compare(x.address, y.address), cmp.Compare(a, b))
 	})

@@ -11,6 +11,7 @@ import (
 
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/order"
 	"github.com/lanepost/lanepost/protocol/ratemeter"
 )
 
@@ -229,9 +230,11 @@ func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []ra
 }
 
 func sortedKeys[V any](m map[alarmKey]V) []alarmKey {
-	return slices.SortedFunc(maps.Keys(m), func(a, b alarmKey) int {
+	list := slices.Collect(maps.Keys(m))
+	order.By(list, func(a, b alarmKey) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.channel, b.channel))
 	})
+	return list
 }
 
 // threshold is the agent's own for a value; 0 for none. A gray of gamma or beta radiation is
