@@ -118,11 +118,14 @@ var (
 	secretFile  = regexp.MustCompile(`(?i)_file["']?\s*:`)
 	secretEnv   = regexp.MustCompile(`(?i:_env)["']?\s*:\s*["']?[A-Z_][A-Z0-9_]*["']?\s*$`)
 	urlLogin    = regexp.MustCompile(`([^\s"'/\[,]+)@`)
+	// badLogin and badQuoted are those whose password holds what must be escaped in a URL.
+	badLogin  = regexp.MustCompile(`//(\S+)@`)
+	badQuoted = regexp.MustCompile(`//([^"]+)@`)
 )
 
 // redact takes secrets out of a line, and moves at, a place in it, along.
 func redact(line string, at int) (string, int) {
-	for _, pattern := range []*regexp.Regexp{secretValue, urlLogin} {
+	for _, pattern := range []*regexp.Regexp{secretValue, badLogin, badQuoted, urlLogin} {
 		const stars = "***"
 		var b strings.Builder
 		last, moved := 0, at
