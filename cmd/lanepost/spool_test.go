@@ -228,7 +228,7 @@ func TestSpoolOnAPulledDisk(t *testing.T) {
 	stdout, stderr, code = separate(t, "spool", "export", "-", "--dir", dir, "--class", "routine", "--from", "40")
 	require.Zero(t, code)
 	require.Equal(t, routine[39], stdout)
-	require.Contains(t, stderr, "-: 1 events")
+	require.Contains(t, stderr, "-: 1 event,")
 	text, code = output(t, "spool", "export", filepath.Join(filepath.Dir(out), "none"), "--dir", dir, "--class", "urgent")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, text, "no event in that range")
