@@ -135,11 +135,14 @@ type signal struct {
 	device          time.Time // the device's own time of raw
 	told            reading   // what the receiver knows
 	toldAt          time.Time
-	edges           int // raw changes since it was told
-	stuckTold       bool
-	window          []time.Time // of the last raw changes, at most as many as make a chatter
-	chattering      bool
-	chatterTold     time.Time
+	// held is a number that changed too soon after it was told, and since when; zero if none is.
+	held        reading
+	heldSince   time.Time
+	edges       int // raw changes since it was told
+	stuckTold   bool
+	window      []time.Time // of the last raw changes, at most as many as make a chatter
+	chattering  bool
+	chatterTold time.Time
 }
 
 // on says whether an input is on, and is known to be.

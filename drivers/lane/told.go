@@ -57,14 +57,6 @@ type ToldSignal struct {
 type ToldSignals struct {
 	signals     map[string]*signal
 	reportEvery time.Duration
-	// held are the numbers that changed too soon after they were told, and since when they are
-	// what they are.
-	held map[string]heldNumber
-}
-
-type heldNumber struct {
-	reading
-	since time.Time
 }
 
 // NewToldSignals checks the signals. A number that changes is told once in reportEvery at the
@@ -88,9 +80,8 @@ func NewToldSignals(list map[string]ToldSignal, reportEvery time.Duration) (*Tol
 // Begin begins a connection: nothing is known of the signals.
 func (t *ToldSignals) Begin() {
 	for _, s := range t.signals {
-		s.told, s.now, s.rawSince = reading{}, reading{}, time.Time{}
+		s.told, s.now, s.rawSince, s.heldSince = reading{}, reading{}, time.Time{}, time.Time{}
 	}
-	t.held = map[string]heldNumber{}
 }
 
 // Tell takes what a signal is; an input or safety signal is on if value is not 0.
@@ -101,9 +92,9 @@ func (t *ToldSignals) Tell(h drivers.Host, name string, value float64) error {
 
 // Due is when Tick has something to do; zero for never.
 func (t *ToldSignals) Due() (at time.Time) {
-	for name := range t.held {
-		if due := t.signals[name].toldAt.Add(t.reportEvery); at.IsZero() || due.Before(at) {
-			at = due
+	for _, s := range t.signals {
+		if !s.heldSince.IsZero() {
+			at = drivers.Sooner(at, s.toldAt.Add(t.reportEvery))
 		}
 	}
 	return at
@@ -114,9 +105,9 @@ func (t *ToldSignals) Tick(h drivers.Host) error { return t.release(h, t.reportE
 
 // release tells the numbers that are held and were told so long ago.
 func (t *ToldSignals) release(h drivers.Host, ago time.Duration) error {
-	for _, name := range slices.Sorted(maps.Keys(t.held)) {
-		if s, x := t.signals[name], t.held[name]; h.Now().Sub(s.toldAt) >= ago {
-			if err := t.emit(h, s, x.reading, "changed", x.since); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(t.signals)) {
+		if s := t.signals[name]; !s.heldSince.IsZero() && h.Now().Sub(s.toldAt) >= ago {
+			if err := t.emit(h, s, s.held, "changed", s.heldSince); err != nil {
 				return err
 			}
 		}
@@ -136,8 +127,8 @@ func (t *ToldSignals) Unknown(h drivers.Host, names []string, why string) error 
 
 func (t *ToldSignals) tell(h drivers.Host, s *signal, r reading) error {
 	now := h.Now()
-	held, wasHeld := t.held[s.name]
-	delete(t.held, s.name)
+	since := s.heldSince
+	s.heldSince = time.Time{}
 	reason := "changed"
 	switch {
 	case s.rawSince.IsZero():
@@ -159,10 +150,10 @@ func (t *ToldSignals) tell(h drivers.Host, s *signal, r reading) error {
 	case math.Abs(r.value-s.told.value) < s.Deadband:
 		return nil
 	case now.Sub(s.toldAt) < t.reportEvery:
-		if !wasHeld || !r.same(held.reading) {
-			held = heldNumber{r, now}
+		if since.IsZero() || !r.same(s.held) {
+			since = now
 		}
-		t.held[s.name] = held
+		s.held, s.heldSince = r, since
 		return nil
 	}
 	return t.emit(h, s, r, reason, now)
@@ -179,8 +170,7 @@ func (t *ToldSignals) emit(h drivers.Host, s *signal, r reading, reason string, 
 		s.rawSince = time.Time{} // told anew
 		return err
 	}
-	s.told, s.toldAt, s.edges = r, now, 0
-	delete(t.held, s.name)
+	s.told, s.toldAt, s.edges, s.heldSince = r, now, 0, time.Time{}
 	return nil
 }
 

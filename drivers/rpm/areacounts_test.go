@@ -154,7 +154,7 @@ func TestAlarmOfDoses(t *testing.T) {
 
 // A request that is not answered ends the connection.
 func TestNoAnswerEndsTheConnection(t *testing.T) {
-	c, err := askCounting(t, time.Hour, steady, func(at time.Duration) time.Duration { return time.Duration(at/(5*time.Second)) * time.Hour })
+	c, err := askCounting(t, time.Hour, steady, func(at time.Duration) time.Duration { return at / (5 * time.Second) * time.Hour })
 	require.ErrorIs(t, err, errNoAnswer)
 	require.Equal(t, 15*time.Second, c.since())
 	require.Equal(t, 6, c.requests, "one is open at a time")

@@ -231,6 +231,10 @@ func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []ra
 
 func sortedKeys[V any](m map[alarmKey]V) []alarmKey {
 	list := slices.Collect(maps.Keys(m))
+func sortedKeys[V any](m map[alarmKey]V) (list []alarmKey) {
+	for k := range m {
+		list = append(list, k)
+	}
 	order.By(list, func(a, b alarmKey) int {
 		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.channel, b.channel))
 	})
