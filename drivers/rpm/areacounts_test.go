@@ -160,6 +160,23 @@ func TestNoAnswerEndsTheConnection(t *testing.T) {
 	require.Equal(t, 6, c.requests, "one is open at a time")
 }
 
+// What comes unasked may come in pieces, and is not cut off because something is to be asked.
+func TestUnaskedInPieces(t *testing.T) {
+	var script []drivers.Chunk
+	for i := range 20 {
+		at := time.Duration(i) * 1200 * time.Millisecond
+		frame := dose(uint64(1000 + 34*i))
+		script = append(script, drivers.Chunk{At: at, Bytes: []byte(frame[:300])}, drivers.Chunk{At: at + 500*time.Millisecond, Bytes: []byte(frame[300:])})
+	}
+	p, err := drivers.Play(t.Context(), monitor(t, func(s *AreaSettings) {
+		s.Format, s.AlarmAboveUSvH, s.Channels = "berthold-lb6420", 1, []string{"total", "", "", ""}
+	}), script)
+	require.NoError(t, err)
+	low, high := between(p.Observations)
+	require.Greater(t, low, 0.06)
+	require.Less(t, high, 0.17)
+}
+
 // Answers to somebody else's requests, of which ten were held up and come at once.
 func TestStalledAnswersUnasked(t *testing.T) {
 	for _, asks := range []bool{false, true} {

@@ -173,7 +173,7 @@ type areaSession struct {
 	started int       // what of Start was sent
 	turn    int       // which request is next
 	ask     time.Time // when something is to be sent next
-	asked   time.Time // when a request was sent
+	asked   time.Time // when a request was sent, or an answer came unasked
 	heard   time.Time // when the last frame came
 
 	counters map[string]doseCounter
@@ -307,8 +307,8 @@ func (s *areaSession) talk(now time.Time) error {
 		}
 	} else {
 		if s.format.ByTime && s.frames.Waiting() > 0 {
-			if now.Sub(s.asked) < max(answerIn, 2*s.settings.Every) {
-				s.ask = now.Add(s.settings.Every)
+			if now.Sub(s.asked) < min(max(answerIn, 2*s.settings.Every), noAnswer) {
+				s.ask = drivers.Sooner(now.Add(s.settings.Every), s.asked.Add(noAnswer))
 				return nil
 			}
 			p, _ := s.frames.Flush()
@@ -384,7 +384,7 @@ func (s *areaSession) hold(now time.Time, r ratemeter.Reading, frame []byte) {
 	}
 	s.held.r, s.held.frame, s.held.at = r, bytes.Clone(frame), now
 	if s.asks() {
-		s.ask = now.Add(s.settings.Every) // somebody else asks, or it talks by itself
+		s.asked, s.ask = now, now.Add(s.settings.Every) // somebody else asks, or it talks by itself
 	}
 }
 
