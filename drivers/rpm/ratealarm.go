@@ -229,8 +229,6 @@ func (s *areaSession) alarmEdges(now time.Time, r ratemeter.Reading, values []ra
 	return nil
 }
 
-func sortedKeys[V any](m map[alarmKey]V) []alarmKey {
-	list := slices.Collect(maps.Keys(m))
 func sortedKeys[V any](m map[alarmKey]V) (list []alarmKey) {
 	for k := range m {
 		list = append(list, k)
