@@ -162,10 +162,10 @@ func TestNoAnswerEndsTheConnection(t *testing.T) {
 
 // What comes unasked may come in pieces, and is not cut off because something is to be asked.
 func TestUnaskedInPieces(t *testing.T) {
-	var script []drivers.Chunk
+	script := []drivers.Chunk{{Bytes: []byte(dose(1000) + dose(1000))}}
 	for i := range 20 {
-		at := time.Duration(i) * 1200 * time.Millisecond
-		frame := dose(uint64(1000 + 34*i))
+		at := 700*time.Millisecond + time.Duration(i)*1200*time.Millisecond
+		frame := dose(uint64(1034 + 34*i))
 		script = append(script, drivers.Chunk{At: at, Bytes: []byte(frame[:300])}, drivers.Chunk{At: at + 500*time.Millisecond, Bytes: []byte(frame[300:])})
 	}
 	p, err := drivers.Play(t.Context(), monitor(t, func(s *AreaSettings) {
