@@ -174,7 +174,8 @@ func TestWhoMayAttach(t *testing.T) {
 		_, err := dial(t, tee).Read(make([]byte, 1))
 		require.Error(t, err)
 		require.Equal(t, n, tee.Stats().Refused)
-		require.Contains(t, log.String(), why)
+		// It is said after the connection is closed.
+		require.Eventually(t, func() bool { return strings.Contains(log.String(), why) }, patience, time.Millisecond, why)
 	}
 	t.Run("not on the list", func(t *testing.T) {
 		tee, log := open(t, Settings{Allow: []netip.Prefix{netip.MustParsePrefix("10.0.3.0/24")}})

@@ -1,16 +1,16 @@
 package main
 
 import (
-	"fmt"
+	"errors"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"regexp"
 	"testing"
 	"time"
 
 	"github.com/creack/pty"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/simulator"
@@ -87,19 +87,15 @@ func garbled(sent []byte) (received []byte) {
 	return received
 }
 
-// opens says whether a process has a file open.
-func opens(pid int, path string) bool {
-	folder := fmt.Sprintf("/proc/%d/fd", pid)
-	entries, err := os.ReadDir(folder)
+// held reports whether a program has locked a serial port for itself, which it does some
+// moments after it has opened it.
+func held(port string) bool {
+	fd, err := unix.Open(port, unix.O_RDWR|unix.O_NOCTTY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return false
+		return errors.Is(err, unix.EBUSY)
 	}
-	for _, e := range entries {
-		if to, err := os.Readlink(filepath.Join(folder, e.Name())); err == nil && to == path {
-			return true
-		}
-	}
-	return false
+	defer unix.Close(fd) //nolint:errcheck // it was only looked at
+	return errors.Is(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
 // passwords makes mosquitto's file with the user lane and his password hunter2.
