@@ -25,9 +25,10 @@ func (a *Agent) openConsole() {
 			return done.told(), err
 		},
 		Listen: a.listen, Thumbnail: a.recent.thumbnailOf,
-		Events: &a.recent.events,
-		Logs:   a.logs,
-		Log:    a.log.With("part", "console"),
+		Simulator: func() string { return a.config().Console.Simulator },
+		Events:    &a.recent.events,
+		Logs:      a.logs,
+		Log:       a.log.With("part", "console"),
 	})
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -78,7 +78,7 @@ func (a *Agent) status() console.Status {
 	var memory runtime.MemStats
 	runtime.ReadMemStats(&memory)
 	s := console.Status{
-		At: event.At(now), Version: a.opts.Version, Site: a.site, Agent: a.id.kept.Agent,
+		At: event.At(now), Version: a.opts.Version, Site: a.site, Agent: a.id.kept.Agent, Simulated: cfg.Console.Simulator != "",
 		Started: event.At(a.began), UptimeS: now.Sub(a.began).Round(time.Millisecond).Seconds(),
 		Config:   console.Config{Path: cfg.Path, SHA256: cfg.SHA256, LoadedAt: event.At(a.began), Refused: []string{}},
 		Problems: []console.Problem{}, Lanes: []console.Lane{}, Uplinks: []console.Uplink{},

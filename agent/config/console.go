@@ -33,6 +33,9 @@ type Console struct {
 	// Pictures says that small pictures of X-ray scans may be shown, on which a plate may
 	// be read.
 	Pictures bool
+	// Simulator is where a simulator tells what it plays, a URL on this box; empty if the
+	// instruments are real.
+	Simulator string
 }
 
 var defaultConsole = Console{Door: console.Settings{Listen: console.DefaultListen, Default: true}, Plates: PlatesMasked}
@@ -74,6 +77,7 @@ func (r *reader) readConsole(n ast.Node) {
 		yamlfile.Key{Name: "pictures", Read: func(n ast.Node) {
 			c.Pictures = r.oneOf(n, "console.pictures", "none", "thumbnails") == "thumbnails"
 		}},
+		yamlfile.Key{Name: "simulator", Read: func(n ast.Node) { c.Simulator = r.simulator(n) }},
 	)
 	c.Door.Default = listenAt == nil
 	switch open := listenAt != nil && c.Door.Listen != "" && !c.Door.Loopback(); {
@@ -98,6 +102,17 @@ func (r *reader) doorAddress(n ast.Node) string {
 		return ""
 	}
 	return at.String()
+}
+
+// simulator reads where a simulator on this box tells what it plays.
+func (r *reader) simulator(n ast.Node) string {
+	s := r.text(n, "console.simulator")
+	host, isHTTP := strings.CutPrefix(s, "http://")
+	if at, err := netip.ParseAddrPort(host); s != "" && (!isHTTP || err != nil || !at.Addr().Unmap().IsLoopback() || at.Port() == 0) {
+		r.At(n, "console.simulator: "+s+" is no address of a simulator on this box", "write for example http://127.0.0.1:7490, where lanesim run --tell 127.0.0.1:7490 tells; take the key out if the instruments are real")
+		return ""
+	}
+	return s
 }
 
 // serverCertificate reads the files of a certificate and its key that a server shows.

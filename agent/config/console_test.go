@@ -19,11 +19,12 @@ func TestConsole(t *testing.T) {
 		"console: {plates: none, pictures: thumbnails}": {
 			Door: console.Settings{Listen: "127.0.0.1:7480", Default: true}, Plates: "none", Pictures: true,
 		},
-		"console: {listen: \"off\"}":          {Plates: "masked"},
-		"console: {listen: off}":              {Plates: "masked"},
-		"console: {listen: localhost:80}":     {Door: console.Settings{Listen: "127.0.0.1:80"}, Plates: "masked"},
-		"console: {listen: \"[::1]:80\"}":     {Door: console.Settings{Listen: "[::1]:80"}, Plates: "masked"},
-		"console: {listen: 127.0.0.2:8080}\n": {Door: console.Settings{Listen: "127.0.0.2:8080"}, Plates: "masked"},
+		"console: {listen: off, simulator: \"http://127.0.0.1:7490\"}": {Plates: "masked", Simulator: "http://127.0.0.1:7490"},
+		"console: {listen: \"off\"}":                                   {Plates: "masked"},
+		"console: {listen: off}":                                       {Plates: "masked"},
+		"console: {listen: localhost:80}":                              {Door: console.Settings{Listen: "127.0.0.1:80"}, Plates: "masked"},
+		"console: {listen: \"[::1]:80\"}":                              {Door: console.Settings{Listen: "[::1]:80"}, Plates: "masked"},
+		"console: {listen: 127.0.0.2:8080}\n":                          {Door: console.Settings{Listen: "127.0.0.2:8080"}, Plates: "masked"},
 	} {
 		c, err := Parse("c.yaml", []byte("site: a\nlanes: []\n"+text))
 		require.NoError(t, err, text)

@@ -70,6 +70,9 @@ type Options struct {
 	// Thumbnail gives the small picture of a scanner's last scan as JPEG; nil if there is
 	// none, or it may not be shown.
 	Thumbnail func(device string) []byte
+	// Simulator is where the simulator tells what it plays, a URL; empty if the instruments
+	// are real.
+	Simulator func() string
 	// Events are those that are recorded.
 	Events *Events
 	// Logs are the last of the log.

@@ -168,6 +168,7 @@ var routes = []route{
 	{http.MethodPost, "/api/v1/reload", (*Console).reload, false},
 	{http.MethodGet, "/api/v1/raw", (*Console).raw, true},
 	{http.MethodGet, "/api/v1/thumbnail", (*Console).thumbnail, false},
+	{http.MethodGet, "/api/v1/simulator", (*Console).simulated, false},
 	{http.MethodGet, "/metrics", (*Console).metrics, false},
 }
 

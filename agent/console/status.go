@@ -10,6 +10,8 @@ type Status struct {
 	Version string `json:"version"`
 	Site    string `json:"site"`
 	Agent   string `json:"agent"`
+	// Simulated is true if a simulator plays the instruments, so that nothing here is real.
+	Simulated bool `json:"simulated"`
 	// Started is when the agent was started, UptimeS how long ago that is in seconds.
 	Started event.Time `json:"started"`
 	UptimeS float64    `json:"uptime_s"`

@@ -2,14 +2,18 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -219,9 +223,13 @@ func (p *pageTab) tabbed(v pageView) {
 	require.Empty(p.t, value[[]string](p, "[...reached].filter((e) => !marked.has(e)).map((e) => e.outerHTML.slice(0, 80))"), "%s: focused, and nobody sees it", v.name)
 }
 
-// pageLane is a lane with two portals, a plate reader and an X-ray scanner.
-func pageLane(t *testing.T) (devices string) {
+// pageLane is a lane with a portal, a plate reader and an X-ray scanner, and where the simulator
+// tells what it plays.
+func pageLane(t *testing.T) (devices, told string) {
 	t.Helper()
+	teller := &simulator.Teller{Scenario: "page", Speed: 60}
+	server := httptest.NewServer(teller)
+	t.Cleanup(server.Close)
 	sim := simulator.Start(t, &simulator.Scenario{
 		Name: "page", Seed: 7,
 		Lanes: []simulator.Lane{{
@@ -231,8 +239,12 @@ func pageLane(t *testing.T) (devices string) {
 				{ID: "xray-1", Model: "xray-scanner", Camera: &simulator.CameraSettings{}},
 			},
 			Traffic: simulator.Traffic{Random: &simulator.RandomTraffic{PerHour: 200, Gamma: 0.2, Neutron: 0.1, StopAndGo: 0.1}},
+			Faults: []simulator.Fault{
+				{Kind: "noise", Device: "rpm-1", At: time.Minute},
+				{Kind: "gamma-high", Device: "rpm-1", At: 90 * time.Second, For: 5 * time.Hour, CPS: 800},
+			},
 		}},
-	}, simulator.Options{Speed: 60})
+	}, simulator.Options{Speed: 60, OnTruth: teller.Take})
 	more := map[string][]string{
 		"xray-1": {"settings: {every: 200ms, quiet: 100ms, verdicts: {\"0\": nothing_found, \"1\": suspicious}}"},
 	}
@@ -240,7 +252,7 @@ func pageLane(t *testing.T) (devices string) {
 	for _, d := range sim.Devices() {
 		devices += deviceYAML(d.ID, profiles[d.ID], d.Connect, more[d.ID]...)
 	}
-	return devices
+	return devices, server.URL
 }
 
 const pagePassword = "cold hands at four"
@@ -260,9 +272,10 @@ func TestPage(t *testing.T) {
 	require.NoError(t, os.WriteFile(secret, []byte("hunter2hunter2\n"), 0o600))
 	broker, port := freePort(t), freePort(t)
 	mosquitto(t, broker)
-	devices := pageLane(t) + deviceYAML("rpm-9", "rapiscan-tsa", fmt.Sprintf("tcp://127.0.0.1:%d", freePort(t)))
+	devices, told := pageLane(t)
+	devices += deviceYAML("rpm-9", "rapiscan-tsa", fmt.Sprintf("tcp://127.0.0.1:%d", freePort(t)))
 	config := writeConfig(t, devices, fmt.Sprintf("mqtt:\n  brokers: [tcp://127.0.0.1:%d]\n  username: lanebox\n  password_file: %s\n", broker, secret),
-		fmt.Sprintf("console:\n  listen: 127.0.0.1:%d\n  tls: {cert_file: %s, key_file: %s}\n  users_file: %s\n  pictures: thumbnails\n", port, own.path("console.pem"), own.path("console.key"), users))
+		fmt.Sprintf("console:\n  listen: 127.0.0.1:%d\n  tls: {cert_file: %s, key_file: %s}\n  users_file: %s\n  pictures: thumbnails\n  simulator: %s\n", port, own.path("console.pem"), own.path("console.key"), users, told))
 	agent := start(t, config)
 	agent.waitFor("lanepost.agent.started.v1", 1)
 	agent.waitFor("lanepost.device.offline.v1", 1)
@@ -304,6 +317,11 @@ func TestPage(t *testing.T) {
 	for _, name := range []string{"Disk", "Clock", "Agent"} {
 		require.True(t, value[bool](p, "Boolean("+card(name)+")"), name)
 	}
+
+	require.True(t, value[bool](p, `document.getElementById("simulated").checkVisibility()`), "nobody takes it for a border")
+	p.until("what the simulator plays", `document.querySelectorAll("#simulator-list li").length >= 2`)
+	require.Regexp(t, `^scenario page at 60x, \d+ vehicles so far; 1 fault stands now, as of `, value[string](p, `document.getElementById("simulator-state").textContent`))
+	require.Contains(t, value[string](p, `document.querySelector("#simulator-list li").textContent`), "entry-1/rpm-1 STANDS until ")
 
 	// Events, paused and filtered.
 	p.until("events", `document.querySelectorAll("#event-list li").length > 3`)
@@ -402,6 +420,12 @@ func TestPageOfBadNews(t *testing.T) {
 	reader.Plates = []console.Plate{{At: at(time.Minute), ID: "1"}, {At: at(time.Minute), ID: "2", Read: true}, {At: at(time.Minute), ID: "3", Read: true, Text: evil, Confidence: float(0.5)}}
 	scanner := device("scanner", "connecting")
 	scanner.Scan = &console.Scan{At: at(time.Minute), ID: evil, Revision: 3, Decision: event.DecisionSuspicious, Completeness: "partial"}
+	simulated := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		told := console.Simulated{Scenario: evil, Faults: []console.SimulatedFault{{Device: long, Fault: evil, Effect: evil + long}}}
+		_ = json.NewEncoder(w).Encode(told) // who asked is gone otherwise
+	}))
+	t.Cleanup(simulated.Close)
+	var played atomic.Bool
 	events := &console.Events{}
 	logs := console.NewLogs(slog.NewTextHandler(io.Discard, nil))
 	listen := fmt.Sprintf("127.0.0.1:%d", freePort(t))
@@ -409,7 +433,7 @@ func TestPageOfBadNews(t *testing.T) {
 		SpoolDir: t.TempDir(), Door: console.Settings{Listen: listen}, Events: events, Logs: logs, Log: slog.New(logs.Handler()),
 		Status: func() console.Status {
 			return console.Status{
-				At: event.At(time.Now().Add(-time.Hour)), Version: evil, Site: evil, Agent: evil, Started: at(time.Hour),
+				At: event.At(time.Now().Add(-time.Hour)), Version: evil, Site: evil, Agent: evil, Started: at(time.Hour), Simulated: played.Load(),
 				Clock:    console.Clock{Synchronised: "no"},
 				Config:   console.Config{LoadedAt: at(time.Hour), SHA256: evil, Path: long, Refused: []string{evil}},
 				Problems: []console.Problem{{What: evil, ToDo: long, Device: "lane/portal"}, {What: long, ToDo: evil}},
@@ -429,6 +453,7 @@ func TestPageOfBadNews(t *testing.T) {
 		},
 		Thumbnail: func(string) []byte { return nil },
 		Listen:    func(string) (*console.Listener, error) { return (&console.Raw{}).Listen() },
+		Simulator: func() string { return simulated.URL },
 	}
 	c := console.Open(options)
 	slog.New(logs.Handler()).Error(evil, "lane", "lane", "device", evil, "long", long)
@@ -443,6 +468,9 @@ func TestPageOfBadNews(t *testing.T) {
 	p.do(chromedp.Click("#config-file summary"), chromedp.Click("#reload"))
 	p.until("the configuration", `document.getElementById("config-text").textContent.includes("onerror")`)
 	p.until("the refusal", `document.getElementById("reload-state").textContent.startsWith("REFUSED")`)
+	require.False(t, value[bool](p, `document.getElementById("simulated").checkVisibility() || document.getElementById("simulator").checkVisibility()`), "these instruments are real")
+	played.Store(true)
+	p.until("what a simulator plays", `document.getElementById("simulated").checkVisibility() && document.querySelectorAll("#simulator-list li").length === 1`)
 	body := value[string](p, "document.body.innerText")
 	for _, want := range []string{
 		"✕ FAULT", "! SILENT", "… CONNECTING", "? A NEW ONE", "✕ OFFLINE", "2 things are wrong, the worst first", "EXPIRED", "NOT SYNCHRONISED", "NO ANSWER", "5 events since the start",

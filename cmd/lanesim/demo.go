@@ -108,7 +108,13 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	defer lost(nil)
 	s := newScreen(out)
 	s.out = &watchedWriter{out: out, lost: lost}
-	sim, err := startScenario(ctx, o, s)
+	teller := &simulator.Teller{Scenario: o.scenario, Speed: float64(o.speed)}
+	told, err := tell("127.0.0.1:0", teller)
+	if err != nil {
+		return err
+	}
+	defer told.close()
+	sim, err := startScenario(ctx, o, s, teller)
 	if err != nil {
 		return err
 	}
@@ -119,7 +125,7 @@ func demo(ctx context.Context, out io.Writer, o demoOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	config, err := demoConfig(sim.Devices(), address, page, dir)
+	config, err := demoConfig(sim.Devices(), address, page, told.url, dir)
 	if err != nil {
 		return err
 	}
@@ -177,7 +183,7 @@ func (w *watchedWriter) Write(p []byte) (int, error) {
 
 // startScenario starts the instruments. The demo goes on until it is ended, so
 // the scenario does too.
-func startScenario(ctx context.Context, o demoOptions, s *screen) (*simulator.Simulation, error) {
+func startScenario(ctx context.Context, o demoOptions, s *screen, teller *simulator.Teller) (*simulator.Simulation, error) {
 	scenario, err := load(o.scenario, o.seed)
 	if err != nil {
 		return nil, err
@@ -196,6 +202,7 @@ func startScenario(ctx context.Context, o demoOptions, s *screen) (*simulator.Si
 	sim, err := simulator.New(scenario, simulator.Options{
 		Speed: float64(o.speed), Wait: true, Listen: listen, Log: slog.New(slog.DiscardHandler),
 		OnTruth: func(e simulator.Entry) {
+			teller.Take(e)
 			if _, vehicle := e.(*simulator.VehicleTruth); vehicle || e.EntryKind() == "fault" {
 				s.truth(e.String())
 			}
@@ -326,7 +333,7 @@ func instrumentFor(e simulator.Endpoint) (demoInstrument, error) {
 }
 
 // demoConfig is a real configuration file for the simulated lane.
-func demoConfig(devices []simulator.Endpoint, address, page, dir string) ([]byte, error) {
+func demoConfig(devices []simulator.Endpoint, address, page, told, dir string) ([]byte, error) {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "# Written by `lanesim demo`.\nsite: demo\nlanes:\n")
 	lane := ""
@@ -354,7 +361,7 @@ func demoConfig(devices []simulator.Endpoint, address, page, dir string) ([]byte
 	}
 	fmt.Fprintf(&b, "mqtt:\n  brokers: [tcp://%s]\nspool:\n  dir: %s\n", address, filepath.Join(dir, "spool"))
 	// The pictures are drawn: nobody's plate is on them.
-	fmt.Fprintf(&b, "console: {listen: %q, pictures: thumbnails}\n", page)
+	fmt.Fprintf(&b, "console: {listen: %q, pictures: thumbnails, simulator: %q}\n", page, told)
 	return b.Bytes(), nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"syscall"
@@ -237,6 +238,38 @@ func processesOf(t *testing.T, path string) int {
 	return n
 }
 
+// demoTells is what each instrument of the demo tells: of every vehicle but the last few, that
+// may be under way, or by itself.
+var demoTells = map[string]struct {
+	what string
+	last int // vehicles; -1 for what is told by itself
+}{
+	"rpm-1": {"occupancy", 2}, "rpm-2": {"occupancy", 2}, "rpm-3": {"occupancy", 2},
+	"anpr-1": {"plate", 2}, "scale-1": {"weight|weighing", 2}, "rfid-1": {"RFID tag", 2}, "plc-1": {"scan ended", 2},
+	"xray-1": {"X-ray", 5}, // its files are left to rest before they are read
+	"riid-1": {"spectra|IDENTIFICATION|identification", -1}, "area-1": {"(?i)radiation", -1}, "env-1": {"environment", -1},
+}
+
+// nobodyStarves holds that each instrument of the demo got its turn: what it tells came, up to
+// the last vehicles.
+func nobodyStarves(t *testing.T, out string) {
+	t.Helper()
+	scenario := simulator.MustLoad(t, "demo")
+	require.Len(t, demoTells, len(scenario.Lanes[0].Devices), "the demo has other instruments now")
+	vehicles := len(regexp.MustCompile(`(?m)^ +\. entry-1: (car|truck|van|bus|motorcycle)`).FindAllString(out, -1))
+	require.Greater(t, vehicles, 5, out)
+	for _, d := range scenario.Lanes[0].Devices {
+		tells, ok := demoTells[d.ID]
+		require.True(t, ok, d.ID)
+		n := len(regexp.MustCompile(`(?m)^\d\d:\d\d:\d\d\.\d{3}  entry-1/`+d.ID+` +(`+tells.what+`)`).FindAllString(out, -1))
+		want := 1
+		if tells.last >= 0 {
+			want = vehicles - tells.last
+		}
+		require.GreaterOrEqual(t, n, want, "%s tells too little of %d vehicles:\n%s", d.ID, vehicles, out)
+	}
+}
+
 func TestDemo(t *testing.T) {
 	agent := buildLanepost(t)
 	work := t.TempDir() // the demo's working directory goes below it
@@ -248,10 +281,10 @@ func TestDemo(t *testing.T) {
 
 	t.Run("plain lines without a terminal", func(t *testing.T) {
 		began := time.Now()
-		out, errs, code := output(t, append(args, "--for", "3s")...)
+		out, errs, code := output(t, append(args, "--for", "12s", "--speed", "10x")...)
 		require.Zero(t, code, "%s\n%s", out, errs)
 		require.Empty(t, errs)
-		require.GreaterOrEqual(t, time.Since(began), 3*time.Second)
+		require.GreaterOrEqual(t, time.Since(began), 12*time.Second)
 		require.NotContains(t, out, "\x1b", "no colour, no footer")
 		require.NotContains(t, out, "\r")
 		require.Contains(t, out, "mosquitto_sub -h 127.0.0.1 -p ")
@@ -261,6 +294,7 @@ func TestDemo(t *testing.T) {
 		require.Regexp(t, `\d\d:\d\d:\d\d\.\d{3}  \S+/\S+ +online  serial:`, out)
 		require.Regexp(t, `\n\d+ events received in \d+s, \d+ of them alarms; 0 events left in the buffer.\n$`, out)
 		require.NotContains(t, out, "not an event")
+		nobodyStarves(t, out)
 		nothingStays(t)
 		left, err := os.ReadDir(work)
 		require.NoError(t, err)
@@ -304,6 +338,13 @@ func TestDemo(t *testing.T) {
 				}
 				return err == nil && answer.StatusCode == http.StatusOK
 			}, patience, 10*time.Millisecond, page)
+			answer, err := http.Get(page + "/api/v1/simulator")
+			require.NoError(t, err)
+			told, err := io.ReadAll(answer.Body)
+			require.NoError(t, err)
+			require.NoError(t, answer.Body.Close())
+			require.Equal(t, http.StatusOK, answer.StatusCode, string(told))
+			require.Contains(t, string(told), `{"scenario":"demo","speed":20,`)
 			require.NoError(t, c.end(cmd, out))
 			_, _ = io.Copy(io.Discard, lines)
 			_ = cmd.Wait() // its code is looked at below

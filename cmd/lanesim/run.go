@@ -18,7 +18,7 @@ import (
 func runCommand() *cobra.Command {
 	rate := speed(1)
 	var seed uint64
-	var truth string
+	var truth, tellAt string
 	var wait bool
 	listen := map[string]string{}
 	cmd := &cobra.Command{
@@ -33,6 +33,18 @@ func runCommand() *cobra.Command {
 				return err
 			}
 			o := simulator.Options{Speed: float64(rate), Wait: wait, Listen: listen, Log: logger()}
+			if tellAt != "" {
+				if rate == 0 {
+					return usageError{errors.New("--tell tells by the clock: want --speed 1x or 20x, and not max")}
+				}
+				teller := &simulator.Teller{Scenario: scenario.Name, Speed: float64(rate)}
+				told, err := tell(tellAt, teller)
+				if err != nil {
+					return err
+				}
+				defer told.close()
+				o.OnTruth = teller.Take
+			}
 			if truth != "" {
 				f, err := os.Create(truth)
 				if err != nil {
@@ -48,6 +60,7 @@ func runCommand() *cobra.Command {
 	f.Var(&rate, "speed", "how fast time passes: 1x, 20x, or max for as fast as the clients read")
 	f.Uint64Var(&seed, "seed", 0, "another seed than the scenario's (0: its own)")
 	f.StringVar(&truth, "truth", "", "write what really happens to this file, as JSON lines")
+	f.StringVar(&tellAt, "tell", "", "tell vehicles and faults to the page of an agent at this address, for instance 127.0.0.1:7490; its configuration names it as console.simulator")
 	f.BoolVar(&wait, "wait", false, "begin when every device has a client")
 	f.StringToStringVar(&listen, "listen", nil, "where a device listens, LANE/DEVICE=tcp://HOST:PORT or =pty:[PATH]")
 	return cmd

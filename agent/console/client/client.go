@@ -58,7 +58,8 @@ func Path(dir, name string) (path string, release func(), err error) {
 
 // Dial gives a client of the agent that runs on a spool directory; its requests go to
 // Base. It looks whether there is one: without, the error is an ErrNotRunning. The
-// client has no time limit of its own, since some answers go on; Get and Post have.
+// client waits a minute for the beginning of an answer; for the whole of it there is no limit,
+// since some go on. Get and Post have one.
 func Dial(spoolDir string) (*http.Client, error) {
 	dial := func(ctx context.Context) (net.Conn, error) {
 		path, release, err := Path(spoolDir, Socket)
@@ -80,7 +81,7 @@ func Dial(spoolDir string) (*http.Client, error) {
 	_ = c.Close() // it was to see that somebody answers
 	return &http.Client{Transport: &http.Transport{
 		DialContext:        func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
-		DisableCompression: true, MaxIdleConns: 1, IdleConnTimeout: time.Second,
+		DisableCompression: true, MaxIdleConns: 1, IdleConnTimeout: time.Second, ResponseHeaderTimeout: doneTimeout,
 	}}, nil
 }
 

@@ -202,6 +202,7 @@ function drawAll() {
   say("site", status.site);
   say("agent", "lanepost " + status.version + ", " + status.agent + ", as of " + clock(status.at));
   byId("logout").hidden = location.protocol !== "https:";
+  byId("simulated").hidden = byId("simulator").hidden = !status.simulated;
   drawProblems(lost);
   put(byId("lanes"), status.lanes.length ? status.lanes.map(lane)
     : [h("h2", {}, "Lanes"), h("p", {}, "No lane is configured. `lanepost init` writes a first configuration.")]);
@@ -545,6 +546,24 @@ async function askLog() {
     h("span", {class: "meta"}, when(r.at), " ", r.device), " ", word(tones[r.level] || "", r.level.toUpperCase()), h("div", {}, r.message, r.details && [" ", h("span", {class: "meta"}, r.details)]))));
 }
 
+// ---- the simulator, where one plays the instruments ----
+
+async function askSimulator() {
+  if (!status || !status.simulated) return;
+  try {
+    const s = await ask("/api/v1/simulator");
+    const standing = s.faults.filter((f) => f.standing).length;
+    say("simulator-state", "scenario " + s.scenario + " at " + s.speed + "x, " + plural(s.vehicles, "vehicle", "vehicles") + " so far; " +
+      (standing ? plural(standing, "fault stands", "faults stand") + " now" : "no fault stands now") + ", as of " + clock(now()));
+    put(byId("simulator-list"), s.faults.toReversed().map((f) => h("li", {key: f.at + f.device + f.fault},
+      h("span", {class: "meta"}, when(f.at), " ", f.device), " ", f.standing ? word("warn", "STANDS until " + clock(f.until)) : f.until > f.at && "until " + clock(f.until),
+      h("div", {}, h("b", {}, f.fault), ": ", f.effect))));
+  } catch (e) {
+    say("simulator-state", "what it plays is not known: " + e.message);
+    put(byId("simulator-list"), []);
+  }
+}
+
 // ---- configuration ----
 
 async function askConfig() {
@@ -585,3 +604,4 @@ setInterval(poll, pollEvery);
 setInterval(draw, 1000);
 setInterval(takeEvents, 250);
 setInterval(askLog, logEvery);
+setInterval(askSimulator, pollEvery);
