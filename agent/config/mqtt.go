@@ -400,7 +400,7 @@ func (r *reader) variable(n ast.Node, what string) string {
 		r.At(n, what+" is not the name of an environment variable", "write its name, in capitals, not what is in it")
 		return ""
 	case os.Getenv(s) == "":
-		r.At(n, fmt.Sprintf("the environment variable %s is not set or empty", s), "set it for the agent, for instance with EnvironmentFile= in its systemd unit")
+		r.At(n, fmt.Sprintf("the environment variable %s is not set or empty", s), "set it for the agent, for instance with EnvironmentFile=FILE in its systemd unit; to check with what stands there: sudo systemd-run --wait --pipe -p EnvironmentFile=FILE lanepost check")
 	}
 	return s
 }

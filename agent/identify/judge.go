@@ -253,6 +253,18 @@ func (r *Recogniser) judge(ctx context.Context, scheme string, h *heard, answers
 	return decide(fits)
 }
 
+// Reads names the profile that reads what came over a link of a kind ("tcp", "serial"), if one
+// does and no other; says tells how well. Both are empty if that is not sure.
+func (r *Recogniser) Reads(ctx context.Context, scheme string, b []byte) (profile, says string) {
+	h := &heard{}
+	h.add(0, b)
+	v := r.judge(ctx, scheme, h, "")
+	if v.level != Certain && v.level != Likely {
+		return "", ""
+	}
+	return v.best.profile.Name, v.best.says()
+}
+
 // play runs the driver on what was heard.
 func (f *fit) play(ctx context.Context, h *heard) {
 	defer func() {

@@ -327,7 +327,7 @@ func (r *Recogniser) serialAdvice(name string, x hearing, o Options) (advice []s
 			"if the manual agrees, check the wiring: RS-485 on an RS-232 port (or the other way round), A and B swapped, no common ground, or two instruments on one line",
 			"it may also be another instrument than you think: compare the cables with lanepost ports")
 		if x.heard.bytes < littleJunk {
-			advice = []string{fmt.Sprintf("only %d bytes came, too few to tell anything: listen for longer with --for", x.heard.bytes)}
+			advice = []string{tooLittle(x.heard.bytes)}
 		}
 	case x.level == Unknown:
 		advice = append(advice, fmt.Sprintf("this is text, so %s is right, and no profile reads it: see how its lines look above, and describe them with a profile of your own", x.line))
@@ -347,7 +347,7 @@ func (r *Recogniser) addressAdvice(address string, x hearing, o Options) (advice
 		advice = append(advice, "the connection is open and nothing came: check that the instrument is set to send, and that this is its data port",
 			"readers of plates, tags and documents say nothing until a vehicle or a document comes: let one come")
 	case x.level == Unknown && x.heard.bytes < littleJunk:
-		advice = append(advice, fmt.Sprintf("only %d bytes came, too few to tell anything: listen for longer with --for", x.heard.bytes))
+		advice = append(advice, tooLittle(x.heard.bytes))
 	case x.level == Unknown && asText(x.heard.all()):
 		advice = append(advice, "this is text and no profile reads it: see how its lines look above, and describe them with a profile of your own")
 	case x.level == Unknown:
@@ -360,6 +360,14 @@ func (r *Recogniser) addressAdvice(address string, x hearing, o Options) (advice
 		advice = append(advice, "not found this way: instruments that connect to the agent by themselves (http-listen, tcp-listen, DICOM), folders and brokers")
 	}
 	return append(advice, r.commonAdvice(x)...)
+}
+
+// tooLittle is advice where too few bytes came.
+func tooLittle(n int) string {
+	if n == 1 {
+		return "only 1 byte came, too little to tell anything: listen for longer with --for"
+	}
+	return fmt.Sprintf("only %d bytes came, too few to tell anything: listen for longer with --for", n)
 }
 
 func (r *Recogniser) commonAdvice(x hearing) (advice []string) {

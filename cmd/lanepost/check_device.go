@@ -12,8 +12,11 @@ import (
 	"time"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/agent/identify"
 	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
+	"github.com/lanepost/lanepost/drivers/registry"
+	profiles "github.com/lanepost/lanepost/firmware-profiles"
 	"github.com/lanepost/lanepost/protocol/event"
 )
 
@@ -227,14 +230,14 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 		add("reachable", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), "check the device's power, cable and address, and what stands under connect"))
 	case runErr != nil && l.unparsed == 0:
 		add("reachable", isOK, place, "")
-		add("protocol", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), strange(cfg, d, l.sample)))
+		add("protocol", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), strange(ctx, cfg, d, l.sample)))
 	case l.bytes > 0 || l.unparsed > 0:
 		add("reachable", isOK, place, "")
 		detail := fmt.Sprintf("%s in %s, none of them a record of %s", plural(l.bytes, "byte"), drivers.Span(wait), name)
 		if l.reason != "" {
 			detail += " (" + l.reason + ")"
 		}
-		add("protocol", isFailed, detail, strange(cfg, d, l.sample))
+		add("protocol", isFailed, detail, strange(ctx, cfg, d, l.sample))
 	case strings.HasSuffix(d.Endpoint.Scheme(), "-listen"):
 		// A camera that posts has nothing to say while no vehicle comes.
 		add("reachable", isOK, place+" listens", "")
@@ -262,9 +265,27 @@ func openLink(ctx context.Context, e link.Endpoint) (link.Conn, error) {
 }
 
 // strange says what to do about bytes of which no record could be made.
-func strange(cfg *config.Config, d config.Device, sample []byte) string {
+func strange(ctx context.Context, cfg *config.Config, d config.Device, sample []byte) string {
 	if whose := config.Belongs(cfg.Devices(), d, sample); whose != "" {
 		return whose
 	}
+	if reads, says := readBy(ctx, cfg, d, sample); reads != "" {
+		return fmt.Sprintf("what comes is read by the profile %s (%s): write profile: %s for this device, or connect the instrument that belongs here", reads, says, reads)
+	}
 	return link.Strange(d.Endpoint, sample)
+}
+
+// readBy names another profile that a sample is read by, and says how well; empty if that is
+// not sure.
+func readBy(ctx context.Context, cfg *config.Config, d config.Device, sample []byte) (profile, says string) {
+	set, err := profiles.Load(cfg.ProfileDir)
+	if err != nil {
+		return "", "" // it was read a moment ago; what it would say is a help and no more
+	}
+	set.CheckDrivers(registry.ByName)
+	profile, says = identify.New(set, registry.ByName).Reads(ctx, d.Endpoint.Scheme(), sample)
+	if profile == d.Profile.Name {
+		return "", ""
+	}
+	return profile, says
 }

@@ -66,6 +66,20 @@ func TestMistakes(t *testing.T) {
 			},
 			running: []string{`device is silent.*these are records of rapiscan-tsa, which entry-1/rpm-1 should send: the two are probably exchanged`},
 		},
+		"wrong profile": {
+			config: func(t *testing.T) string {
+				scenario := &simulator.Scenario{Name: "one", Seed: 7, Lanes: []simulator.Lane{{ID: "entry-1", Devices: []simulator.Device{
+					{ID: "rpm-1", Model: "tsa-portal"},
+				}, Traffic: simulator.Traffic{Random: &simulator.RandomTraffic{PerHour: 120}}}}}
+				sim := simulator.Start(t, scenario, simulator.Options{Speed: 20})
+				return writeConfig(t, deviceYAML("rpm-1", "scale-csv", sim.Devices()[0].Connect, "silence: 2s"))
+			},
+			says: []string{
+				`entry-1/rpm-1 +protocol +FAILED`,
+				`-> what comes is read by the profile rapiscan-tsa \(\d+ of \d+ records parsed\): write profile: rapiscan-tsa for this device, or connect the instrument that belongs here`,
+			},
+			running: []string{`device is silent.*what comes is text of another kind: another instrument answers there, or the profile is the wrong one`},
+		},
 		"wrong password": {
 			config: func(t *testing.T) string {
 				users, secret := filepath.Join(t.TempDir(), "users"), filepath.Join(t.TempDir(), "secret")
@@ -171,7 +185,7 @@ func TestMistakes(t *testing.T) {
 				holder := lanepost("run", "--config", writeConfig(t, deviceYAML("rpm-9", "rapiscan-tsa-serial", "serial:"+port+"?baud=9600&parity=none")))
 				require.NoError(t, holder.Start())
 				t.Cleanup(func() { _ = holder.Process.Kill(); _ = holder.Wait() })
-				require.Eventually(t, func() bool { return opens(holder.Process.Pid, port) }, patience, 10*time.Millisecond)
+				require.Eventually(t, func() bool { return held(port) }, patience, 10*time.Millisecond)
 				return writeConfig(t, deviceYAML("rpm-1", "rapiscan-tsa-serial", "serial:"+port+"?baud=9600&parity=none", "silence: 2s"))
 			},
 			says:    []string{`entry-1/rpm-1 +reachable +FAILED`, `-> /dev/pts/\d+ is in use by .*lanepost.* \(pid \d+\).*: end that program, or give each device a port of its own`},

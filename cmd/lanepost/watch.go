@@ -48,13 +48,15 @@ func watchCommand() *cobra.Command {
 			"stands in words too.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("config") && o.spool != "" {
+				return usageError{errors.New("--config and --spool exclude each other: the configuration names the spool directory")}
+			}
 			return watch(cmd.Context(), cmd.OutOrStdout(), o)
 		},
 	}
 	cmd.Flags().StringVarP(&o.config, "config", "c", defaultConfig, "configuration file that names the spool directory")
 	cmd.Flags().StringVar(&o.spool, "spool", "", "the spool directory of the agent, instead of a configuration")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print snapshots and events as JSON, one on each line")
-	cmd.MarkFlagsMutuallyExclusive("config", "spool")
 	return cmd
 }
 

@@ -40,9 +40,9 @@ func Strange(e Endpoint, sample []byte) string {
 		return fmt.Sprintf("the line is set to %s, and what comes has a parity bit in each byte: set data=7 and parity=%s", on.line, parity)
 	case isSerial && share(text) < mostlyNot:
 		return fmt.Sprintf("the line is set to %s, and what comes looks like the noise of a wrong speed or parity: set baud, parity and stop as in the instrument's manual; "+
-			"if the manual does not say, try 9600, 19200, 4800, 38400 and 115200 baud, each with parity none, odd and even", on.line)
+			"if the manual does not say, stop the agent and let lanepost identify %s try them", on.line, SerialPath(e))
 	case isSerial && share(text) >= mostlyText:
-		return fmt.Sprintf("what comes is clean text, so the line (%s) is set right: another instrument is on this port, or the profile is the wrong one", on.line)
+		return fmt.Sprintf("what comes is clean text, so the line (%s) is set right: another instrument is on this port, or the profile is the wrong one; with the agent stopped, lanepost identify %s tries every profile", on.line, SerialPath(e))
 	case isSerial:
 		return fmt.Sprintf("check baud, parity and stop (now %s) against the instrument's manual, and the profile; another instrument may be on this port", on.line)
 	case share(text) >= mostlyText:
