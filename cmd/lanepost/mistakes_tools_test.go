@@ -94,7 +94,7 @@ func held(port string) bool {
 	if err != nil {
 		return errors.Is(err, unix.EBUSY)
 	}
-	defer unix.Close(fd) //nolint:errcheck // it was only looked at
+	defer unix.Close(fd)
 	return errors.Is(unix.Flock(fd, unix.LOCK_SH|unix.LOCK_NB), unix.EWOULDBLOCK)
 }
 
