@@ -26,6 +26,7 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/drivers/registry"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
+	"github.com/lanepost/lanepost/protocol/textframe"
 )
 
 var shared = sync.OnceValue(func() *Recogniser {
@@ -452,6 +453,87 @@ func TestUnits(t *testing.T) {
 	for unit, there := range m.there {
 		require.Equal(t, slices.Contains([]int{2, 4, 5, 6}, unit), there, unit)
 	}
+}
+
+// unitLine is a serial line with units on it. It gives back what is sent, as some adapters do,
+// and with noise makes something of it first.
+func unitLine(t testing.TB, answers map[byte]byte, late byte, noise []byte) *lineUnits {
+	t.Helper()
+	here, there := net.Pipe()
+	t.Cleanup(func() { _ = here.Close() })
+	go func() {
+		defer there.Close()
+		var held []byte
+		for {
+			var q [8]byte
+			if _, err := io.ReadFull(there, q[:]); err != nil {
+				return
+			}
+			if _, err := there.Write(append(slices.Clone(noise), q[:]...)); err != nil {
+				return
+			}
+			exception, known := answers[q[0]]
+			if !known {
+				continue
+			}
+			a := append([]byte{q[0], readHolding, 2 * q[5]}, bytes.Repeat([]byte{0, q[0]}, int(q[5]))...)
+			if exception != 0 {
+				a = []byte{q[0], readHolding | exceptionBit, exception}
+			}
+			a = binary.LittleEndian.AppendUint16(a, textframe.ModbusCRC(a))
+			if q[0] == late {
+				held = a
+				continue
+			}
+			for _, b := range append(held, a...) { // a character at a time
+				if _, err := there.Write([]byte{b}); err != nil {
+					return
+				}
+			}
+			held = nil
+		}
+	}()
+	return &lineUnits{conn: here}
+}
+
+// As TestUnits, on a serial line.
+func TestUnitsOfALine(t *testing.T) {
+	t.Parallel()
+	for name, noise := range map[string][]byte{"quiet": nil, "noise": {1, readHolding, 6, 0xff, 0, 3, readHolding | exceptionBit, 2}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			m := unitLine(t, map[byte]byte{2: 0, 3: gatewayNoAnswer, 4: 2, 5: 0, 6: 0, 7: gatewayNoPath}, 5, noise)
+			var present []byte
+			for unit := byte(1); unit <= 8; unit++ {
+				words, there, err := m.read(unit, 0, 3)
+				require.NoError(t, err)
+				if there {
+					present = append(present, unit)
+				}
+				if words != nil {
+					require.Equal(t, []uint16{uint16(unit), uint16(unit), uint16(unit)}, words)
+				}
+			}
+			require.Equal(t, []byte{2, 4, 6}, present)
+			for unit, there := range m.there {
+				require.Equal(t, slices.Contains([]int{2, 4, 5, 6}, unit), there, unit)
+			}
+		})
+	}
+}
+
+func FuzzLineUnits(f *testing.F) {
+	f.Add([]byte{1, readHolding, 2, 0, 7, 0xf9, 0x86}, 7)
+	f.Fuzz(func(t *testing.T, b []byte, wanted int) {
+		wanted = rtuFrame + 2 + (wanted&0x7f)*2
+		m := &lineUnits{}
+		for of, words, rest := m.answer(b, wanted); of != 0; of, words, rest = m.answer(rest, wanted) {
+			if words != nil && len(words) != (wanted-rtuFrame)/2 || len(rest) >= len(b) {
+				t.Fatal("another answer than was asked for")
+			}
+			b = rest
+		}
+	})
 }
 
 // What ends the asking is said, and nothing of the units that were not asked.

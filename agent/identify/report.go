@@ -93,20 +93,30 @@ func (r *Recogniser) Serial(ctx context.Context, path string, o Options) Report 
 	listening, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	x := r.serial(listening, o)
-	probed := false
+	asked := false
+	var units probed
 	if o.Probe && ctx.Err() == nil && slices.Contains(unclear, x.level) {
-		probed = true
-		if y, ok := r.probeSerial(ctx, x.level == Silent, o); ok {
+		asked = true
+		y, ok := r.probeSerial(ctx, x.level == Silent, o)
+		if !ok && x.level == Silent {
+			if units = r.probeUnits(ctx, name, o); units.found {
+				y, ok = units.hearing, true
+			}
+		}
+		if ok {
 			y.tried = x.tried
 			x = y
 		}
 	}
-	report := r.report(name, "serial", x, probed)
-	report.Seconds = seconds(began)
+	report := r.report(name, "serial", x, asked)
+	report.Seconds, report.Said = seconds(began), units.said
 	for _, l := range x.tried {
 		report.Tried = append(report.Tried, l.String())
 	}
-	if report.Profile != "" {
+	switch {
+	case units.found:
+		report.Line, report.Config = x.line.String(), units.config
+	case report.Profile != "":
 		report.Config = r.config(x.best, "serial", "serial:"+escapePath(name), x.line)
 	}
 	report.Advice = append(report.Advice, r.serialAdvice(name, x, o)...)

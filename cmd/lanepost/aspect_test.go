@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"io"
 	"net"
 	"slices"
@@ -9,11 +11,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/creack/pty"
 	"github.com/simonvetter/modbus"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/drivers/rpm"
 	"github.com/lanepost/lanepost/protocol/event"
+	"github.com/lanepost/lanepost/protocol/textframe"
 	"github.com/lanepost/lanepost/simulator"
 )
 
@@ -250,32 +255,56 @@ func rtuGateway(t *testing.T, connect string) string {
 	return l.Addr().String()
 }
 
-func passOn(line net.Conn, device *modbus.ModbusClient) {
-	request := make([]byte, 8)
+// The units of a serial line are found by asking each of them.
+func TestIdentifyUnitsOfALine(t *testing.T) {
+	t.Parallel()
+	sim := simulator.Start(t, cameraScenario("aspect-portal", 0, simulator.CameraSettings{Options: map[string]string{"units": "2"}}), simulator.Options{Speed: 1})
+	device, err := modbus.NewClient(&modbus.ClientConfiguration{URL: strings.Replace(sim.Devices()[0].Connect, "modbus-tcp", "tcp", 1), Timeout: time.Minute})
+	require.NoError(t, err)
+	require.NoError(t, device.Open())
+	t.Cleanup(func() { _ = device.Close() })
+	master, slave, err := pty.Open()
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = slave.Close(); _ = master.Close() })
+	_, err = term.MakeRaw(int(slave.Fd()))
+	require.NoError(t, err)
+	go passOn(master, device)
+	out, err := lanepost("identify", "--probe", "--for", "1s", slave.Name()).Output()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "Modbus RTU at 19200 8E1: of the units 1 to 32 these answer: 1, 2\n")
+	require.Contains(t, string(out), "described as an Aspect portal's registers are: unit 1, 2\n")
+	for i, unit := range []string{"1", "2"} {
+		require.Contains(t, string(out), fmt.Sprintf("      - id: rpm-%d\n        profile: aspect-modbus\n        connect: modbus-rtu:%s?baud=19200&data=8&parity=even&stop=1&unit=%s\n", i+1, slave.Name(), unit))
+	}
+}
+
+func passOn(line io.ReadWriter, device *modbus.ModbusClient) {
+	request, next := make([]byte, 8), make([]byte, 1)
 	for {
-		if _, err := io.ReadFull(line, request); err != nil || device.SetUnitId(request[0]) != nil {
+		// What others ask goes by: a request is what has the right check.
+		if _, err := io.ReadFull(line, next); err != nil {
+			return
+		}
+		request = append(request[1:], next[0])
+		if textframe.ModbusCRC(request[:6]) != binary.LittleEndian.Uint16(request[6:]) || request[0] == 0 {
+			continue
+		}
+		if device.SetUnitId(request[0]) != nil {
 			return
 		}
 		n := binary.BigEndian.Uint16(request[4:])
 		words, err := device.ReadRegisters(binary.BigEndian.Uint16(request[2:]), n, modbus.HOLDING_REGISTER)
 		answer := []byte{request[0], request[1], byte(2 * n)}
-		if err != nil {
+		switch {
+		case errors.Is(err, modbus.ErrGWTargetFailedToRespond), errors.Is(err, modbus.ErrGWPathUnavailable):
+			continue // there is nobody on the line
+		case err != nil:
 			answer = []byte{request[0], request[1] | 0x80, 2}
 		}
 		for _, w := range words {
 			answer = binary.BigEndian.AppendUint16(answer, w)
 		}
-		sum := uint16(0xffff)
-		for _, b := range answer {
-			sum ^= uint16(b)
-			for range 8 {
-				odd := sum & 1
-				if sum >>= 1; odd == 1 {
-					sum ^= 0xa001
-				}
-			}
-		}
-		if _, err := line.Write(binary.LittleEndian.AppendUint16(answer, sum)); err != nil {
+		if _, err := line.Write(binary.LittleEndian.AppendUint16(answer, textframe.ModbusCRC(answer))); err != nil {
 			return
 		}
 	}

@@ -59,10 +59,14 @@ var checksumKinds = map[string]struct {
 	"crc16-arc":         {2, func(b []byte) uint16 { return crcReflected(b, 0, 0xa001) }},
 	"crc16-kermit":      {2, func(b []byte) uint16 { return crcReflected(b, 0, 0x8408) }},
 	"crc16-ibm-sdlc":    {2, func(b []byte) uint16 { return ^crcReflected(b, 0xffff, 0x8408) }},
-	"crc16-modbus":      {2, func(b []byte) uint16 { return crcReflected(b, 0xffff, 0xa001) }},
+	"crc16-modbus":      {2, ModbusCRC},
 	"crc16-ccitt-false": {2, func(b []byte) uint16 { return crc(b, 0xffff, 0x1021) }},
 	"crc16-xmodem":      {2, func(b []byte) uint16 { return crc(b, 0, 0x1021) }},
 }
+
+// ModbusCRC is the check of Modbus RTU (Modbus over Serial Line V1.02, 6.2.2), which sends its low
+// byte first.
+func ModbusCRC(b []byte) uint16 { return crcReflected(b, 0xffff, 0xa001) }
 
 // ChecksumKinds lists the checksums: the CRCs by their names in catalogues, and
 // the exclusive or and the sum of all bytes.
