@@ -90,7 +90,7 @@ generate: ## Write docs/events.md and docs/schemas anew
 
 .PHONY: lint
 lint: ## Run golangci-lint (builds it on the first run)
-	go run $(GOLANGCI) run ./...
+	GOLANGCI_LINT_CACHE=$${GOLANGCI_LINT_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/golangci-lint$(subst /,-,$(CURDIR))} go run $(GOLANGCI) run ./...
 
 .PHONY: release
 release: ## Build every release binary with checksums into dist/

@@ -28,6 +28,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
 
@@ -99,6 +100,7 @@ type Profile struct {
 	file     string
 	source   []byte
 	driverAt ast.Node
+	linkAt   map[string]ast.Node
 	settings ast.Node // nil if there are none
 
 	// decoding guards doc: one profile serves several devices at once, and the
@@ -190,6 +192,9 @@ func (s *Set) addAll(from fs.FS, dir string) error {
 	fromHere := map[string]string{}
 	read := 0
 	for _, e := range entries {
+		if strings.HasSuffix(e.Name(), ".yml") && !strings.HasPrefix(e.Name(), ".") {
+			s.refuse(filepath.Join(dir, e.Name()), "the file of a profile ends in .yaml, so this one is not read", "rename it")
+		}
 		if !strings.HasSuffix(e.Name(), ".yaml") || strings.HasPrefix(e.Name(), ".") {
 			continue
 		}
@@ -269,6 +274,17 @@ func (p *Profile) checkDriver(lookup Lookup) error {
 		doc := p.doc.Fresh()
 		doc.At(p.driverAt, fmt.Sprintf("there is no driver %q in this version", p.Driver), "")
 		return doc.Err()
+	}
+	if len(p.Link) > 0 {
+		doc := p.doc.Fresh()
+		for _, key := range slices.Sorted(maps.Keys(p.Link)) {
+			if err := link.CheckDefault(d.Schemes, key, p.Link[key]); err != nil {
+				doc.At(p.linkAt[key], err.Error(), "")
+			}
+		}
+		if err := doc.Err(); err != nil {
+			return err
+		}
 	}
 	decoded := true
 	_, err := d.New(func(settings any) error {
@@ -397,7 +413,7 @@ func Parse(file string, b []byte) (*Profile, error) {
 // parseProfile gives what it could read beside an error too.
 func parseProfile(file string, b []byte) (*Profile, error) {
 	d := yamlfile.Parse(file, b)
-	p := &Profile{file: file, source: b, doc: d, Link: map[string]string{}, Identify: Identify{Proof: ProofNone, Records: defaultProofRecords}}
+	p := &Profile{file: file, source: b, doc: d, Link: map[string]string{}, linkAt: map[string]ast.Node{}, Identify: Identify{Proof: ProofNone, Records: defaultProofRecords}}
 	if d.Root() == nil {
 		return p, d.Err()
 	}
@@ -432,7 +448,7 @@ func parseProfile(file string, b []byte) (*Profile, error) {
 		yamlfile.Key{Name: "link", Read: func(n ast.Node) {
 			d.Pairs(n, "link", func(key string, _, value ast.Node) {
 				if v, ok := d.Text(value, "link "+key); ok {
-					p.Link[key] = v
+					p.Link[key], p.linkAt[key] = v, value
 				}
 			})
 		}},

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/drivers/registry"
 	"github.com/lanepost/lanepost/drivers/rpm"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
@@ -31,6 +32,11 @@ func TestEveryProfileKeepsItsWord(t *testing.T) {
 		require.FileExists(t, name+".yaml", "a profile stands in the file of its name")
 		require.NotEmpty(t, p.Products, name)
 		require.NotEmpty(t, p.Vectors, "%s proves nothing", name)
+		d, ok := registry.ByName(p.Driver)
+		require.True(t, ok)
+		for key, value := range p.Link {
+			require.NoError(t, link.CheckDefault(d.Schemes, key, value), name)
+		}
 		results := p.Check(registry.ByName)
 		require.Len(t, results, len(p.Vectors))
 		for _, r := range results {
@@ -184,6 +190,17 @@ settings:
 `,
 		"h.yaml": "\tprofile: x\n",
 		"i.yaml": strings.Repeat("#", 1<<20+1),
+		"l.yaml": `profile: our-line
+summary: ours
+driver: tsa-portal
+evidence: assumed
+link:
+  parity: nne
+  baud: 12345678
+  bauds: 9600
+  stop: 1
+`,
+		"m.yml": head,
 	})
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "j.yaml"), 0o700))
 	require.NoError(t, os.Symlink("/nowhere/at/all", filepath.Join(dir, "k.yaml")))
@@ -234,6 +251,17 @@ i.yaml: the file has more than 1048576 bytes
     hint: at most so many are read
 j.yaml: not a file
 k.yaml: stat k.yaml: no such file or directory
+m.yml: the file of a profile ends in .yaml, so this one is not read
+    hint: rename it
+l.yaml:6:11: parity=nne is none of none, odd, even, mark or space; did you mean none?
+      parity: nne
+              ^
+l.yaml:7:9: baud=12345678 is not a whole number from 50 to 4000000
+      baud: 12345678
+            ^
+l.yaml:8:10: there is no link setting bauds for tcp and serial; did you mean baud?
+      bauds: 9600
+             ^
 g.yaml:6:3: unknown key "nsigmas" in settings
       nsigmas: 4
       ^

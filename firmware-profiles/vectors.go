@@ -395,7 +395,7 @@ func compare(v Vector, played drivers.Played) error {
 		for _, u := range played.Unparsed {
 			why = append(why, fmt.Sprintf("%q: %s", u.Raw, u.Reason))
 		}
-		return fmt.Errorf("%d pieces were not understood, want %d: %s", n, v.Unparsed, strings.Join(why, "; "))
+		return fmt.Errorf("what was not understood: %d, want %d: %s", n, v.Unparsed, strings.Join(why, "; "))
 	}
 	return nil
 }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"strings"
+
 	"github.com/lanepost/lanepost/drivers"
 )
 
@@ -9,14 +11,21 @@ import (
 // whose cables or addresses were exchanged are found so, unless they speak alike.
 func Belongs(devices []Device, d Device, sample []byte) string {
 	tried := map[string]bool{d.Profile.Name: true}
+	profile, should := "", []string{}
 	for _, o := range devices {
-		if o.Lane == d.Lane && o.ID == d.ID || tried[o.Profile.Name] {
+		if o.Lane == d.Lane && o.ID == d.ID || tried[o.Profile.Name] && o.Profile.Name != profile {
 			continue
 		}
+		if !tried[o.Profile.Name] && profile == "" && drivers.Recognise(o.New, sample) {
+			profile = o.Profile.Name
+		}
 		tried[o.Profile.Name] = true
-		if drivers.Recognise(o.New, sample) {
-			return drivers.Exchanged(o.Lane+"/"+o.ID, o.Profile.Name)
+		if o.Profile.Name == profile {
+			should = append(should, o.Lane+"/"+o.ID)
 		}
 	}
-	return ""
+	if profile == "" {
+		return ""
+	}
+	return drivers.Exchanged(strings.Join(should, " or "), profile)
 }

@@ -109,7 +109,7 @@ func (r *reader) simulator(n ast.Node) string {
 	s := r.text(n, "console.simulator")
 	host, isHTTP := strings.CutPrefix(s, "http://")
 	if at, err := netip.ParseAddrPort(host); s != "" && (!isHTTP || err != nil || !at.Addr().Unmap().IsLoopback() || at.Port() == 0) {
-		r.At(n, "console.simulator: "+s+" is no address of a simulator on this box", "write for example http://127.0.0.1:7490, where lanesim run --tell 127.0.0.1:7490 tells; take the key out if the instruments are real")
+		r.At(n, "console.simulator is no address of a simulator on this box", "write for example http://127.0.0.1:7490, where lanesim run --tell 127.0.0.1:7490 tells; take the key out if the instruments are real")
 		return ""
 	}
 	return s

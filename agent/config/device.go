@@ -194,6 +194,10 @@ func (r *reader) makeDevice(d *rawDevice) {
 	}
 	p, ok := r.profiles.Get(d.profile)
 	if !ok {
+		if r.profiles.Spoiled(d.profile) {
+			r.At(d.profileAt, fmt.Sprintf("the profile %q can't be used as its file is", d.profile), "mend that file; what is wrong with it stands here too")
+			return
+		}
 		hint := "there are " + strings.Join(r.profiles.Names(), ", ")
 		if near := yamlfile.Nearest(d.profile, r.profiles.Names()); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)

@@ -176,6 +176,49 @@ func Parse(connect string, defaults map[string]string) (Endpoint, error) {
 	return kind.parse(rest, s)
 }
 
+// CheckDefault says what is wrong with a link setting of a firmware profile whose driver reads
+// links of these kinds; nil if nothing is. Whether the others go with it is seen with a URL only.
+func CheckDefault(kinds []string, key, value string) error {
+	all := schemes()
+	var every []string
+	for _, name := range kinds {
+		kind := all[name]
+		every = append(append(every, kind.options...), kind.own...)
+		if !slices.Contains(kind.options, key) && !slices.Contains(kind.own, key) {
+			continue
+		}
+		example, query, _ := strings.Cut(kind.example, "?")
+		if slices.Contains(kind.own, key) {
+			if i := strings.LastIndexByte(example, ':'); i > strings.Index(example, "//") {
+				example = example[:i] // it has one of its own
+			}
+		}
+		others := slices.DeleteFunc(strings.Split(query, "&"), func(pair string) bool { return pair == "" || strings.HasPrefix(pair, key+"=") })
+		if len(others) > 0 {
+			example += "?" + strings.Join(others, "&")
+		}
+		_, err := Parse(example, map[string]string{key: value})
+		if err == nil {
+			continue
+		}
+		for line := range strings.Lines(err.Error()) {
+			if text, ofProfile := strings.CutPrefix(strings.TrimSpace(line), "profile: "); ofProfile {
+				return errors.New(text)
+			}
+		}
+	}
+	if !slices.Contains(every, key) {
+		slices.Sort(every)
+		every = slices.Compact(every)
+		mend := didYouMean(key, every)
+		if mend == "" {
+			mend = "; there are " + list(every, "and")
+		}
+		return fmt.Errorf("there is no link setting %s for %s%s", echo(key), list(kinds, "and"), mend)
+	}
+	return nil
+}
+
 // unknownScheme says what is wrong with a URL that has no scheme of ours. It
 // repeats nothing of what may hold a password.
 func unknownScheme(connect, name string, found bool) error {

@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -125,7 +127,9 @@ func TestMoreThanCanBeMeasured(t *testing.T) {
 	require.Empty(t, p.Unparsed)
 	require.Equal(t, drivers.ScriptStart().Add(5*time.Second), p.Observations[2].Time, "it is over with the 7")
 	last := p.Observations[len(p.Observations)-1].Data.(event.RadiationRate)
-	require.Equal(t, 3, last.Overloads)
+	require.Equal(t, 2, last.Overloads, "what was more than can be measured, and what was not known to be less")
+	require.Len(t, last.Channels, 2)
+	require.Equal(t, "neutron", last.Channels[1].Channel, "the neutrons were measured all the same")
 
 	// Neither does a new connection end it, nor a new start, before that value is told.
 	fields := []string{"kind", "state", "interrupted"}
@@ -143,6 +147,46 @@ func TestMoreThanCanBeMeasured(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "cleared", p.Observations[1].Data.(event.RadiationRateAlarm).State)
 	require.Equal(t, drivers.ScriptStart().Add(102*time.Second), p.Observations[1].Time)
+}
+
+// What was measured is not forgotten for another channel, or another unit: neither by an alarm
+// nor in the summary.
+func TestPeakOverChannelsAndUnits(t *testing.T) {
+	const two = `framing: {kind: lines}
+records:
+  - name: gamma
+    starts: G
+    tells: radiation
+    separator: ";"
+    fields:
+      gamma: {column: 2, unit_from: unit, missing: ["-"], over: [OVL]}
+      unit: {column: 4, words: {u: uSv/h, c: cps}}
+      alarm: {column: 3, words: {"1": yes, "0": no}}
+  - name: neutron
+    starts: N
+    tells: radiation
+    separator: ";"
+    fields: {neutron: {column: 2, unit: cps}}
+`
+	for name, lines := range map[string][]string{
+		"no value":     {"G;0.1;0;u", "G;900;1;u", "G;-;1;u", "N;3", "G;2;1;u", "G;0.1;0;u"},
+		"over":         {"G;0.1;0;u", "G;900;1;u", "G;OVL;1;u", "N;3", "G;2;1;u", "G;0.1;0;u"},
+		"another unit": {"G;0.1;0;u", "G;900;1;u", "G;20;1;c", "G;2;1;u", "G;0.1;0;u"},
+		"counts first": {"G;0.1;0;u", "N;9", "G;30;1;c", "G;900;1;u", "G;2;1;c", "G;0.1;0;u"},
+	} {
+		_, p := told(t, describe(t, two), said(0, lines...))
+		var peaks []string
+		for _, o := range p.Observations {
+			if a, ok := o.Data.(event.RadiationRateAlarm); ok && a.State == "cleared" && a.Kind == "threshold" {
+				peaks = append(peaks, fmt.Sprint(*a.PeakValue))
+			}
+		}
+		require.Equal(t, []string{"900"}, peaks, name)
+		last := p.Observations[len(p.Observations)-1].Data.(event.RadiationRate)
+		require.Condition(t, func() bool {
+			return slices.ContainsFunc(last.Channels, func(c event.RateChannel) bool { return c.Channel == "gamma" && c.Unit == "uSv/h" && c.Max == 900 })
+		}, "%s: %+v", name, last.Channels)
+	}
 }
 
 // A flag of its own says that it is too much; unknown is not no.

@@ -404,8 +404,13 @@ func (t *teller) radiation(values map[string]grammar.Value, frame []byte) error 
 		}
 		r.NoValue = r.NoValue || v.Missing // perhaps it is more than can be measured
 	}
-	for _, over := range t.over {
-		r.Over = r.Over || over
+	for name, over := range t.over {
+		// Another channel that is over range says nothing of this record's; but neither is that over.
+		if _, here := values[name]; here || name == overload {
+			r.Over = r.Over || over
+		} else {
+			r.Partial = r.Partial || over
+		}
 	}
 	if r.Over || r.NoValue {
 		r.Values = nil

@@ -44,8 +44,8 @@ type rates struct {
 	since                 time.Time
 	instrument            string
 	frames, noValue, over int
-	status                bool // a frame told whether it alarms
-	channels              map[string]*rateSum
+	status                bool                // a frame told whether it alarms
+	channels              map[string]*rateSum // by channel and unit
 	flags                 []string
 	raw                   []byte
 }
@@ -66,10 +66,12 @@ func (r *rates) add(v rateValue) {
 	if r.channels == nil {
 		r.channels = map[string]*rateSum{}
 	}
-	c := r.channels[v.channel]
-	if c == nil || c.unit != v.unit { // the instrument was set to another unit
+	// An instrument that is set to another unit has told two things: neither replaces the other.
+	key := v.channel + " " + v.unit
+	c := r.channels[key]
+	if c == nil {
 		c = &rateSum{min: v.v, max: v.v}
-		r.channels[v.channel] = c
+		r.channels[key] = c
 	}
 	c.rateValue = v
 	c.n++
@@ -292,11 +294,20 @@ func (s *areaSession) valueOf(k alarmKey) (best rateValue, ok bool) {
 	return best, ok
 }
 
+// peak keeps the highest value of an alarm. Where there are several units it is of a dose rate
+// if there was one, else of the unit that came first: what was measured is not forgotten for
+// something else.
 func (s *areaSession) peak(k alarmKey, x *standing) {
-	if v, ok := s.valueOf(k); ok && (x.peak == nil || x.unit != v.unit || v.v > *x.peak) {
+	v, ok := s.valueOf(k)
+	switch {
+	case !ok:
+	case x.peak == nil, !isDoseRate(x.unit) && isDoseRate(v.unit), (x.unit == v.unit || isDoseRate(x.unit) && isDoseRate(v.unit)) && v.v > *x.peak:
 		x.peak, x.unit = &v.v, v.unit
 	}
 }
+
+// isDoseRate tells the units of dose rates, which are near enough to each other to be compared.
+func isDoseRate(unit string) bool { return unit == "uSv/h" || unit == "uGy/h" }
 
 func (s *areaSession) raise(now time.Time, k alarmKey, threshold *float64, frame []byte) error {
 	id, err := uuid.NewV7()

@@ -39,7 +39,8 @@ type RadiationRate struct {
 	Frames    int `json:"frames"`
 	NoValue   int `json:"no_value"`
 	Overloads int `json:"overloads"`
-	// Channels are what it measured, each of its channels once; empty if no value came.
+	// Channels are what it measured, each of its channels once, or once for each
+	// unit if it was set to another; empty if no value came.
 	Channels []RateChannel `json:"channels"`
 	// Alarms and Faults are the kinds that stand at the end of the interval.
 	Alarms []string `json:"alarms"`
