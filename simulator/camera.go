@@ -257,9 +257,11 @@ type camera struct {
 	served   chan struct{}
 	done     chan struct{}
 	closing  sync.Once
+	arrived  chan struct{} // closed when the first client is there
+	arriving sync.Once
 
 	mu     sync.Mutex
-	began  time.Time     // real time of the start
+	began  time.Time     // real time of the start, zero before
 	passed time.Duration // simulated time, without a clock
 	zone   *time.Location
 }
@@ -269,7 +271,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	key := deviceKey(lane.ID, d.ID)
 	c := &camera{
 		lane: lane.ID, id: d.ID, kind: cameraModels[d.Model], seed: s.scenario.Seed, scenario: lane, settings: *d.Camera,
-		length: s.scenario.Duration, speed: s.opts.Speed, witness: witness, tell: s.tell, began: time.Now(), served: make(chan struct{}), done: make(chan struct{}),
+		length: s.scenario.Duration, speed: s.opts.Speed, witness: witness, tell: s.tell, served: make(chan struct{}), done: make(chan struct{}), arrived: make(chan struct{}),
 	}
 	var err error
 	if c.zone, err = time.LoadLocation(c.settings.Zone); err != nil {
@@ -373,7 +375,10 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	}
 	if c.listener != nil {
 		c.listener = slowListener{c.listener, c.settings, newRand(c.seed, lane.ID, d.ID, "camera line")}
-		c.server = &http.Server{Handler: c.model, ReadHeaderTimeout: pushTimeout}
+		c.server = &http.Server{ReadHeaderTimeout: pushTimeout, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			c.came()
+			c.model.ServeHTTP(w, r)
+		})}
 		go func() {
 			defer close(c.served)
 			_ = c.server.Serve(c.listener) // it ends by close
@@ -406,6 +411,29 @@ func (c *camera) openFolder(key, listen string) (err error) {
 
 func (c *camera) event(what string) {
 	c.tell(&LinkTruth{Kind: "link", Lane: c.lane, Device: c.id, AtS: seconds(c.elapsed()), What: what})
+	if what == "connected" {
+		c.came()
+	}
+}
+
+func (c *camera) came() { c.arriving.Do(func() { close(c.arrived) }) }
+
+// client waits for the first client of what has clients.
+func (c *camera) client(ctx context.Context) error {
+	switch {
+	case c.kind.folder, c.settings.Push != "":
+		return nil
+	case c.line != nil:
+		return c.line.client(ctx)
+	}
+	select {
+	case <-c.arrived:
+		return nil
+	case <-c.done:
+		return net.ErrClosed
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // close closes the place where the reader is reached; drain is true to wait until its
@@ -440,7 +468,7 @@ func (c *camera) close(drain bool) error {
 func (c *camera) elapsed() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.speed == 0 {
+	if c.speed == 0 || c.began.IsZero() {
 		return c.passed
 	}
 	return time.Duration(float64(time.Since(c.began)) * c.speed)
@@ -451,8 +479,11 @@ func (c *camera) clock(at time.Duration) time.Time {
 	c.mu.Lock()
 	from := c.began
 	c.mu.Unlock()
-	if c.speed == 0 {
+	switch {
+	case c.speed == 0:
 		from = fastEpoch()
+	case from.IsZero():
+		from = time.Now()
 	}
 	if !c.settings.ClockStart.IsZero() {
 		from = c.settings.ClockStart

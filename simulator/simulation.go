@@ -21,8 +21,12 @@ type Options struct {
 	// the clients read: nothing is ever lost then for want of a client, since a
 	// device waits for one.
 	Speed float64
-	// Wait holds the start back until every device has had its first client.
-	// With Speed 0 each device starts with its own first client anyway.
+	// Wait holds the start back until every device that listens has had its
+	// first client: a connection to a line, to Modbus or to OPC UA, a request to
+	// what is asked by HTTP. What has no client is not waited for: what drops
+	// files into a folder, and what goes to its host by itself (CameraSettings.Push).
+	// Until then time stands still. With Speed 0 each device waits for its own
+	// client anyway, with the first thing that it has to say.
 	Wait bool
 	// Listen overrides where devices listen, by "LANE/DEVICE".
 	Listen map[string]string
@@ -125,7 +129,7 @@ func (s *Simulation) Start(ctx context.Context) error {
 	var barrier *sync.WaitGroup
 	if s.opts.Wait && s.opts.Speed > 0 {
 		barrier = &sync.WaitGroup{}
-		barrier.Add(len(s.players))
+		barrier.Add(len(s.players) + len(s.cameras))
 	}
 	for _, p := range s.players {
 		s.running.Go(func() { s.play(ctx, p, barrier) })
@@ -177,10 +181,10 @@ func (s *Simulation) open(lane *Lane, d *Device, witness bool) error {
 
 // playCamera plays one reader and closes it.
 func (s *Simulation) playCamera(ctx context.Context, c *camera, barrier *sync.WaitGroup) {
-	if barrier != nil {
-		barrier.Wait() // so that it sees the vehicles when the portals do
+	err := begin(ctx, c.client, barrier)
+	if err == nil {
+		err = c.play(ctx)
 	}
-	err := c.play(ctx)
 	// A client that does not read must not hold up the end.
 	stop := context.AfterFunc(ctx, func() { _ = c.close(false) }) // the close below reports
 	err = errors.Join(err, c.close(err == nil))
@@ -194,7 +198,7 @@ func (s *Simulation) playCamera(ctx context.Context, c *camera, barrier *sync.Wa
 
 // play plays one device and closes its link.
 func (s *Simulation) play(ctx context.Context, p *player, barrier *sync.WaitGroup) {
-	err := s.begin(ctx, p, barrier)
+	err := begin(ctx, p.link.client, barrier)
 	if err == nil {
 		err = p.play(ctx)
 	}
@@ -210,12 +214,12 @@ func (s *Simulation) play(ctx context.Context, p *player, barrier *sync.WaitGrou
 	}
 }
 
-// begin waits for the moment at which the device starts.
-func (s *Simulation) begin(ctx context.Context, p *player, barrier *sync.WaitGroup) error {
+// begin waits for the moment at which all devices start.
+func begin(ctx context.Context, client func(context.Context) error, barrier *sync.WaitGroup) error {
 	if barrier == nil {
 		return nil
 	}
-	err := p.link.client(ctx)
+	err := client(ctx)
 	barrier.Done()
 	barrier.Wait()
 	return err

@@ -61,7 +61,7 @@ func runCommand() *cobra.Command {
 	f.Uint64Var(&seed, "seed", 0, "another seed than the scenario's (0: its own)")
 	f.StringVar(&truth, "truth", "", "write what really happens to this file, as JSON lines")
 	f.StringVar(&tellAt, "tell", "", "tell vehicles and faults to the page of an agent at this address, for instance 127.0.0.1:7490; its configuration names it as console.simulator")
-	f.BoolVar(&wait, "wait", false, "begin when every device has a client")
+	f.BoolVar(&wait, "wait", false, "begin when every device that listens has had its first client; folders, and what sends by itself, are not waited for")
 	f.StringToStringVar(&listen, "listen", nil, "where a device listens, LANE/DEVICE=tcp://HOST:PORT or =pty:[PATH]")
 	return cmd
 }
