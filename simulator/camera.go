@@ -213,8 +213,8 @@ var cameraModels = map[string]cameraKind{
 	"dicos-scanner":    {new: newDICOSScanner, other: true},
 	"scale":            {new: newScale, line: true, other: true},
 	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
-	"aspect-portal":    {new: newAspectPortal, bus: "modbus-tcp", other: true},
-	"plc":              {new: newPLCModbus, bus: "modbus-tcp", other: true},
+	"aspect-portal":    {new: newAspectPortal, bus: modbusBus, other: true},
+	"plc":              {new: newPLCModbus, bus: modbusBus, other: true},
 	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
 	"mrz-reader":       {new: newMRZReader, line: true, other: true},
 	"n42-streamer":     {new: newN42, line: true, other: true},
@@ -225,6 +225,9 @@ var cameraModels = map[string]cameraKind{
 	"dahua":            {new: newDahuaCamera},
 	"dahua-stream":     {new: newDahuaStreamCamera},
 }
+
+// modbusBus is the bus of what is read over Modbus TCP.
+const modbusBus = "modbus-tcp"
 
 // portalModel is the model of a radiation portal.
 const portalModel = "tsa-portal"

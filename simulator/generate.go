@@ -18,9 +18,11 @@ type Chunk struct {
 	Down  time.Duration
 }
 
-// Generate gives the whole output of every device of a scenario, under
-// "LANE/DEVICE", and the truth: what clients get that are always there. The
-// scenario must have a duration.
+// Generate gives the whole output of every tsa-portal of a scenario, under
+// "LANE/DEVICE", and the truth of the lanes that have one: what clients get that
+// are always there. What devices of the other models send depends on who asks
+// and when; they and their truth are left out, and New or Start plays them. The
+// scenario must have a duration and a tsa-portal.
 func Generate(s *Scenario) (map[string][]Chunk, *Truth, error) {
 	if err := s.Validate(); err != nil {
 		return nil, nil, err
@@ -31,17 +33,22 @@ func Generate(s *Scenario) (map[string][]Chunk, *Truth, error) {
 	streams, truth := map[string][]Chunk{}, &Truth{}
 	for i := range s.Lanes {
 		lane := &s.Lanes[i]
+		witness := true // the first portal tells of the vehicles
 		for k := range lane.Devices {
 			d := &lane.Devices[k]
 			if d.Model != portalModel {
-				continue // what it sends depends on what it is asked
+				continue
 			}
-			chunks, err := generate(newWire(s, lane, d, k == 0), truth)
+			chunks, err := generate(newWire(s, lane, d, witness), truth)
 			if err != nil {
 				return nil, nil, err
 			}
 			streams[deviceKey(lane.ID, d.ID)] = chunks
+			witness = false
 		}
+	}
+	if len(streams) == 0 {
+		return nil, nil, errors.New("the scenario has no " + portalModel + ", and only what those send can be generated; play it with New or Start")
 	}
 	return streams, truth, nil
 }

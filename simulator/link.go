@@ -289,7 +289,8 @@ type PipeListener struct {
 	once  sync.Once
 }
 
-// NewPipeListener returns a listener whose clients come by Dial.
+// NewPipeListener returns a listener whose clients come by Dial. An aspect-portal
+// and a plc can't be given one.
 func NewPipeListener() *PipeListener {
 	return &PipeListener{conns: make(chan net.Conn), done: make(chan struct{})}
 }

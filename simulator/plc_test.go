@@ -83,6 +83,21 @@ func TestPLCClock(t *testing.T) {
 	require.InDelta(t, begun, ended, 1)
 }
 
+// TestModbusNeedsTCP: a listener in memory would hang for ever under testing/synctest.
+func TestModbusNeedsTCP(t *testing.T) {
+	t.Parallel()
+	for _, model := range []string{"plc", "aspect-portal"} {
+		s := plcScenario(CameraSettings{})
+		s.Lanes[0].Devices[0].Model = model
+		_, err := New(s, Options{Listeners: map[string]net.Listener{"entry-1/plc-1": NewPipeListener()}})
+		require.ErrorContains(t, err, "entry-1/plc-1 is a "+model+", which is reached by TCP only")
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		sim := Start(t, s, Options{Listeners: map[string]net.Listener{"entry-1/plc-1": ln}})
+		require.Equal(t, "modbus-tcp://"+ln.Addr().String(), sim.Devices()[0].Connect)
+	}
+}
+
 func TestPLCRefuses(t *testing.T) {
 	for want, c := range map[string]CameraSettings{
 		`there is no switch "dead"`:                   {Switches: []string{"dead"}},

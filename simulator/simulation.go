@@ -30,7 +30,8 @@ type Options struct {
 	Wait bool
 	// Listen overrides where devices listen, by "LANE/DEVICE".
 	Listen map[string]string
-	// Listeners gives devices listeners, by "LANE/DEVICE", in place of Listen.
+	// Listeners gives devices listeners, by "LANE/DEVICE", in place of Listen. Those
+	// of an aspect-portal and a plc must be TCP listeners.
 	Listeners map[string]net.Listener
 	// Truth, if set, gets one line of JSON for each entry as it happens.
 	Truth io.Writer
@@ -54,7 +55,9 @@ type Simulation struct {
 	scenario *Scenario
 	opts     Options
 
+	life    sync.Mutex // of Start and Close, of cancel and closed
 	cancel  context.CancelFunc
+	closed  bool
 	players []*player
 	cameras []*camera
 	devices []Endpoint
@@ -80,10 +83,10 @@ func New(s *Scenario, opts Options) (*Simulation, error) {
 	if opts.Log == nil {
 		opts.Log = slog.New(slog.DiscardHandler)
 	}
-	var keys []string
+	var keys, models []string
 	for _, lane := range s.Lanes {
 		for _, d := range lane.Devices {
-			keys = append(keys, deviceKey(lane.ID, d.ID))
+			keys, models = append(keys, deviceKey(lane.ID, d.ID)), append(models, d.Model)
 		}
 	}
 	for key, listen := range opts.Listen {
@@ -94,18 +97,28 @@ func New(s *Scenario, opts Options) (*Simulation, error) {
 			return nil, fmt.Errorf("listen of %s: %w", key, err)
 		}
 	}
-	for key := range opts.Listeners {
-		if !slices.Contains(keys, key) {
+	for key, ln := range opts.Listeners {
+		i := slices.Index(keys, key)
+		if i < 0 {
 			return nil, fmt.Errorf("listeners: the scenario has no device %q", key)
+		}
+		// The library that serves Modbus opens sockets of its own.
+		if _, ok := ln.Addr().(*net.TCPAddr); !ok && cameraModels[models[i]].bus == modbusBus {
+			return nil, fmt.Errorf("listeners: %s is a %s, which is reached by TCP only; want a TCP listener, or none", key, models[i])
 		}
 	}
 	return &Simulation{scenario: s, opts: opts, ended: make(chan struct{})}, nil
 }
 
 // Start opens every device's link and plays the scenario until its end, or
-// until ctx or Close ends it. It may be called once.
+// until ctx or Close ends it. It may be called once, and not after Close.
 func (s *Simulation) Start(ctx context.Context) error {
-	if s.cancel != nil {
+	s.life.Lock()
+	defer s.life.Unlock()
+	switch {
+	case s.closed:
+		return errors.New("the simulation was closed before; make another one with New")
+	case s.cancel != nil:
 		return errors.New("the simulation was started before")
 	}
 	ctx, s.cancel = context.WithCancel(ctx)
@@ -229,9 +242,13 @@ func begin(ctx context.Context, client func(context.Context) error, barrier *syn
 func (s *Simulation) Devices() []Endpoint { return slices.Clone(s.devices) }
 
 // Wait returns when every device has played its scenario to the end, or when
-// the simulation was ended otherwise. It reports what failed.
+// the simulation was ended otherwise. It reports what failed. Of one that was not
+// started it returns at once.
 func (s *Simulation) Wait() error {
-	if s.cancel == nil {
+	s.life.Lock()
+	started := s.cancel != nil
+	s.life.Unlock()
+	if !started {
 		return nil
 	}
 	<-s.ended
@@ -243,10 +260,14 @@ func (s *Simulation) Wait() error {
 // Close ends the simulation and reports what failed. It may be called at any
 // time, and more than once.
 func (s *Simulation) Close() error {
-	if s.cancel == nil {
+	s.life.Lock()
+	s.closed = true
+	cancel := s.cancel
+	s.life.Unlock()
+	if cancel == nil {
 		return nil
 	}
-	s.cancel()
+	cancel()
 	for _, p := range s.players {
 		_ = p.link.close(false) // wakes the player, which reports
 	}
@@ -298,7 +319,7 @@ func (s *Simulation) tell(e Entry) {
 	}
 }
 
-// Serve plays one device of a scenario, "LANE/DEVICE", onto a connection, as
+// Serve plays one tsa-portal of a scenario, "LANE/DEVICE", onto a connection, as
 // fast or slow as the options say. It returns nil at the scenario's end, and
 // ErrDisconnected (wrapped) when the scenario or the other side breaks the
 // connection. It closes the connection only when the scenario does. Of the
@@ -316,7 +337,7 @@ func Serve(ctx context.Context, s *Scenario, device string, conn io.Writer, opts
 				continue
 			}
 			if d.Model != portalModel {
-				return fmt.Errorf("%s is a %s, which does not speak over one connection", device, d.Model)
+				return fmt.Errorf("%s is a %s, and only a %s can be served; play it with New or Start", device, d.Model, portalModel)
 			}
 			p := &player{
 				lane: lane.ID, id: d.ID, stream: newWire(s, lane, d, true), link: given{conn},

@@ -335,7 +335,12 @@ func TestEndings(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, sim.Wait(), "not started")
 	require.NoError(t, sim.Close())
+	require.ErrorContains(t, sim.Start(t.Context()), "the simulation was closed before")
+	require.NoError(t, sim.Wait())
+	require.Empty(t, sim.Devices())
 
+	sim, err = New(s, Options{})
+	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	require.NoError(t, sim.Start(ctx))
 	require.Error(t, sim.Start(ctx))
