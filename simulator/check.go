@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/tsa"
 )
 
 // Bounds of a scenario.
@@ -168,7 +170,7 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 	for i := range l.Traffic.Vehicles {
 		p, v := fmt.Sprintf("%s.traffic.vehicles[%d]", path, i), &l.Traffic.Vehicles[i]
 		c.vehicle(p, v)
-		if v.Arrive < last && v.Follows == 0 {
+		if i > 0 && v.Arrive < last && v.Follows == 0 {
 			c.add(p+".arrive", "%v is before the vehicle ahead (%v); list vehicles in the order of their arrival", v.Arrive, last)
 		}
 		last = max(last, v.Arrive)
@@ -192,7 +194,7 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 		}
 	}
 	for i := range l.Faults {
-		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), &l.Faults[i], ids)
+		c.fault(fmt.Sprintf("%s.faults[%d]", path, i), &l.Faults[i], l.Devices)
 	}
 }
 
@@ -319,7 +321,15 @@ func (c *checker) vehicle(path string, v *Vehicle) {
 	}
 }
 
-func (c *checker) fault(path string, f *Fault, devices map[string]bool) {
+func joinTags(lists ...[]tsa.Tag) string {
+	var names []string
+	for _, tag := range slices.Concat(lists...) {
+		names = append(names, string(tag))
+	}
+	return strings.Join(names, ", ")
+}
+
+func (c *checker) fault(path string, f *Fault, devices []Device) {
 	kind, ok := faultKinds[f.Kind]
 	if !ok {
 		c.add(path+".kind", "%q is no kind of fault; want one of %s", f.Kind, strings.Join(FaultKinds(), ", "))
@@ -329,8 +339,27 @@ func (c *checker) fault(path string, f *Fault, devices map[string]bool) {
 	case f.Device == "":
 	case kind.where == InWorld:
 		c.add(path+".device", "a fault of kind %s happens in the lane, not to a device", f.Kind)
-	case !devices[f.Device]:
+	case !slices.ContainsFunc(devices, func(d Device) bool { return d.ID == f.Device }):
 		c.add(path+".device", "the lane has no device %q", f.Device)
+	}
+	// Whom it happens to, unless it is the lane: only portals have faults.
+	var portals []Device
+	for _, d := range devices {
+		if d.Model == portalModel && (f.Device == "" || f.Device == d.ID) {
+			portals = append(portals, d)
+		}
+	}
+	switch {
+	case kind.where == InWorld:
+	case len(portals) == 0 && f.Device == "":
+		c.add(path+".kind", "a fault of kind %s happens to a %s, and the lane has none", f.Kind, portalModel)
+	case len(portals) == 0:
+		c.add(path+".device", "a fault of kind %s happens to a %s only; of other models the switches say what goes wrong", f.Kind, portalModel)
+	case f.Tag == "" || slices.Contains(plainTags, tsa.Tag(f.Tag)):
+	case !slices.Contains(extendedTags, tsa.Tag(f.Tag)):
+		c.add(path+".tag", "no record has the tag %q; want one of %s", f.Tag, joinTags(plainTags, extendedTags))
+	case !slices.ContainsFunc(portals, func(d Device) bool { return d.Settings != nil && d.Settings.Extended }):
+		c.add(path+".tag", "only a portal with extended: true sends %s, and none here has it", f.Tag)
 	}
 	c.duration(path+".at", f.At, 0)
 	if f.Every != 0 {

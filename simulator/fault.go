@@ -110,5 +110,14 @@ func (s *schedule) done(now time.Duration) {
 	s.left = max(1, s.Records)
 }
 
+// plainTags are those of the records that every portal sends, extendedTags those that one with
+// PortalSettings.Extended sends beside them.
+var (
+	plainTags = []tsa.Tag{
+		tsa.GB, tsa.GH, tsa.GL, tsa.NB, tsa.NH, tsa.GS, tsa.GA, tsa.NS, tsa.NA, tsa.GX, tsa.SP, tsa.TT, tsa.TC, tsa.SG1, tsa.SG2, tsa.SG3, tsa.SN1, tsa.SN2,
+	}
+	extendedTags = []tsa.Tag{tsa.NB1, tsa.AB1, tsa.AR, tsa.AS, tsa.AM, tsa.AX, tsa.AA, tsa.AC, tsa.NC, tsa.NX, tsa.NZ, tsa.RW}
+)
+
 // matches reports whether a fault of the wire may touch a record with this tag.
 func (s *schedule) matches(tag tsa.Tag) bool { return s.Tag == "" || s.Tag == string(tag) }

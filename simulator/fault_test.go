@@ -2,6 +2,7 @@ package simulator
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/protocol/tsa"
 )
 
 const passing = plain + `
@@ -357,6 +360,23 @@ func TestEveryFaultScenario(t *testing.T) {
 	require.Greater(t, intact, len(truth.Occupancies)/2)
 	require.Greater(t, gamma, 20)
 	require.Greater(t, neutron, 10)
+}
+
+// TestFaultTags: the tags that a fault may name are those that portals send.
+func TestFaultTags(t *testing.T) {
+	t.Parallel()
+	s := MustLoad(t, "every-fault")
+	lane := &s.Lanes[0]
+	sent := map[tsa.Tag]bool{}
+	for i := range lane.Devices {
+		w := newWire(s, lane, &lane.Devices[i], false)
+		for it, ok := w.next(); ok; it, ok = w.next() {
+			if it.tag != "" {
+				sent[it.tag] = true
+			}
+		}
+	}
+	require.ElementsMatch(t, slices.Concat(plainTags, extendedTags), slices.Collect(maps.Keys(sent)))
 }
 
 // TestAFaultLeavesTheRestAlone: physics and traffic have seeds of their own.

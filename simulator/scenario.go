@@ -10,8 +10,10 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -213,9 +215,12 @@ func (p *PortalSettings) UnmarshalYAML(unmarshal func(any) error) error {
 // (Every). Which of the other fields count depends on Kind; see FaultKinds.
 type Fault struct {
 	Kind string `yaml:"kind"`
-	// Device is the id of the device; empty means every device of the lane.
+	// Device is the id of a tsa-portal; empty means every one of the lane. Devices of
+	// other models have no faults but switches (CameraSettings.Switches), and what
+	// goes wrong in the world is nobody's: it has no Device.
 	Device string `yaml:"device"`
-	// At is when it happens; with Every, the time before which it never does.
+	// At is when it happens; with Every, the time before which it never does. Parse
+	// refuses one that is not before the end of the scenario.
 	At time.Duration `yaml:"at"`
 	// Every is the mean time between two of them.
 	Every time.Duration `yaml:"every"`
@@ -312,7 +317,7 @@ func Parse(name string, data []byte) (*Scenario, error) {
 	if err := yaml.UnmarshalWithOptions(data, &s, yaml.Strict()); err != nil {
 		return nil, syntaxError(name, file, err)
 	}
-	problems := s.check()
+	problems := append(s.check(), s.late()...)
 	for i := range problems {
 		problems[i].line, problems[i].column = position(file, problems[i].path)
 	}
@@ -329,10 +334,30 @@ func Parse(name string, data []byte) (*Scenario, error) {
 	return &s, nil
 }
 
+// late reports faults that would come after the end. Who makes a scenario in Go, or takes only
+// the beginning of one, may have them.
+func (s *Scenario) late() (problems []problem) {
+	for i, l := range s.Lanes {
+		for k, f := range l.Faults {
+			if s.Duration > 0 && f.At >= s.Duration {
+				problems = append(problems, problem{
+					path: fmt.Sprintf("lanes[%d].faults[%d].at", i, k), text: fmt.Sprintf("%v is not before the end of the scenario (%v): it would never happen", f.At, s.Duration),
+				})
+			}
+		}
+	}
+	return problems
+}
+
 // badDuration is how package time complains.
 var badDuration = regexp.MustCompile(`^time: (.* duration) "(.*)"$`)
 
 func syntaxError(name string, file *ast.File, err error) error {
+	var kind *yaml.TypeError
+	if errors.As(err, &kind) && kind.DstType == reflect.TypeFor[time.Duration]() && kind.Token != nil && kind.Token.Position != nil {
+		pos := kind.Token.Position
+		return fmt.Errorf("%s:%d:%d: %s: durations have a unit, for instance 1s, 5m or 200ms", name, pos.Line, pos.Column, kind.Token.Value)
+	}
 	var at yaml.Error
 	if errors.As(err, &at) && at.GetToken() != nil && at.GetToken().Position != nil {
 		pos := at.GetToken().Position
@@ -398,6 +423,9 @@ func parseListen(s string) (listenAddress, error) {
 		host, port, err := net.SplitHostPort(rest)
 		if err != nil || port == "" {
 			return listenAddress{}, fmt.Errorf("%q: want tcp://HOST:PORT, for instance tcp://127.0.0.1:1600", s)
+		}
+		if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+			return listenAddress{}, fmt.Errorf("%q: %s is no port; want 1 to 65535, or 0 for any free one", s, port)
 		}
 		return listenAddress{scheme: "tcp", tcp: net.JoinHostPort(host, port)}, nil
 	}

@@ -56,7 +56,7 @@ func TestScenarioErrors(t *testing.T) {
 		{"name: x\nname: y\n", "x.yaml:2:1: "},
 		{"name: x\n---\nname: y\n", "2 documents in one file"},
 		{"name: x\ncolour: red\n", `x.yaml:2:1: unknown field "colour"`},
-		{"name: x\nduration: 30\n", "x.yaml:2:11: "},
+		{"name: x\nduration: 30\n", "x.yaml:2:11: 30: durations have a unit, for instance 1s, 5m or 200ms"},
 		{"name: x\nduration: -30s\n", "x.yaml:2:11: duration: -30s is out of range"},
 		{"name: x\nseed: many\n", "x.yaml:2:7: "},
 		{"name: x\n", "x.yaml:1:1: lanes: missing"},
@@ -68,7 +68,10 @@ func TestScenarioErrors(t *testing.T) {
 		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: tsa-portal, listen: 'udp://127.0.0.1:1'}\n", `x.yaml:5:44: lanes[0].devices[0].listen: "udp://127.0.0.1:1": want tcp://HOST:PORT`},
 		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: tsa-portal, listen: 'tcp://127.0.0.1'}\n", `want tcp://HOST:PORT`},
 		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: a, model: tsa-portal, listen: 'tcp://127.0.0.1:1600'}\n      - {id: b, model: tsa-portal, listen: 'tcp://127.0.0.1:1600'}\n", "x.yaml:6:44: lanes[0].devices[1].listen: tcp://127.0.0.1:1600 is also the place of l/a"},
+		{"name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: tsa-portal, listen: 'tcp://127.0.0.1:99999'}\n", `x.yaml:5:44: lanes[0].devices[0].listen: "tcp://127.0.0.1:99999": 99999 is no port; want 1 to 65535`},
 		{device + "        settings: {}\n", "x.yaml:6:9: "},
+		{device + "    traffic:\n      vehicles: [{kind: car, arrive: 1}]\n", "x.yaml:7:38: 1: durations have a unit"},
+		{device + "    faults: [{kind: drop, at: 30s}, {kind: drop, at: 1m, every: 1s}]\nduration: 1m\n", "x.yaml:6:54: lanes[0].faults[1].at: 1m0s is not before the end of the scenario (1m0s)"},
 	} {
 		_, err := Parse("x.yaml", []byte(c.yaml))
 		assert.ErrorContains(t, err, c.want, "%s", c.yaml)
@@ -112,6 +115,10 @@ func TestScenarioErrors(t *testing.T) {
 		assert.ErrorContains(t, err, want, vehicle)
 	}
 
+	// One reason for one mistake.
+	_, err := Parse("x.yaml", []byte(device+"    traffic: {vehicles: [{kind: car, arrive: -1s}]}\n"))
+	require.EqualError(t, err, "x.yaml:6:46: lanes[0].traffic.vehicles[0].arrive: -1s is out of range; want 0s to 8784h0m0s")
+
 	for random, want := range map[string]string{
 		"{per_hour: 0}":                   "per_hour: 0 is out of range",
 		"{per_hour: 10, gamma: 2}":        "gamma: 2 is out of range",
@@ -126,6 +133,8 @@ func TestScenarioErrors(t *testing.T) {
 		"{kind: gremlins}":                                       `x.yaml:7:16: lanes[0].faults[0].kind: "gremlins" is no kind of fault; want one of counter-reset, cut,`,
 		"{kind: cut, device: e}":                                 `the lane has no device "e"`,
 		"{kind: tailgate, device: d}":                            "happens in the lane, not to a device",
+		"{kind: cut, tag: gx}":                                   `x.yaml:7:26: lanes[0].faults[0].tag: no record has the tag "gx"; want one of GB,`,
+		"{kind: cut, tag: NB1}":                                  "only a portal with extended: true sends NB1, and none here has it",
 		"{kind: cut, for: 3s}":                                   "a fault of kind cut has no for",
 		"{kind: tamper, tag: GX}":                                "a fault of kind tamper has no tag",
 		"{kind: tamper, records: 2}":                             "a fault of kind tamper has no records",
@@ -147,8 +156,22 @@ func TestScenarioErrors(t *testing.T) {
 		assert.ErrorContains(t, err, want, fault)
 	}
 
+	scale := strings.Replace(device, "tsa-portal", "scale", 1)
+	for fault, want := range map[string]string{
+		"{kind: drop, device: d}": "x.yaml:7:30: lanes[0].faults[0].device: a fault of kind drop happens to a tsa-portal only",
+		"{kind: tamper}":          "x.yaml:7:16: lanes[0].faults[0].kind: a fault of kind tamper happens to a tsa-portal, and the lane has none",
+		"{kind: tailgate}":        "",
+	} {
+		_, err := Parse("x.yaml", []byte(scale+"    faults:\n      - "+fault+"\n"))
+		if want == "" {
+			assert.NoError(t, err, fault)
+			continue
+		}
+		assert.ErrorContains(t, err, want, fault)
+	}
+
 	// Several at once, in the order of the file.
-	_, err := Parse("x.yaml", []byte("name: x\nlanes:\n  - id: L\n    devices:\n      - {id: d, model: none, listen: here}\n"))
+	_, err = Parse("x.yaml", []byte("name: x\nlanes:\n  - id: L\n    devices:\n      - {id: d, model: none, listen: here}\n"))
 	require.Equal(t, []string{
 		`x.yaml:3:9: lanes[0].id: "L" is no id; want small letters, digits, '.', '_' and '-', at most 63, beginning with a letter or digit`,
 		`x.yaml:5:24: lanes[0].devices[0].model: "none" is no model; lanesim list names those that there are`,
