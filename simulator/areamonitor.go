@@ -76,9 +76,6 @@ type areaMonitor struct {
 }
 
 func newAreaMonitor(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(areaSwitches, []string{"format", "checksum"}); err != nil {
-		return nil, err
-	}
 	name := env.Settings.Options["format"]
 	if name == "" {
 		name = areaDefault

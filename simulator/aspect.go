@@ -87,9 +87,6 @@ type aspectStep struct {
 
 func newAspectPortal(env cameraEnv) (cameraModel, error) {
 	s := env.Settings
-	if err := s.Only(aspectSwitches, []string{"units", "base", "size", "answer_after"}); err != nil {
-		return nil, err
-	}
 	p := &aspectPortal{env: env, base: aspect.FixedBase, size: aspect.BlockSize, polled: make(chan struct{}, 1)}
 	units := 1
 	for _, o := range []struct {

@@ -82,7 +82,6 @@ func TestAspectClock(t *testing.T) {
 
 func TestAspectRefuses(t *testing.T) {
 	for want, c := range map[string]CameraSettings{
-		`there is no switch "dead"`:         {Switches: []string{"dead"}},
 		`units: "33" is no number from 1`:   {Options: map[string]string{"units": "33"}},
 		`base: "7" is no number from 8`:     {Options: map[string]string{"base": "7"}},
 		`size: "many" is no number`:         {Options: map[string]string{"size": "many"}},

@@ -40,9 +40,6 @@ type axisCamera struct {
 }
 
 func newAxisCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(axisSwitches, nil); err != nil {
-		return nil, err
-	}
 	if env.Settings.Push == "" {
 		return nil, fmt.Errorf("an axis-lpv sends by itself: set push to http://HOST:PORT/PATH or tcp://HOST:PORT")
 	}

@@ -18,7 +18,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 )
@@ -81,21 +80,6 @@ type CameraSettings struct {
 
 // Has reports whether a switch is on.
 func (s CameraSettings) Has(name string) bool { return slices.Contains(s.Switches, name) }
-
-// Only refuses switches and options that a model does not have.
-func (s CameraSettings) Only(switches, options []string) error {
-	for _, name := range s.Switches {
-		if !slices.Contains(switches, name) {
-			return fmt.Errorf("there is no switch %q; there are %s", name, strings.Join(switches, ", "))
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(s.Options)) {
-		if !slices.Contains(options, name) {
-			return fmt.Errorf("there is no option %q; there are %s", name, cmp.Or(strings.Join(options, ", "), "none"))
-		}
-	}
-	return nil
-}
 
 // Sighting is one plate that a reader had before it.
 type Sighting struct {
@@ -191,39 +175,41 @@ type cameraKind struct {
 	bus string
 	// other is true for what reads no plates: it puts what it sees into the truth itself.
 	other bool
+	// switches and options are those that it has.
+	switches, options []string
 }
 
 // cameraModels are the readers that there are.
 var cameraModels = map[string]cameraKind{
-	"text-reader":      {new: newTextReader, line: true},
-	"nedap-anpr":       {new: newNedapReader, line: true},
-	"onvif-camera":     {new: newONVIFCamera},
-	"onvif-publisher":  {new: newONVIFPublisher},
-	"hikvision":        {new: newHikvisionCamera},
-	"axis-lpv":         {new: newAxisCamera},
-	"vzen":             {new: newVzenCamera},
-	"rekor":            {new: newRekorEngine},
-	"plate-recognizer": {new: newPlateRecognizerEngine},
-	"sharpv":           {new: newSharpVCamera},
-	"tvt":              {new: newTVTCamera},
-	"milesight":        {new: newMilesightCamera},
-	"uniview":          {new: newUniviewCamera},
-	"xray-scanner":     {new: newScanner, folder: true, other: true},
-	"xray-messenger":   {new: newMessenger, line: true, other: true},
-	"dicos-scanner":    {new: newDICOSScanner, other: true},
-	"scale":            {new: newScale, line: true, other: true},
-	"llrp-reader":      {new: newLLRPReader, line: true, other: true},
-	"aspect-portal":    {new: newAspectPortal, bus: modbusBus, other: true},
-	"plc":              {new: newPLCModbus, bus: modbusBus, other: true},
-	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true},
-	"mrz-reader":       {new: newMRZReader, line: true, other: true},
-	"n42-streamer":     {new: newN42, line: true, other: true},
-	"n42-dropper":      {new: newN42, folder: true, other: true},
-	"n42-poster":       {new: newN42, other: true},
-	"area-monitor":     {new: newAreaMonitor, line: true, other: true},
-	"tsa-environment":  {new: newEnvironmentBoards, line: true, other: true},
-	"dahua":            {new: newDahuaCamera},
-	"dahua-stream":     {new: newDahuaStreamCamera},
+	"text-reader":      {new: newTextReader, line: true, switches: textReaderSwitches, options: slices.Sorted(maps.Keys(textReaderDefaults))},
+	"nedap-anpr":       {new: newNedapReader, line: true, switches: nedapSwitches, options: []string{"template"}},
+	"onvif-camera":     {new: newONVIFCamera, switches: onvifSwitches},
+	"onvif-publisher":  {new: newONVIFPublisher, switches: onvifPublisherSwitches},
+	"hikvision":        {new: newHikvisionCamera, switches: hikvisionSwitches, options: []string{"boundary"}},
+	"axis-lpv":         {new: newAxisCamera, switches: axisSwitches},
+	"vzen":             {new: newVzenCamera, switches: vzenSwitches},
+	"rekor":            {new: newRekorEngine, switches: rekorSwitches},
+	"plate-recognizer": {new: newPlateRecognizerEngine, switches: plateRecognizerSwitches},
+	"sharpv":           {new: newSharpVCamera, switches: sharpVSwitches},
+	"tvt":              {new: newTVTCamera, switches: tvtSwitches},
+	"milesight":        {new: newMilesightCamera, switches: milesightSwitches},
+	"uniview":          {new: newUniviewCamera, switches: univiewSwitches},
+	"xray-scanner":     {new: newScanner, folder: true, other: true, switches: slices.Concat(scannerSwitches, dicosSwitches), options: []string{"dialect", "days", "dense"}},
+	"xray-messenger":   {new: newMessenger, line: true, other: true, switches: messengerSwitches, options: []string{"framing", "format", "dense"}},
+	"dicos-scanner":    {new: newDICOSScanner, other: true, switches: storeSwitches, options: []string{"called", "calling", "dense"}},
+	"scale":            {new: newScale, line: true, other: true, switches: scaleSwitches, options: []string{"format"}},
+	"llrp-reader":      {new: newLLRPReader, line: true, other: true, switches: llrpSwitches},
+	"aspect-portal":    {new: newAspectPortal, bus: modbusBus, other: true, switches: aspectSwitches, options: []string{"units", "base", "size", "answer_after"}},
+	"plc":              {new: newPLCModbus, bus: modbusBus, other: true, switches: plcModbusSwitches, options: []string{"map", "missing", "drop_after", "answer_after"}},
+	"plc-opcua":        {new: newPLCOPCUA, bus: "opcua", other: true, switches: plcOPCUASwitches, options: []string{"missing", "bad", "uncertain", "drop_after", "answer_after"}},
+	"mrz-reader":       {new: newMRZReader, line: true, other: true, switches: mrzSwitches, options: []string{"format"}},
+	"n42-streamer":     {new: newN42, line: true, other: true, switches: n42Switches},
+	"n42-dropper":      {new: newN42, folder: true, other: true, switches: n42Switches},
+	"n42-poster":       {new: newN42, other: true, switches: n42Switches},
+	"area-monitor":     {new: newAreaMonitor, line: true, other: true, switches: areaSwitches, options: []string{"format", "checksum"}},
+	"tsa-environment":  {new: newEnvironmentBoards, line: true, other: true, switches: environmentSwitches},
+	"dahua":            {new: newDahuaCamera, switches: dahuaSwitches},
+	"dahua-stream":     {new: newDahuaStreamCamera, switches: dahuaStreamSwitches},
 }
 
 // modbusBus is the bus of what is read over Modbus TCP.

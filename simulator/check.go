@@ -1,8 +1,10 @@
 package simulator
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -155,6 +157,9 @@ func (c *checker) lane(path string, l *Lane, listens map[string]string) {
 				d.Camera = &CameraSettings{}
 			}
 			c.camera(p+".camera", d.Camera)
+			if kind, ok := cameraModels[d.Model]; ok {
+				c.has(p+".camera", d, kind)
+			}
 			continue
 		}
 		if d.Camera != nil {
@@ -222,6 +227,20 @@ func (c *checker) camera(path string, s *CameraSettings) {
 	}
 	c.length(path+".switches", len(s.Switches), maxSwitches, "switches")
 	c.length(path+".options", len(s.Options), maxSwitches, "options")
+}
+
+// has refuses switches and options that a model does not have.
+func (c *checker) has(path string, d *Device, kind cameraKind) {
+	for i, name := range d.Camera.Switches {
+		if !slices.Contains(kind.switches, name) {
+			c.add(fmt.Sprintf("%s.switches[%d]", path, i), "%s has no switch %q; it has %s", d.Model, name, strings.Join(kind.switches, ", "))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.Camera.Options)) {
+		if !slices.Contains(kind.options, name) {
+			c.add(path+".options."+name, "%s has no option %q; it has %s", d.Model, name, cmp.Or(strings.Join(kind.options, ", "), "none"))
+		}
+	}
 }
 
 func (c *checker) portal(path string, s *PortalSettings) {

@@ -31,9 +31,6 @@ type dahuaCamera struct {
 }
 
 func newDahuaCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(dahuaSwitches, nil); err != nil {
-		return nil, err
-	}
 	if err := env.Settings.needsPush("dahua"); err != nil {
 		return nil, err
 	}

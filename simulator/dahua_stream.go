@@ -47,9 +47,6 @@ type dahuaPart struct {
 }
 
 func newDahuaStreamCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(dahuaStreamSwitches, nil); err != nil {
-		return nil, err
-	}
 	return &dahuaStreamCamera{env: env, login: newDigestLogin(env.Settings), style: multipart.Style{Boundary: "myboundary"}, arrived: make(chan struct{})}, nil
 }
 

@@ -51,9 +51,6 @@ type dueObject struct {
 }
 
 func newDICOSScanner(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(storeSwitches, []string{"called", "calling", "dense"}); err != nil {
-		return nil, err
-	}
 	if env.Settings.Push == "" {
 		return nil, errors.New("a dicos-scanner sends by itself: set push to HOST:PORT")
 	}

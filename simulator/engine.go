@@ -35,7 +35,7 @@ type engine struct {
 }
 
 func newRekorEngine(env cameraEnv) (cameraModel, error) {
-	e, err := newEngine(env, "rekor", rekorSwitches)
+	e, err := newEngine(env, "rekor")
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func newRekorEngine(env cameraEnv) (cameraModel, error) {
 }
 
 func newPlateRecognizerEngine(env cameraEnv) (cameraModel, error) {
-	e, err := newEngine(env, "plate-recognizer", plateRecognizerSwitches)
+	e, err := newEngine(env, "plate-recognizer")
 	if err != nil {
 		return nil, err
 	}
@@ -78,10 +78,7 @@ func newPlateRecognizerEngine(env cameraEnv) (cameraModel, error) {
 	return e, nil
 }
 
-func newEngine(env cameraEnv, model string, switches []string) (*engine, error) {
-	if err := env.Settings.Only(switches, nil); err != nil {
-		return nil, err
-	}
+func newEngine(env cameraEnv, model string) (*engine, error) {
 	if err := env.Settings.needsPush(model); err != nil {
 		return nil, err
 	}

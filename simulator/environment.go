@@ -34,9 +34,6 @@ type environmentBoards struct {
 }
 
 func newEnvironmentBoards(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(environmentSwitches, nil); err != nil {
-		return nil, err
-	}
 	return &environmentBoards{env: env}, nil
 }
 

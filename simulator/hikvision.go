@@ -108,9 +108,6 @@ type latePictures struct {
 }
 
 func newHikvisionCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(hikvisionSwitches, []string{"boundary"}); err != nil {
-		return nil, err
-	}
 	has := env.Settings.Has
 	c := &hikvisionCamera{env: env, arrived: make(chan struct{}), asked: make(chan struct{}), login: newDigestLogin(env.Settings)}
 	c.style = multipart.Style{Boundary: "boundary", LF: has("lf-only"), NoLength: has("no-length"), Fold: has("folded")}

@@ -57,9 +57,6 @@ type presentTag struct {
 }
 
 func newLLRPReader(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(llrpSwitches, nil); err != nil {
-		return nil, err
-	}
 	r := &rfidReader{env: env, changed: make(chan struct{}, 1)}
 	if env.Hear != nil {
 		env.Hear(r.heard)

@@ -92,9 +92,6 @@ type openMessage struct {
 }
 
 func newMessenger(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(messengerSwitches, []string{"framing", "format", "dense"}); err != nil {
-		return nil, err
-	}
 	c := &messenger{env: env, out: outward{env: env}, format: "xml", dense: 0.3}
 	kind := framing.Documents
 	for name, v := range env.Settings.Options {

@@ -37,9 +37,6 @@ type mrzReader struct {
 }
 
 func newMRZReader(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(mrzSwitches, []string{"format"}); err != nil {
-		return nil, err
-	}
 	c := &mrzReader{env: env}
 	switch format := env.Settings.Options["format"]; format {
 	case "", "lines":

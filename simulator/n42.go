@@ -60,9 +60,6 @@ type n42Model struct {
 const n42Waiting = 1000
 
 func newN42(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(n42Switches, nil); err != nil {
-		return nil, err
-	}
 	m := &n42Model{env: env}
 	if env.Line == nil && env.Dir == "" {
 		if err := env.Settings.needsPush("n42-poster"); err != nil {

@@ -24,11 +24,9 @@ type nedapReader struct {
 	template nedap.Template
 }
 
+var nedapSwitches = []string{"rs485-raw", "rs485-packet", "big-endian", "shuffle", "no-pictures", "damage", "resend", "dribble"}
+
 func newNedapReader(env cameraEnv) (cameraModel, error) {
-	switches := []string{"rs485-raw", "rs485-packet", "big-endian", "shuffle", "no-pictures", "damage", "resend", "dribble"}
-	if err := env.Settings.Only(switches, []string{"template"}); err != nil {
-		return nil, err
-	}
 	n := &nedapReader{Handler: http.NotFoundHandler(), env: env, order: nedap.LittleEndian}
 	if env.Settings.Has("big-endian") {
 		n.order = nedap.BigEndian

@@ -57,11 +57,9 @@ type onvifEvent struct {
 	taken    chan struct{} // closed when it is written or dropped
 }
 
+var onvifSwitches = []string{"hikvision", "no-clock", "foreign-address", "forgetful", "property", "motion", "no-pictures", "reference"}
+
 func newONVIFCamera(env cameraEnv) (cameraModel, error) {
-	switches := []string{"hikvision", "no-clock", "foreign-address", "forgetful", "property", "motion", "no-pictures", "reference"}
-	if err := env.Settings.Only(switches, nil); err != nil {
-		return nil, err
-	}
 	return &onvifCamera{env: env, more: make(chan struct{}), nonces: map[string]bool{}}, nil
 }
 

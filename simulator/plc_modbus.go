@@ -65,9 +65,6 @@ type plcModbus struct {
 
 func newPLCModbus(env cameraEnv) (cameraModel, error) {
 	s := env.Settings
-	if err := s.Only(plcModbusSwitches, []string{"map", "missing", "drop_after", "answer_after"}); err != nil {
-		return nil, err
-	}
 	m := &plcModbus{plc: newPLC(env), registers: plcRegisters(), missing: map[string]bool{}, lowFirst: s.Has("word-swap")}
 	if err := m.remap(s.Options["map"]); err != nil {
 		return nil, err

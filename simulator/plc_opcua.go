@@ -49,9 +49,6 @@ type plcOPCUA struct {
 
 func newPLCOPCUA(env cameraEnv) (cameraModel, error) {
 	s := env.Settings
-	if err := s.Only(plcOPCUASwitches, []string{"missing", "bad", "uncertain", "drop_after", "answer_after"}); err != nil {
-		return nil, err
-	}
 	if env.Listener == nil {
 		return nil, errors.New("a controller is reached over tcp")
 	}

@@ -100,7 +100,6 @@ func TestModbusNeedsTCP(t *testing.T) {
 
 func TestPLCRefuses(t *testing.T) {
 	for want, c := range map[string]CameraSettings{
-		`there is no switch "dead"`:                   {Switches: []string{"dead"}},
 		`there is no signal "speed"`:                  {Options: map[string]string{"map": "speed=holding:1"}},
 		`"holding:64" is no address`:                  {Options: map[string]string{"map": "kv=holding:64"}},
 		"kv is a number and does not fit into a coil": {Options: map[string]string{"map": "kv=coil:1"}},

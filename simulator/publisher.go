@@ -107,9 +107,6 @@ type onvifPublisher struct {
 }
 
 func newONVIFPublisher(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(onvifPublisherSwitches, nil); err != nil {
-		return nil, err
-	}
 	to, err := newPublisher(env)
 	if err != nil {
 		return nil, err

@@ -41,9 +41,6 @@ type scaleModel struct {
 }
 
 func newScale(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(scaleSwitches, []string{"format"}); err != nil {
-		return nil, err
-	}
 	name := env.Settings.Options["format"]
 	if name == "" {
 		name = "toledo"

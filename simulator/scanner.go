@@ -93,9 +93,6 @@ type scanStep struct {
 }
 
 func newScanner(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(slices.Concat(scannerSwitches, dicosSwitches), []string{"dialect", "days", "dense"}); err != nil {
-		return nil, err
-	}
 	c := &scanner{env: env, dialect: "cargovision", days: "2006/01/02", dense: 0.3}
 	for name, v := range env.Settings.Options {
 		switch name {

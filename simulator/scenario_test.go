@@ -1,6 +1,7 @@
 package simulator
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -177,6 +178,24 @@ func TestScenarioErrors(t *testing.T) {
 		`x.yaml:5:24: lanes[0].devices[0].model: "none" is no model; lanesim list names those that there are`,
 		`x.yaml:5:38: lanes[0].devices[0].listen: "here": want tcp://HOST:PORT, pty: or pty:PATH`,
 	}, strings.Split(err.Error(), "\n"))
+}
+
+// TestUnknownSwitches: what a model does not have is refused where it stands.
+func TestUnknownSwitches(t *testing.T) {
+	t.Parallel()
+	yaml := "name: x\nlanes:\n  - id: l\n    devices:\n      - {id: d, model: %s, camera: {switches: [dead], options: {alive: x}}}\n"
+	for model := range cameraModels {
+		_, err := Parse("x.yaml", fmt.Appendf(nil, yaml, model))
+		column := len("      - {id: d, model: , camera: {switches: [") + len(model) + 1
+		assert.ErrorContains(t, err, fmt.Sprintf(`x.yaml:5:%d: lanes[0].devices[0].camera.switches[0]: %s has no switch "dead"; it has `, column, model))
+		assert.ErrorContains(t, err, fmt.Sprintf(`x.yaml:5:%d: lanes[0].devices[0].camera.options.alive: %s has no option "alive"; it has `, column+len("dead], options: {alive: "), model))
+	}
+	_, err := Parse("x.yaml", fmt.Appendf(nil, yaml, "hikvision"))
+	require.ErrorContains(t, err, `has no option "alive"; it has boundary`)
+	_, err = Parse("x.yaml", fmt.Appendf(nil, yaml, "scale"))
+	require.ErrorContains(t, err, `has no option "alive"; it has format`)
+	_, err = Parse("x.yaml", fmt.Appendf(nil, yaml, "vzen"))
+	require.ErrorContains(t, err, `has no option "alive"; it has none`)
 }
 
 func TestScenariosMadeInGo(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -41,16 +42,11 @@ type textReader struct {
 	out      outward
 }
 
+var textReaderSwitches = []string{"dribble", "noise", "pairs", "damage", "reconnect", "get"}
+
 func newTextReader(env cameraEnv) (cameraModel, error) {
 	t := &textReader{env: env, out: outward{env: env}, Handler: http.NotFoundHandler(), options: map[string]string{}}
-	var names []string
-	for name, value := range textReaderDefaults {
-		names = append(names, name)
-		t.options[name] = value
-	}
-	if err := env.Settings.Only([]string{"dribble", "noise", "pairs", "damage", "reconnect", "get"}, names); err != nil {
-		return nil, err
-	}
+	maps.Copy(t.options, textReaderDefaults)
 	for name, value := range env.Settings.Options {
 		t.options[name] = value
 	}

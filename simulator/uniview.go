@@ -39,9 +39,6 @@ type univiewCamera struct {
 }
 
 func newUniviewCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(univiewSwitches, nil); err != nil {
-		return nil, err
-	}
 	return &univiewCamera{env: env, login: newDigestLogin(env.Settings), out: outbox{env: env, most: engineBuffer}, more: make(chan struct{})}, nil
 }
 

@@ -56,9 +56,6 @@ type vzenKept struct {
 }
 
 func newVzenCamera(env cameraEnv) (cameraModel, error) {
-	if err := env.Settings.Only(vzenSwitches, nil); err != nil {
-		return nil, err
-	}
 	if err := env.Settings.needsPush("vzen"); err != nil {
 		return nil, err
 	}

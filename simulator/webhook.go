@@ -20,7 +20,7 @@ var (
 )
 
 func newSharpVCamera(env cameraEnv) (cameraModel, error) {
-	e, err := newEngine(env, "sharpv", sharpVSwitches)
+	e, err := newEngine(env, "sharpv")
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func newSharpVCamera(env cameraEnv) (cameraModel, error) {
 }
 
 func newTVTCamera(env cameraEnv) (cameraModel, error) {
-	e, err := newEngine(env, "tvt", tvtSwitches)
+	e, err := newEngine(env, "tvt")
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func newTVTCamera(env cameraEnv) (cameraModel, error) {
 }
 
 func newMilesightCamera(env cameraEnv) (cameraModel, error) {
-	e, err := newEngine(env, "milesight", milesightSwitches)
+	e, err := newEngine(env, "milesight")
 	if err != nil {
 		return nil, err
 	}
