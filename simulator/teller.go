@@ -11,7 +11,7 @@ import (
 const toldFaults = 20
 
 // Teller tells over HTTP what really goes on while a simulation plays, for the page of an
-// agent that reads it: any GET is answered with a Told as JSON. Give its Take to
+// agent that reads it: any GET or HEAD is answered with a Told as JSON. Give its Take to
 // Options.OnTruth, or call it from there.
 type Teller struct {
 	// Scenario and Speed are what is played; Speed is more than 0.
@@ -27,7 +27,9 @@ type Teller struct {
 type Told struct {
 	Scenario string  `json:"scenario"`
 	Speed    float64 `json:"speed"`
-	// Vehicles counts those that passed.
+	// Vehicles counts those that the truth has told of. In a lane whose first device is a
+	// tsa-portal they have reached the beam; in another one at least the next vehicle is told
+	// before it comes.
 	Vehicles int `json:"vehicles"`
 	// Faults are the last ones, the oldest first.
 	Faults []ToldFault `json:"faults"`
@@ -69,8 +71,9 @@ func (t *Teller) Take(e Entry) {
 
 // ServeHTTP implements http.Handler.
 func (t *Teller) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if r.Method != http.MethodGet {
-		http.Error(w, "only GET", http.StatusMethodNotAllowed)
+	if r.Method != http.MethodGet && r.Method != http.MethodHead {
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "only GET and HEAD", http.StatusMethodNotAllowed)
 		return
 	}
 	now := time.Now()

@@ -54,4 +54,8 @@ func TestTeller(t *testing.T) {
 	w := httptest.NewRecorder()
 	(&Teller{}).ServeHTTP(w, httptest.NewRequest(http.MethodPost, "/", nil))
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
+	require.Equal(t, "GET, HEAD", w.Header().Get("Allow"))
+	w = httptest.NewRecorder()
+	(&Teller{}).ServeHTTP(w, httptest.NewRequest(http.MethodHead, "/", nil))
+	require.Equal(t, http.StatusOK, w.Code)
 }

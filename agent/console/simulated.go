@@ -21,7 +21,7 @@ type Simulated struct {
 	// Scenario is what is played, Speed how much faster than the clock.
 	Scenario string  `json:"scenario"`
 	Speed    float64 `json:"speed"`
-	// Vehicles counts those that passed.
+	// Vehicles counts those that it has told of; the last ones may be about to come.
 	Vehicles int `json:"vehicles"`
 	// Faults are the last ones that the scenario has, the oldest first.
 	Faults []SimulatedFault `json:"faults"`

@@ -128,6 +128,7 @@ func TestMistakes(t *testing.T) {
 	}{
 		{[]string{"fly"}, 2, `unknown command "fly"`},
 		{[]string{"list", "more"}, 2, "want no argument"},
+		{[]string{"run", "quiet", "--tell", "127.0.0.1"}, 2, `--tell "127.0.0.1": want HOST:PORT, for instance 127.0.0.1:7490`},
 		{[]string{"run"}, 2, "want one scenario"},
 		{[]string{"run", "demo", "--speed", "fast"}, 2, "want 1x, 20x"},
 		{[]string{"run", "nowhere"}, 1, "nowhere"},

@@ -22,6 +22,9 @@ type telling struct {
 
 // tell serves a teller on an address of this machine.
 func tell(address string, teller *simulator.Teller) (*telling, error) {
+	if _, _, err := net.SplitHostPort(address); err != nil {
+		return nil, usageError{fmt.Errorf("--tell %q: want HOST:PORT, for instance 127.0.0.1:7490", address)}
+	}
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("tell what is played: %w; name another port", err)
