@@ -118,8 +118,10 @@ type cameraEnv struct {
 	Log  *slog.Logger
 	// Fast is true when there is no clock: what is observed waits for the client.
 	Fast bool
-	// Now is the reader's clock.
-	Now func() time.Time
+	// Now is the reader's clock, Clock what it shows at a simulated time: what is written by
+	// it is the same each time.
+	Now   func() time.Time
+	Clock func(at time.Duration) time.Time
 	// HTTP is for readers that send.
 	HTTP *http.Client
 	// Line is where a reader on a line sends, nil for one on HTTP.
@@ -269,7 +271,7 @@ func (s *Simulation) openCamera(lane *Lane, d *Device, witness bool) (*camera, e
 	log := s.opts.Log.With("device", key)
 	c.env = cameraEnv{
 		Settings: c.settings, Rand: newRand(c.seed, lane.ID, d.ID, "camera model"), Log: log, Fast: c.speed == 0,
-		Now: c.now, Done: c.done, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{
+		Now: c.now, Clock: c.clock, Done: c.done, HTTP: &http.Client{Timeout: pushTimeout, Transport: &http.Transport{
 			DisableCompression: true, MaxIdleConnsPerHost: 1,
 			DialContext: slowDial(c.settings, newRand(c.seed, lane.ID, d.ID, "camera line")),
 		}},
@@ -495,7 +497,8 @@ func (c *camera) play(ctx context.Context) error {
 	due := c.nextSightings(vehicles, rng)
 	var queue []Sighting
 	var serial uint64
-	for at := time.Duration(0); ctx.Err() == nil && (c.length == 0 || at < c.length); at += cameraStep {
+	at := time.Duration(0)
+	for ; ctx.Err() == nil && (c.length == 0 || at < c.length); at += cameraStep {
 		for due != nil && len(*due) > 0 && (*due)[0].At < at+lookAheadTime {
 			queue = append(queue, *due...)
 			due = c.nextSightings(vehicles, rng)
@@ -528,8 +531,8 @@ func (c *camera) play(ctx context.Context) error {
 			break
 		}
 	}
-	if f, ok := c.model.(interface{ finish() error }); ok && ctx.Err() == nil {
-		return f.finish()
+	if f, ok := c.model.(interface{ finish(at time.Duration) error }); ok && ctx.Err() == nil {
+		return f.finish(at)
 	}
 	return ctx.Err()
 }

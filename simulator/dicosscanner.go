@@ -169,8 +169,8 @@ func (c *dicosScanner) tick(ctx context.Context, at time.Duration) {
 }
 
 // finish stores what is left at the end of a scenario.
-func (c *dicosScanner) finish() error {
-	if err := c.scanner.finish(); err != nil {
+func (c *dicosScanner) finish(at time.Duration) error {
+	if err := c.scanner.finish(at); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), storeAtEnd)

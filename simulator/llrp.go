@@ -100,7 +100,7 @@ func (r *rfidReader) heard(session int, b []byte) {
 }
 
 // ready greets a new client. It reports whether there is one that may be told of tags.
-func (r *rfidReader) ready(ctx context.Context) (bool, error) {
+func (r *rfidReader) ready(ctx context.Context, now time.Time) (bool, error) {
 	n := r.env.Line.session()
 	r.mu.Lock()
 	fresh := n != r.session
@@ -109,7 +109,7 @@ func (r *rfidReader) ready(ctx context.Context) (bool, error) {
 	}
 	r.mu.Unlock()
 	if fresh {
-		e := llrp.Event{UTC: r.env.Now(), Attempt: true}
+		e := llrp.Event{UTC: now, Attempt: true}
 		refused := n == 1 && r.env.Settings.Has("refuses")
 		if refused {
 			e.Status = 2
@@ -201,7 +201,7 @@ func (r *rfidReader) greeted(ctx context.Context) error {
 		if err := r.env.Line.client(ctx); err != nil {
 			return err
 		}
-		if ok, err := r.ready(ctx); ok || err != nil {
+		if ok, err := r.ready(ctx, r.env.Now()); ok || err != nil {
 			return err
 		}
 		select {
@@ -237,7 +237,7 @@ func (r *rfidReader) tick(ctx context.Context, at time.Duration) {
 }
 
 func (r *rfidReader) second(ctx context.Context, at time.Duration) error {
-	ok, err := r.ready(ctx)
+	ok, err := r.ready(ctx, r.env.Clock(at))
 	if err != nil {
 		return err
 	}

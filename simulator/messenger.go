@@ -298,7 +298,7 @@ func (c *messenger) tick(ctx context.Context, at time.Duration) {
 }
 
 // finish tells what is not due yet, at the end of a scenario.
-func (c *messenger) finish() error {
+func (c *messenger) finish(at time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range c.open {
@@ -306,5 +306,5 @@ func (c *messenger) finish() error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), pushTimeout)
 	defer cancel()
-	return c.work(ctx, 0)
+	return c.work(ctx, at)
 }

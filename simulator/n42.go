@@ -94,7 +94,7 @@ func (m *n42Model) observe(ctx context.Context, s Sighting) error {
 	return m.send(ctx, s.When, doc, true)
 }
 
-func (m *n42Model) tick(ctx context.Context, _ time.Duration) {
+func (m *n42Model) tick(ctx context.Context, at time.Duration) {
 	if m.out != nil {
 		if err := m.out.send(ctx); err != nil && ctx.Err() == nil {
 			m.env.Log.Warn("a radiation instrument can't post", "error", err)
@@ -103,7 +103,7 @@ func (m *n42Model) tick(ctx context.Context, _ time.Duration) {
 	if m.env.Fast || m.env.Line == nil {
 		return
 	}
-	now := m.env.Now()
+	now := m.env.Clock(at)
 	if err := m.send(ctx, now, m.document(now, nil), false); err != nil && ctx.Err() == nil {
 		m.env.Log.Warn("a radiation instrument can't talk", "error", err)
 	}

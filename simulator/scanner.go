@@ -351,7 +351,7 @@ func (c *scanner) tick(_ context.Context, at time.Duration) {
 }
 
 // finish does what is not due yet, at the end of a scenario.
-func (c *scanner) finish() error {
+func (c *scanner) finish(at time.Duration) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, o := range c.open {
@@ -359,7 +359,7 @@ func (c *scanner) finish() error {
 			o.steps[i].at = 0
 		}
 	}
-	return c.work(0)
+	return c.work(at)
 }
 
 // rawPicture is a picture in a form of our own, in place of the vendor's which nobody has
