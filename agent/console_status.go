@@ -183,7 +183,9 @@ func deviceStatus(d *device, r *recentDevice) console.Device {
 		RawBytes:    hasRawBytes(d.cfg),
 		Occupancies: []console.Occupancy{}, Plates: []console.Plate{},
 	}
-	c.Reason, c.ToDo = d.sup.Trouble()
+	if c.Reason, c.ToDo = d.sup.Trouble(); c.Reason == "" {
+		c.Reason, c.ToDo = d.clockWords()
+	}
 	if offset, known := d.sup.ClockOffset(); known {
 		seconds := offset.Seconds()
 		c.ClockOffsetS = &seconds

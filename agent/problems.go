@@ -9,6 +9,7 @@ import (
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/agent/uplink"
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/protocol/order"
 )
 
@@ -73,11 +74,12 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 	for _, d := range a.deviceList() {
 		key := d.cfg.Lane + "/" + d.cfg.ID
 		reason, toDo := d.sup.Trouble()
-		switch s := d.sup.State(); {
-		case s.State == "online" && reason != "":
-			add(badClock, key, key+": "+reason, toDo)
-		case s.State != "online" && s.State != "connecting":
+		if s := d.sup.State(); s.State != "online" && s.State != "connecting" {
 			add(badDevice, key, fmt.Sprintf("%s is %s: %s", key, s.State, reason), toDo)
+		}
+		// A device can tell its time before it is online.
+		if text, toDo := d.clockWords(); text != "" {
+			add(badClock, key, key+": "+text, toDo)
 		}
 	}
 	for _, text := range taps {
@@ -100,6 +102,13 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 	}
 	order.Stable(list, func(x, y problem) int { return cmp.Compare(x.bad, y.bad) })
 	return list
+}
+
+// clockWords say what is wrong with the device's clock by what it told last, and what to
+// do; empty if nothing is, or it told no time.
+func (d *device) clockWords() (text, toDo string) {
+	offset, _ := d.sup.ClockOffset()
+	return drivers.ClockWords(offset)
 }
 
 // pressures tells what the spool is short of, each with what to do.

@@ -60,8 +60,14 @@ func deviceOfAgent(d console.Device) []result {
 		if state.Hint == "" {
 			state.Hint = "check the device's power, cable and address; the agent's log says more (journalctl -u lanepost)"
 		}
-	case d.Reason != "":
-		return []result{state, {d.Device, "clock", isFailed, d.Reason, d.ToDo}}
 	}
-	return []result{state}
+	if d.ClockOffsetS == nil {
+		return []result{state}
+	}
+	offset := time.Duration(*d.ClockOffsetS * float64(time.Second))
+	clock := result{d.Device, "clock", isOK, "within " + drivers.Span(offset.Abs().Round(time.Second)+time.Second) + " of this box's", ""}
+	if text, hint := drivers.ClockWords(offset); text != "" {
+		clock = result{d.Device, "clock", isFailed, text, hint}
+	}
+	return []result{state, clock}
 }
