@@ -91,6 +91,9 @@ type Agent struct {
 	// refusedConfig is why the last reload was refused.
 	refusedConfig []string
 
+	// short is what the spool is short of by the log, and when it last was; the loop's own.
+	short map[string]time.Time
+
 	// reloads are asked for by requests.
 	reloads chan chan reloaded
 
@@ -280,6 +283,7 @@ func (a *Agent) loop(ctx context.Context) {
 			last = now
 			a.recent.sample(a, now)
 			a.recordLosses()
+			a.tellShort(a.spool.Stats(), now)
 			a.recordOutcomes()
 			a.joins.tell(now)
 			a.checkpoints.tellKey(a)

@@ -140,7 +140,7 @@ func (a *Agent) fillSpool(s *console.Spool, disk onDisk) {
 			OldestWaiting: timeOrNone(c.OldestUnacked),
 		}
 	}
-	s.Dir = a.config().Spool.Dir
+	s.Dir, s.Pressure = a.config().Spool.Dir, disk.spool.Pressure
 	s.Urgent, s.Routine = class(disk.spool.Urgent), class(disk.spool.Routine)
 	s.AttachmentsBytes, s.AttachmentsMaxBytes = disk.blobs.Bytes, disk.blobs.MaxBytes
 	if disk.spool.Total > 0 {

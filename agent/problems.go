@@ -117,9 +117,15 @@ func pressures(s spool.Stats) [][2]string {
 		return nil
 	}
 	words := map[string][2]string{
-		"disk":        {"the disk of the spool directory is nearly full: routine events give way, and a loss event says which", "free space on it"},
+		"disk":        {"the disk of the spool directory is nearly full: routine events give way, and a loss event says which", "make room on it, outside of the spool directory"},
 		"urgent cap":  {"urgent events have nearly reached their cap: when it is reached, instruments are not read on", "bring the broker back, or raise spool.urgent.max_size"},
 		"routine cap": {"routine events have nearly reached their cap: the oldest give way, and a loss event says which", "bring the broker back, or raise spool.routine.max_size"},
+	}
+	if s.Total > 0 && s.Free <= 0 {
+		words["disk"] = [2]string{
+			"the disk of the spool directory is full: routine events give way, and a loss event says which; at the end instruments wait",
+			"make room on it, outside of the spool directory; delete nothing in that",
+		}
 	}
 	var list [][2]string
 	for _, one := range strings.Split(s.Pressure, ", ") {
@@ -130,6 +136,29 @@ func pressures(s spool.Stats) [][2]string {
 		list = append(list, text)
 	}
 	return list
+}
+
+// shortFor is how long there must be room before a shortage is over: what gives way makes
+// some for a moment.
+const shortFor = time.Minute
+
+// tellShort logs what the spool gets short of, once when it begins and once when it is over.
+func (a *Agent) tellShort(s spool.Stats, now time.Time) {
+	if a.short == nil {
+		a.short = map[string]time.Time{}
+	}
+	for _, one := range pressures(s) {
+		if _, told := a.short[one[0]]; !told {
+			a.log.Warn("the spool is short of room", "err", one[0], "hint", one[1])
+		}
+		a.short[one[0]] = now
+	}
+	for text, last := range a.short {
+		if now.Sub(last) >= shortFor {
+			delete(a.short, text)
+			a.log.Info("the spool has room again", "was", text)
+		}
+	}
 }
 
 // uplinkProblems lists what is wrong with an uplink. Others than the one that

@@ -3,7 +3,9 @@
 package agent
 
 import (
+	"bytes"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -13,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/lanepost/lanepost/agent/spool"
 )
 
 // A camera that tells a wrong time and nothing else: it is not online, and its clock is a
@@ -42,4 +46,57 @@ func TestWrongClockOfADeviceThatIsNotOnline(t *testing.T) {
 	require.Equal(t, words, s.Problems[0].What)
 	require.Equal(t, "entry-1/cam-1", s.Problems[0].Device)
 	require.Equal(t, d.ToDo, s.Problems[0].ToDo)
+}
+
+// The log says once that room is short and once that it is over, however it goes up and down
+// meanwhile; a disk without a byte is not called nearly full.
+func TestShortOfRoomIsLoggedOnce(t *testing.T) {
+	t.Parallel()
+	var log bytes.Buffer
+	a := &Agent{log: slog.New(slog.NewTextHandler(&log, nil))}
+	now := time.Now()
+	look := func(pressure string, free int64) {
+		now = now.Add(tickEvery)
+		a.tellShort(spool.Stats{Pressure: pressure, Free: free, Total: 3 << 20}, now)
+	}
+	said := func(what string) int { return strings.Count(log.String(), what) }
+	for range 20 {
+		look("disk", 4096)
+		look("", 1<<20)
+	}
+	require.Equal(t, 1, said("level=WARN"), log.String())
+	require.Equal(t, 1, said("nearly full"))
+	require.Zero(t, said("level=INFO"))
+	look("disk, routine cap", 0)
+	look("disk", 0)
+	require.Equal(t, 3, said("level=WARN"), log.String())
+	require.Equal(t, 1, said("is full: "))
+	require.Equal(t, 1, said("routine events have nearly reached"))
+	for range 20 {
+		look("", 1<<20)
+	}
+	require.Equal(t, 3, said("level=INFO"), log.String())
+	require.Equal(t, 3, said("level=WARN"))
+	require.Empty(t, a.short)
+}
+
+// A disk that somebody else has filled is told by the log, in the problems and in the
+// snapshot, before an event is refused.
+func TestDiskThatOthersFilled(t *testing.T) {
+	t.Parallel()
+	disk := smallDisk(t)
+	p := newPortal(t)
+	b := newBench(t, writeConfig(t, filepath.Join(disk, "spool"), "tcp://"+p.ln.Addr().String()))
+	a := b.startWith(b)
+	b.waitFor("lanepost.agent.started.v1", 1)
+	require.Empty(t, a.status().Spool.Pressure)
+	giveBack := fill(t, disk)
+	require.Eventually(t, func() bool { return strings.Contains(b.logged(), "the spool is short of room") }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool {
+		s := a.status().Spool
+		return s.Pressure == "disk" && *s.DiskFreeBytes == 0
+	}, patience, 5*time.Millisecond)
+	require.Contains(t, strings.Join(a.problems(), "\n"), "the disk of the spool directory is full: ")
+	giveBack()
+	require.NoError(t, b.stop())
 }

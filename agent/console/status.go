@@ -299,6 +299,9 @@ type Spool struct {
 	// it is; absent if unknown.
 	DiskFreeBytes  *int64 `json:"disk_free_bytes,omitempty"`
 	DiskTotalBytes *int64 `json:"disk_total_bytes,omitempty"`
+	// Pressure is what is short: "disk", "urgent cap", "routine cap", or several with a comma
+	// between them; empty if nothing is.
+	Pressure string `json:"pressure"`
 	// Refused is why the disk takes no events now, WaitingForDisk how many wait for it;
 	// empty and zero if it takes them.
 	Refused        string `json:"refused"`

@@ -394,7 +394,7 @@ function disk(s) {
   const waiting = s.urgent.waiting + s.routine.waiting;
   const oldest = [s.urgent.oldest_waiting, s.routine.oldest_waiting].filter(Boolean).sort()[0];
   const state = s.old_since ? ["bad", "✕ NO ANSWER"] : s.refused ? ["bad", "✕ REFUSES"] : s.lost_events > 0 ? ["bad", "✕ EVENTS LOST"]
-    : free !== undefined && size && free / size < 0.05 ? ["warn", "! NEARLY FULL"] : ["good", "✓ TAKES EVENTS"];
+    : free === 0 ? ["bad", "✕ FULL"] : s.pressure ? ["warn", "! NEARLY FULL"] : ["good", "✓ TAKES EVENTS"];
   return card("disk", "Disk", state,
     s.old_since && h("p", {class: "why"}, "The disk has not answered since ", clock(s.old_since), "; these figures are as old as that."),
     s.refused && h("p", {class: "why"}, s.refused, s.waiting_for_disk > 0 && "; " + plural(s.waiting_for_disk, "event waits", "events wait") + " for it"),
