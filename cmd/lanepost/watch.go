@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -326,7 +327,7 @@ type lineWatcher struct {
 	err      error
 	gone     bool
 	states   map[string]string
-	problems map[string]bool
+	problems []console.Problem // without what the states of devices tell
 }
 
 func (p *lineWatcher) failed() error { return p.err }
@@ -371,35 +372,78 @@ func (p *lineWatcher) status(s *console.Status) {
 	}
 	for _, l := range s.Lanes {
 		for _, d := range l.Devices {
-			change(d.Since.Time, d.Device, d.State, withHint(d.Reason, d.ToDo))
+			text := ""
+			if d.State != "online" && d.State != "connecting" {
+				text = withHint(d.Reason, d.ToDo)
+			}
+			change(d.Since.Time, d.Device, d.State, text)
 		}
 	}
 	for _, u := range s.Uplinks {
-		change(u.Since.Time, "uplink "+u.Name, u.State, withHint(u.LastError, u.ToDo))
+		state := u.State
+		if state == "connecting" && u.LastError != "" {
+			state = "offline" // one more attempt is no news
+		}
+		change(u.Since.Time, "uplink "+u.Name, state, "") // why is a problem
 	}
-	disk, text := "disk takes events", ""
-	switch {
-	case s.Spool.OldSince != nil:
-		disk = "disk does not answer"
-	case s.Spool.Refused != "":
-		disk, text = "disk takes no events", s.Spool.Refused
-	}
-	change(s.At.Time, "spool", disk, text)
+	_, disk := shortage(s.Spool)
+	change(s.At.Time, "spool", disk, "")
 	for what := range p.states {
 		if _, ok := now[what]; !ok {
 			p.line(s.At.Time, what, "no longer in the configuration")
 		}
 	}
 	p.states = now
-	wrong := map[string]bool{}
+	var wrong []console.Problem
+	known, stays := map[string]bool{}, map[string]bool{}
+	for _, x := range p.problems {
+		known[steady(x)] = true
+	}
 	for _, x := range s.Problems {
-		key := x.Device + " " + x.What
-		wrong[key] = true
-		if x.Device == "" && !p.problems[key] { // what is wrong with a device stands above
+		if x.Device == "" || !strings.HasPrefix(x.What, x.Device+" is ") { // its state stands above
+			wrong = append(wrong, x)
+			stays[subject(x)] = true
+		}
+	}
+	for _, x := range p.problems {
+		if !stays[subject(x)] {
+			p.line(s.At.Time, "problem", "over: "+x.What)
+		}
+	}
+	for _, x := range wrong {
+		if key := steady(x); !known[key] {
+			known[key] = true
 			p.line(s.At.Time, "problem", withHint(x.What, x.ToDo))
 		}
 	}
 	p.problems = wrong
+}
+
+// moving is what changes in the words of a problem that stays the same: times and spans.
+var moving = regexp.MustCompile(`\d{4}-\d\d-\d\dT[\d:.]+(Z|[+-]\d\d:\d\d)|\b\d+ (s|min|h|days)\b( \d+ min\b)?`)
+
+// steady is a problem without what moves in it.
+func steady(p console.Problem) string { return p.Device + " " + moving.ReplaceAllString(p.What, "") }
+
+// subject is what a problem is about, without why and how much.
+func subject(p console.Problem) string {
+	about, _, _ := strings.Cut(steady(p), ": ")
+	return strings.Replace(about, "nearly ", "", 1)
+}
+
+// shortage is how the spool's room is, in short and as a line says it.
+func shortage(s console.Spool) (short, line string) {
+	switch {
+	case s.OldSince != nil:
+		return "no answer", "disk does not answer"
+	case s.Refused != "":
+		return "refuses", "disk takes no events"
+	case s.DiskFreeBytes != nil && *s.DiskFreeBytes <= 0:
+		return "full", "disk is full"
+	case s.Pressure != "":
+		return "nearly full", "nearly full"
+	}
+	return "ok", "disk takes events"
 }
 
 func withHint(what, todo string) string {

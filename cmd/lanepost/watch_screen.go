@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/drivers"
+	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/order"
 )
 
@@ -121,7 +121,7 @@ func (s *watchScreen) status(v *console.Status) {
 
 func (s *watchScreen) event(e console.Event) {
 	s.change(func(f *watchFrame) {
-		f.note(e.At.Time, clean(e.Device)+"  "+clean(shortType(e.Type)+": "+e.Text))
+		f.keep(watchedEvent{e.At.Time, clean(e.Device), clean(shortType(e.Type)), clean(e.Text)})
 	})
 }
 
@@ -149,13 +149,20 @@ type watchFrame struct {
 	now    *console.Status
 	gone   time.Time // since when the agent does not answer; zero if it does
 	why    string
-	events []string // the newest first
+	events []watchedEvent // the newest first
 }
 
-func (f *watchFrame) note(at time.Time, text string) {
-	f.events = slices.Insert(f.events, 0, clock(at)+"  "+text)
-	f.events = f.events[:min(len(f.events), keptEvents)]
+// watchedEvent is an event, or a note of this program's own, which has text alone.
+type watchedEvent struct {
+	at                 time.Time
+	device, kind, text string
 }
+
+func (f *watchFrame) keep(e watchedEvent) {
+	f.events = append([]watchedEvent{e}, f.events[:min(len(f.events), keptEvents-1)]...)
+}
+
+func (f *watchFrame) note(at time.Time, text string) { f.keep(watchedEvent{at: at, text: text}) }
 
 // Colours, which say nothing that does not stand in words too.
 const (
@@ -172,41 +179,97 @@ var stateColours = map[string]string{"online": good, "connecting": warning, "sil
 // piece is a text in a colour; empty for none.
 type piece struct{ text, colour string }
 
-// fit makes a line of pieces that is at most so many columns wide.
+// fit makes a line of pieces that is at most so many columns wide. What is cut off is marked.
 func (f *watchFrame) fit(width int, pieces ...piece) string {
 	var b strings.Builder
 	left := width - 1 // a terminal may wrap at its last column
+	if widthOfPieces(pieces) > left {
+		left--
+	}
 	for _, p := range pieces {
-		text := p.text
-		if columns(text) > left {
-			text = cutColumns(text, left)
-		}
+		text := cutColumns(p.text, left)
 		left -= columns(text)
+		whole := len(text) == len(p.text)
+		if !whole {
+			text += "…"
+		}
 		if f.colour && p.colour != "" && text != "" {
 			text = "\x1b[" + p.colour + "m" + text + "\x1b[0m"
 		}
 		b.WriteString(text)
-		if left <= 0 {
+		if !whole {
 			break
 		}
 	}
 	return b.String()
 }
 
+func widthOfPieces(pieces []piece) (n int) {
+	for _, p := range pieces {
+		n += columns(p.text)
+	}
+	return n
+}
+
+// rows are a head and a text, which goes on under it where it does not fit: at most so many
+// rows, and the mark of fit if they are not enough.
+func (f *watchFrame) rows(width, indent, most int, text piece, head ...piece) (list []string) {
+	used := widthOfPieces(head)
+	line := append(head, text)
+	if used+columns(text.text) < width || most == 1 {
+		return []string{f.fit(width, line...)}
+	}
+	parts := wrapColumns(cutColumns(text.text, most*width), width-1-used, width-1-indent)
+	for i, part := range parts {
+		if i == most-1 {
+			part = strings.Join(parts[i:], " ")
+		}
+		line[len(line)-1].text = part
+		list = append(list, f.fit(width, line...))
+		if i == most-1 {
+			break
+		}
+		line = []piece{{strings.Repeat(" ", indent), ""}, text}
+	}
+	return list
+}
+
+// wrapColumns breaks a text between its words, and within a word that is longer than a row.
+// The first row has another room than the others, which have two columns at the least.
+func wrapColumns(text string, first, rest int) (rows []string) {
+	row, room := "", first
+	next := func() {
+		rows = append(rows, strings.TrimRight(row, " "))
+		row, room = "", rest
+	}
+	for _, w := range strings.Fields(text) {
+		if row != "" && columns(row)+columns(w) > room || columns(w) > room && columns(w) <= rest {
+			next()
+		}
+		for columns(row)+columns(w) > room {
+			part := cutColumns(w, room-columns(row))
+			row, w = row+part, w[len(part):]
+			next()
+		}
+		row += w + " "
+	}
+	next()
+	return rows
+}
+
 func cutColumns(s string, most int) string {
 	n := 0
 	for i, r := range s {
-		w := columns(string(r))
-		if n+w > most {
+		n += columns(string(r))
+		if n > most {
 			return s[:i]
 		}
-		n += w
 	}
 	return s
 }
 
 func padded(s string, width int) string {
-	return cutColumns(s, width) + strings.Repeat(" ", max(0, width-columns(s)))
+	return s + strings.Repeat(" ", max(0, width-columns(s)))
 }
 
 // lines draw the frame for a terminal of a size. No text of outside stands in them as it came.
@@ -219,10 +282,10 @@ func (f *watchFrame) lines(width, height int, now time.Time) []string {
 	if s == nil {
 		return []string{f.fit(width, piece{"lanepost: waiting for the agent's first answer; q quits", ""})}
 	}
-	list := []string{f.fit(width, piece{"lanepost " + clean(s.Version), strong}, piece{"  " + clean(s.Site) + "  " + clock(now) + "  up " +
-		drivers.Span(time.Duration(s.UptimeS*float64(time.Second))) + "  q quits", ""})}
+	list := []string{f.fit(width, piece{"lanepost", strong}, piece{"  q quits  " + clean(s.Site) + "  " + clock(now) + "  up " +
+		drivers.Span(time.Duration(s.UptimeS*float64(time.Second))) + "  version " + clean(s.Version), ""})}
 	list = append(list, f.wrong(width, max(2, height/3))...)
-	tail := f.buffer(width)
+	tail := f.buffer(width, max(1, min(3, height/(4+4*max(1, len(s.Uplinks))))))
 	room := height - len(list) - len(tail) - 1 // a line of a title
 	devices := f.devices(width, max(1, min(room*2/3, room-3)))
 	list = append(list, devices...)
@@ -233,7 +296,7 @@ func (f *watchFrame) lines(width, height int, now time.Time) []string {
 			if len(list) >= height {
 				break
 			}
-			list = append(list, f.fit(width, piece{e, ""}))
+			list = append(list, f.event(width, min(3, height-len(list)), e)...)
 		}
 	}
 	return list[:min(len(list), height)]
@@ -242,8 +305,8 @@ func (f *watchFrame) lines(width, height int, now time.Time) []string {
 // wrong says what is wrong and what to do.
 func (f *watchFrame) wrong(width, most int) (list []string) {
 	add := func(colour, text string, indent int) {
-		for line := range strings.Lines(wrapped(clean(text), indent, width-1)) {
-			list = append(list, f.fit(width, piece{strings.TrimRight(line, "\n"), colour}))
+		for _, row := range wrapColumns(clean(text), width-1-indent, width-1-indent) {
+			list = append(list, f.fit(width, piece{strings.Repeat(" ", indent) + row, colour}))
 		}
 	}
 	if !f.gone.IsZero() {
@@ -252,7 +315,8 @@ func (f *watchFrame) wrong(width, most int) (list []string) {
 		return list
 	}
 	if len(f.now.Problems) == 0 {
-		return []string{f.fit(width, piece{"NOTHING IS WRONG that the agent knows of", good})}
+		add(good, "NOTHING IS WRONG that the agent knows of", 0)
+		return list
 	}
 	add(bad, strings.ToUpper(plural(len(f.now.Problems), "problem")), 0)
 	for i, p := range f.now.Problems {
@@ -273,18 +337,58 @@ func (f *watchFrame) wrong(width, most int) (list []string) {
 	return list
 }
 
-// devices are a line for each device; if there are too many, those that are not online
-// come first, and the others are counted.
+// slim is how wide a screen must be for rows with all that is known; on a slimmer one what
+// matters comes first, and the rest goes.
+const slim = 60
+
+// event is an event in up to so many rows.
+func (f *watchFrame) event(width, most int, e watchedEvent) []string {
+	head := clock(e.at) + "  "
+	switch {
+	case e.device == "":
+	case width >= slim:
+		return f.rows(width, 11, most, piece{e.kind + ": " + e.text, ""}, piece{head + e.device + "  ", ""})
+	default:
+		head += f.slimName(e.device) + "  "
+	}
+	return f.rows(width, 2, most, piece{e.text, ""}, piece{head, ""})
+}
+
+// slimName is the name of a device on a slim screen: without the lane if there is one only.
+func (f *watchFrame) slimName(device string) string {
+	lane, id, _ := strings.Cut(device, "/")
+	switch {
+	case lane == event.AgentLane:
+		return lane
+	case f.now != nil && len(f.now.Lanes) == 1 && lane == clean(f.now.Lanes[0].ID):
+		return id
+	}
+	return device
+}
+
+// devices are a line for each device, or more where there is room; if there are too many,
+// those that are not online come first, and the others are counted.
 func (f *watchFrame) devices(width, most int) (list []string) {
 	var all []console.Device
 	name := 0
 	for _, l := range f.now.Lanes {
 		for _, d := range l.Devices {
+			d.Device = clean(d.Device)
+			if width < slim {
+				d.Device = f.slimName(d.Device)
+			}
 			all = append(all, d)
-			name = max(name, columns(clean(d.Device)))
+			name = max(name, columns(d.Device))
 		}
 	}
 	name = min(name, max(8, width/3))
+	for _, d := range all {
+		list = append(list, f.device(width, name, 3, d)...)
+	}
+	if len(list) <= most {
+		return list
+	}
+	list = nil
 	if len(all) > most {
 		order.Stable(all, func(a, b console.Device) int {
 			rank := map[bool]int{true: 1}
@@ -305,65 +409,94 @@ func (f *watchFrame) devices(width, most int) (list []string) {
 			}
 			return append(list, f.fit(width, piece{text, faint}))
 		}
-		state, colour := strings.ToUpper(clean(d.State)), stateColours[d.State]
-		if !f.gone.IsZero() {
-			state, colour = "UNKNOWN", bad // what was is no word on what is
-		}
-		text := "  no record yet"
-		if d.LastRecord != nil {
-			text = "  " + drivers.Span(max(0, f.now.At.Sub(d.LastRecord.Time))) + " ago"
-			if !f.gone.IsZero() {
-				text = "  last record " + clock(d.LastRecord.Time)
-			}
-		}
-		if d.LastEvent != nil {
-			text += "  " + clean(d.LastEvent.Text)
-		}
-		list = append(list, f.fit(width, piece{padded(state, 10) + "  ", colour}, piece{padded(clean(d.Device), name), ""}, piece{text, ""}))
+		list = append(list, f.device(width, name, 1, d)...)
 	}
 	return list
 }
 
-// buffer is what waits, and where it goes.
-func (f *watchFrame) buffer(width int) (list []string) {
-	for _, u := range f.now.Uplinks {
-		state, colour := strings.ToUpper(clean(u.State)), stateColours[u.State]
+// device is a device in up to so many rows, its name padded.
+func (f *watchFrame) device(width, name, most int, d console.Device) []string {
+	state, colour := f.state(d.State)
+	age := "no record yet"
+	if d.LastRecord != nil {
+		age = drivers.Span(max(0, f.now.At.Sub(d.LastRecord.Time))) + " ago"
 		if !f.gone.IsZero() {
-			state, colour = "UNKNOWN", bad
+			age = "last record " + clock(d.LastRecord.Time)
 		}
+	}
+	text := ""
+	if d.LastEvent != nil {
+		age, text = age+"  ", clean(d.LastEvent.Text)
+	}
+	return f.rows(width, 2, most, piece{text, ""}, piece{state, colour}, piece{padded(d.Device, name) + "  " + age, ""})
+}
+
+// state is the state of a device or an uplink, padded, and its colour.
+func (f *watchFrame) state(s string) (text, colour string) {
+	if !f.gone.IsZero() {
+		return padded("UNKNOWN", stateWidth), bad // what was is no word on what is
+	}
+	return padded(strings.ToUpper(clean(s)), stateWidth), stateColours[s]
+}
+
+// stateWidth is that of the longest state and a space.
+const stateWidth = 12
+
+// buffer is what waits, and where it goes, each in up to so many rows.
+func (f *watchFrame) buffer(width, most int) (list []string) {
+	for _, u := range f.now.Uplinks {
 		text := fmt.Sprintf("uplink %s: %d urgent and %d routine wait", clean(u.Name), u.WaitingUrgent, u.WaitingRoutine)
 		if u.OldestWaitingS != nil {
 			text += ", oldest " + drivers.Span(time.Duration(*u.OldestWaitingS*float64(time.Second)))
 		}
+		if u.State != "online" && u.LastErrorAt != nil && f.gone.IsZero() {
+			text += ", tried last " + drivers.Span(max(0, f.now.At.Sub(u.LastErrorAt.Time))) + " ago, tried again "
+			if u.State == "connecting" {
+				text += "now"
+			} else {
+				text += "within a minute"
+			}
+		}
 		text += fmt.Sprintf(", %.1f events/s to %s", u.EventsPerS, clean(u.Broker))
-		list = append(list, f.fit(width, piece{padded(state, 10) + "  ", colour}, piece{text, ""}))
+		state, colour := f.state(u.State)
+		list = append(list, f.rows(width, 2, most, piece{text, ""}, piece{state, colour})...)
 	}
 	sp := f.now.Spool
-	state, colour := "OK", good
-	switch {
-	case !f.gone.IsZero():
-		state, colour = "UNKNOWN", bad
-	case sp.OldSince != nil:
-		state, colour = "NO ANSWER", bad
-	case sp.Refused != "":
-		state, colour = "REFUSES", bad
+	short, _ := shortage(sp)
+	state, colour := f.state(short)
+	if f.gone.IsZero() {
+		switch short {
+		case "ok":
+			colour = good
+		case "nearly full":
+			colour = warning
+		default:
+			colour = bad
+		}
 	}
-	text := fmt.Sprintf("buffer: urgent %s of %s, routine %s of %s", size(sp.Urgent.Bytes), size(sp.Urgent.MaxBytes), size(sp.Routine.Bytes), size(sp.Routine.MaxBytes))
-	if len(f.now.Uplinks) == 0 {
-		text += ", no uplink"
-	}
+	var parts []string
+	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	if sp.LostEvents > 0 {
-		text += fmt.Sprintf(", %d EVENTS LOST", sp.LostEvents)
-	}
-	if sp.DiskFreeBytes != nil {
-		text += ", disk " + size(*sp.DiskFreeBytes) + " free"
+		add("%d EVENTS LOST", sp.LostEvents)
 	}
 	if sp.OldSince != nil {
-		text += ", all of this as of " + clock(sp.OldSince.Time)
+		add("all of this as of %s", clock(sp.OldSince.Time))
 	}
-	text += ", clock " + map[string]string{"yes": "synchronised", "no": "NOT SYNCHRONISED"}[f.now.Clock.Synchronised]
-	if f.now.Clock.Synchronised == "unknown" {
-		text += "unknown"
+	if sp.DiskFreeBytes != nil {
+		add("disk %s free", size(*sp.DiskFreeBytes))
 	}
-	return append(list, f.fit(width, piece{padded(state, 10) + "  ", colour}, piece{text, ""}))
+	switch f.now.Clock.Synchronised {
+	case "yes":
+		add("clock synchronised")
+	case "no":
+		add("clock NOT SYNCHRONISED")
+	default:
+		add("clock unknown")
+	}
+	if len(f.now.Uplinks) == 0 {
+		add("no uplink")
+	}
+	add("urgent %s of at most %s", size(sp.Urgent.Bytes), size(sp.Urgent.MaxBytes))
+	add("routine %s of at most %s", size(sp.Routine.Bytes), size(sp.Routine.MaxBytes))
+	return append(list, f.rows(width, 2, most, piece{"buffer: " + strings.Join(parts, ", "), ""}, piece{state, colour})...)
 }

@@ -101,7 +101,7 @@ func TestWatchOnATerminal(t *testing.T) {
 	w.shows(`\x1b\[1;31mOFFLINE +\x1b\[0mentry-1/rpm-9`)
 	w.shows(`PROBLEM(S|)[^\n]*\r\n[^\n]*entry-1/rpm-9`)
 	w.shows(`-> .*check`)
-	w.shows(`buffer: urgent`)
+	w.shows(`buffer: .*urgent`)
 	w.shows(`entry-1/rpm-[12] +radiation\.`)
 	plain.shows(`ONLINE +entry-1/rpm-1`)
 
@@ -141,7 +141,7 @@ func TestWatchOnATerminal(t *testing.T) {
 
 	// A signal leaves no raw terminal either.
 	killed := startWatching(t, path)
-	killed.shows(`buffer: urgent`)
+	killed.shows(`buffer: .*urgent`)
 	require.NoError(t, killed.cmd.Process.Signal(syscall.SIGTERM))
 	killed.ends()
 	again.stop()
@@ -277,4 +277,148 @@ func TestWatchSmallScreen(t *testing.T) {
 	require.Regexp(t, `\.\.\. \d+ more, \d+ of them online`, text)
 	require.Regexp(t, `\.\.\. and \d+ more`, text)
 	require.Contains(t, text, "an event")
+}
+
+// A vehicle on a portal, as the agent tells of it.
+func vehicle(text string) console.Event {
+	return console.Event{At: event.At(time.Date(2026, 7, 26, 10, 14, 4, 0, time.UTC)), Device: "entry-1/rpm-1", Type: "lanepost.radiation.occupancy.v1", Text: text}
+}
+
+// On a phone what came of a vehicle is there in full, and so are the names of the devices.
+// What is cut off is marked.
+func TestWatchSlimScreen(t *testing.T) {
+	t.Parallel()
+	at := event.At(time.Date(2026, 7, 26, 10, 15, 0, 0, time.UTC))
+	failed, free := event.At(at.Add(-35*time.Second)), int64(0)
+	incomplete := vehicle("incomplete: not observed from beginning to end, 12.3 s")
+	s := &console.Status{
+		At: at, Site: "medyka", Version: "1.2.3", UptimeS: 180,
+		Lanes: []console.Lane{{ID: "entry-1", Devices: []console.Device{
+			{Device: "entry-1/rpm-1", ID: "rpm-1", State: "online", LastRecord: &at, LastEvent: &incomplete},
+			{Device: "entry-1/area-1", ID: "area-1", State: "offline"},
+		}}},
+		Uplinks: []console.Uplink{{Name: "mqtt", State: "offline", LastError: "it refuses", LastErrorAt: &failed, WaitingUrgent: 3, Broker: "tcp://127.0.0.1:1883"}},
+		Spool:   console.Spool{DiskFreeBytes: &free, Pressure: "disk", Urgent: console.SpoolClass{Bytes: 65536, MaxBytes: 536870912}},
+	}
+	w := &watchScreen{closed: true}
+	w.frame.now = s
+	f := &w.frame
+	for _, text := range []string{"gamma alarm, gamma 12.1 sigma, 3.4 s", "no alarm, 2.1 s", incomplete.Text} {
+		w.event(vehicle(text))
+	}
+	words := func(width, height int) string {
+		list := f.lines(width, height, at.Time)
+		require.LessOrEqual(t, len(list), height)
+		for _, l := range list {
+			require.Less(t, columns(l), width, l)
+		}
+		return strings.Join(strings.Fields(strings.Join(list, " ")), " ")
+	}
+	for _, size := range [][2]int{{40, 30}, {40, 24}, {80, 24}, {120, 24}} {
+		text := words(size[0], size[1])
+		if size[0] >= 80 {
+			require.NotContains(t, text, "…", text)
+			require.Contains(t, text, "to tcp://127.0.0.1:1883")
+		}
+		require.Contains(t, text, "q quits")
+		require.Regexp(t, `10:14:04Z (entry-1/)?rpm-1 (radiation.occupancy: )?incomplete: not observed from beginning to end, 12.3 s`, text)
+		require.Regexp(t, `10:14:04Z (entry-1/)?rpm-1 (radiation.occupancy: )?no alarm, 2.1 s`, text)
+		require.Regexp(t, `10:14:04Z (entry-1/)?rpm-1 (radiation.occupancy: )?gamma alarm, gamma 12.1 sigma, 3.4 s`, text)
+		require.Regexp(t, `OFFLINE (entry-1/)?area-1 no record yet`, text)
+		require.Contains(t, text, "tried last 35 s ago, tried again within a minute")
+		require.Regexp(t, `FULL buffer: disk 0 B free, clock unknown, urgent 65.5 kB of at most 536.9 MB`, text)
+		require.NotContains(t, text, "OK")
+	}
+	// Where it can't be, it says that something is missing.
+	for _, l := range f.lines(40, 6, at.Time) {
+		if strings.Contains(l, "buffer:") || strings.Contains(l, "uplink") {
+			require.True(t, strings.HasSuffix(l, "…"), l)
+		}
+	}
+	s.Lanes = append(s.Lanes, console.Lane{ID: "exit-1"})
+	require.Contains(t, words(40, 24), "entry-1/rpm-1", "of several lanes")
+	free, s.Spool.Pressure = 1, "urgent cap"
+	require.Contains(t, words(80, 24), "NEARLY FULL buffer")
+	s.Spool.Pressure = ""
+	require.Contains(t, words(80, 24), "OK buffer")
+}
+
+// A text goes on under its row, in the room that there is, and loses nothing.
+func TestWrapColumns(t *testing.T) {
+	t.Parallel()
+	for _, one := range []struct {
+		text        string
+		first, rest int
+		want        []string
+	}{
+		{"", 5, 5, []string{""}},
+		{"ab cd ef", 5, 5, []string{"ab cd", "ef"}},
+		{"ab cd ef", 2, 5, []string{"ab", "cd ef"}},
+		{"abc de", -3, 3, []string{"", "abc", "de"}},
+		{"a bcdefghi jk", 4, 4, []string{"a", "bcde", "fghi", "jk"}},
+		{"abcdefghi", 2, 4, []string{"ab", "cdef", "ghi"}},
+		{"日本語 a", 3, 4, []string{"日", "本語", "a"}},
+	} {
+		require.Equal(t, one.want, wrapColumns(one.text, one.first, one.rest), one.text)
+	}
+}
+
+// Lines say once what is wrong, in full, and that it is over.
+func TestWatchLinesOfProblems(t *testing.T) {
+	t.Parallel()
+	var out strings.Builder
+	p := &lineWatcher{out: &out}
+	mark := 0
+	told := func(s *console.Status) string {
+		p.status(s)
+		defer func() { mark = out.Len() }()
+		return strings.ReplaceAll(out.String()[mark:], "0001-01-01T00:00:00Z  ", "")
+	}
+	free := int64(1 << 30)
+	const refuses = "127.0.0.1 refuses connections on port 1883"
+	status := func(uplink string, problems ...console.Problem) *console.Status {
+		u := console.Uplink{Name: "mqtt", State: uplink, LastError: refuses, ToDo: "check the port"}
+		return &console.Status{
+			Lanes:   []console.Lane{{Devices: []console.Device{{Device: "entry-1/cam-1", State: "online", Reason: "its clock is wrong", ToDo: "set it"}}}},
+			Uplinks: []console.Uplink{u}, Spool: console.Spool{DiskFreeBytes: &free}, Problems: problems,
+		}
+	}
+	noBroker := func(why string) console.Problem {
+		return console.Problem{What: "the uplink mqtt has no broker since 2026-07-26T10:00:00Z: " + why, ToDo: "check the port"}
+	}
+	require.Equal(t, "entry-1/cam-1  ONLINE\nuplink mqtt  ONLINE\nspool  DISK TAKES EVENTS\n", told(status("online")))
+
+	// A broker that goes and comes back: an attempt between is no news.
+	require.Equal(t, "uplink mqtt  ONLINE -> OFFLINE\nproblem  "+noBroker(refuses).What+" -> check the port\n", told(status("offline", noBroker(refuses))))
+	require.Empty(t, told(status("connecting", noBroker(refuses))))
+	require.Empty(t, told(status("offline", noBroker(refuses))))
+	// Why is news; what only moves in it is none.
+	expired := func(at string) console.Problem {
+		return noBroker("the broker's certificate has expired: current time " + at + " is after 2026-01-01T00:00:00Z")
+	}
+	require.Equal(t, "problem  "+expired("2026-07-26T10:00:01+02:00").What+" -> check the port\n", told(status("offline", expired("2026-07-26T10:00:01+02:00"))))
+	require.Empty(t, told(status("offline", expired("2026-07-26T10:01:01+02:00"))))
+	require.Equal(t, "uplink mqtt  OFFLINE -> ONLINE\nproblem  over: "+expired("2026-07-26T10:01:01+02:00").What+"\n", told(status("online")))
+
+	// A clock: of a device that is online, too.
+	clock := func(by string) console.Problem {
+		return console.Problem{Device: "entry-1/cam-1", What: "entry-1/cam-1: its clock is " + by + " behind this box's", ToDo: "set it"}
+	}
+	require.Equal(t, "problem  entry-1/cam-1: its clock is 59 min behind this box's -> set it\n", told(status("online", clock("59 min"))))
+	require.Empty(t, told(status("online", clock("1 h 1 min"))))
+	require.Equal(t, "problem  over: entry-1/cam-1: its clock is 1 h 1 min behind this box's\n", told(status("online")))
+	// The state of a device stands in a line of its own, and its problem says no more.
+	require.Empty(t, told(status("online", console.Problem{Device: "entry-1/cam-1", What: "entry-1/cam-1 is offline: gone"})))
+
+	// A disk: what gets worse is not over.
+	disk := func(how string) console.Problem {
+		return console.Problem{What: "the disk of the spool directory is " + how + ": routine events give way", ToDo: "make room"}
+	}
+	s := status("online", disk("nearly full"))
+	s.Spool.Pressure = "disk"
+	require.Equal(t, "spool  DISK TAKES EVENTS -> NEARLY FULL\nproblem  "+disk("nearly full").What+" -> make room\n", told(s))
+	s.Problems, free = []console.Problem{disk("full")}, 0
+	require.Equal(t, "spool  NEARLY FULL -> DISK IS FULL\nproblem  "+disk("full").What+" -> make room\n", told(s))
+	s.Problems, s.Spool.Pressure, free = nil, "", 1<<30
+	require.Equal(t, "spool  DISK IS FULL -> DISK TAKES EVENTS\nproblem  over: "+disk("full").What+"\n", told(s))
 }
