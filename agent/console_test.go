@@ -253,6 +253,8 @@ func TestSentences(t *testing.T) {
 	}
 	require.Equal(t, "incomplete: not observed from beginning to end, 1.0 s",
 		sentence(event.RadiationOccupancy{Outcome: event.OutcomeIncomplete, DurationS: 1}, ""), "never as clear")
+	require.Equal(t, "silent for 30 s", sentence(event.DeviceSilent{LimitS: 30, Hint: "check the cable"}, ""), "what to do is told by its state")
+	require.Equal(t, "pieces not understood: 22", sentence(event.DeviceUnparsed{Count: 22}, ""))
 }
 
 // The rate is over the last minute, however long the uplink runs.

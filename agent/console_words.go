@@ -92,13 +92,13 @@ func sentence(d event.Data, show string) string {
 	case event.DeviceOnline:
 		return "online"
 	case event.DeviceSilent:
-		return fmt.Sprintf("silent for %.0f s; %s", d.LimitS, d.Hint)
+		return fmt.Sprintf("silent for %.0f s", d.LimitS) // what to do stands with its state
 	case event.DeviceOffline:
 		return join("offline:", d.Reason)
 	case event.DeviceFault:
 		return join("driver failed:", d.Reason)
 	case event.DeviceUnparsed:
-		return fmt.Sprintf("not understood: %d", d.Count)
+		return fmt.Sprintf("pieces not understood: %d", d.Count)
 	case event.DeviceRefused:
 		return "messages from elsewhere refused"
 	case event.DeviceAttachment:

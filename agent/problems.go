@@ -60,7 +60,7 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 		add(badDisk, "", "the disk does not take events: "+a.refused, a.refusedHint)
 	}
 	for _, text := range a.refusedConfig {
-		toDo := ""
+		toDo := "restart the agent (systemctl restart lanepost)"
 		if strings.HasPrefix(text, refusedFile) {
 			toDo = "mend the file and reload; until then the old configuration goes on"
 		}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/spool"
 )
 
@@ -99,4 +100,44 @@ func TestDiskThatOthersFilled(t *testing.T) {
 	require.Contains(t, strings.Join(a.problems(), "\n"), "the disk of the spool directory is full: ")
 	giveBack()
 	require.NoError(t, b.stop())
+}
+
+// What of a changed file waits for a restart is a problem, and what to do stands with it.
+func TestChangesThatNeedARestart(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t)
+	spool := t.TempDir()
+	path := writeConfig(t, spool, "tcp://"+p.ln.Addr().String())
+	b := newBench(t, path)
+	a := b.startWith(b)
+	b.waitFor("lanepost.agent.started.v1", 1)
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	problems := func() (list []console.Problem) {
+		b.reload <- struct{}{}
+		b.reload <- struct{}{} // it is taken when the first is done
+		for _, one := range a.status().Problems {
+			if strings.Contains(one.What, "configuration") {
+				list = append(list, one)
+			}
+		}
+		return list
+	}
+	other := strings.Replace(string(text), "dir: "+spool, "dir: "+t.TempDir(), 1) + "mqtt: {name: centre, brokers: [\"tcp://127.0.0.1:1\"]}\n"
+	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(other, "site: test", "site: elsewhere", 1)), 0o600))
+	list := problems()
+	require.Len(t, list, 3, "%v", lazy(b.logged))
+	for i, what := range []string{
+		"site was changed in the configuration: it takes effect when the agent is started again; until then events say test",
+		"spool was changed in the configuration: it takes effect when the agent is started again",
+		"the uplink centre is new in the configuration: it begins when the agent is started again",
+	} {
+		require.Equal(t, console.Problem{What: what, ToDo: "restart the agent (systemctl restart lanepost)"}, list[i])
+	}
+	require.NoError(t, os.WriteFile(path, append(text, "nonsense\n"...), 0o600))
+	list = problems()
+	require.Len(t, list, 1)
+	require.Contains(t, list[0].ToDo, "mend the file")
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	require.Empty(t, problems())
 }

@@ -152,18 +152,18 @@ func (a *Agent) reloadKeys() error {
 func (a *Agent) needsRestart(next *config.Config) []string {
 	var list []string
 	if next.Site != a.cfg.Site {
-		list = append(list, fmt.Sprintf("site: %s takes effect at the next start; events still say %s", next.Site, a.cfg.Site))
+		list = append(list, fmt.Sprintf("site was changed in the configuration: it takes effect when the agent is started again; until then events say %s", a.cfg.Site))
 	}
 	if next.Spool != a.cfg.Spool {
-		list = append(list, "spool: takes effect at the next start")
+		list = append(list, "spool was changed in the configuration: it takes effect when the agent is started again")
 	}
 	for _, m := range next.MQTT {
 		if !slices.ContainsFunc(a.cfg.MQTT, func(o *config.MQTT) bool { return o.Name == m.Name }) {
-			list = append(list, fmt.Sprintf("mqtt: the uplink %s is new and begins at the next start", m.Name))
+			list = append(list, fmt.Sprintf("the uplink %s is new in the configuration: it begins when the agent is started again", m.Name))
 		}
 	}
 	if next.Log.Format != a.cfg.Log.Format {
-		list = append(list, "log.format: takes effect at the next start")
+		list = append(list, "log.format was changed in the configuration: it takes effect when the agent is started again")
 	}
 	return list
 }
