@@ -439,7 +439,7 @@ func TestPageOfBadNews(t *testing.T) {
 				Problems: []console.Problem{{What: evil, ToDo: long, Device: "lane/portal"}, {What: long, ToDo: evil}},
 				Lanes:    []console.Lane{{ID: "lane", Name: evil, Devices: []console.Device{portal, reader, scanner, device(evil, "a new one")}}, {ID: long, Devices: []console.Device{}}},
 				Uplinks: []console.Uplink{{
-					Name: evil, State: "offline", Broker: long, LastError: long, ToDo: evil, Since: at(time.Hour), OldestWaitingS: float(7200), WaitingUrgent: 3,
+					Name: evil, State: "offline", Broker: long, LastError: long, ToDo: evil, Since: at(time.Hour), LastErrorAt: &old, OldestWaitingS: float(7200), WaitingUrgent: 3,
 					Certificates: []console.Certificate{{Role: "client", Subject: evil, Expires: at(time.Hour), ExpiresInS: -3600}, {Role: "broker", Subject: long, ExpiresInS: 3600}},
 				}},
 				Spool: console.Spool{Dir: long, Refused: evil, WaitingForDisk: 3, LostEvents: 5, OldSince: &old, DiskFreeBytes: &free, DiskTotalBytes: &size},
@@ -474,7 +474,7 @@ func TestPageOfBadNews(t *testing.T) {
 	body := value[string](p, "document.body.innerText")
 	for _, want := range []string{
 		"✕ FAULT", "! SILENT", "… CONNECTING", "? A NEW ONE", "✕ OFFLINE", "2 things are wrong, the worst first", "EXPIRED", "NOT SYNCHRONISED", "NO ANSWER", "5 events since the start",
-		"60 min ahead", "60 min behind the agent's", "no plate read", "read, not shown", "INCOMPLETE", "No device is configured in this lane", "12,345,678 not understood", "suspicious", "counts are not known", "sigma is not known",
+		" ago, tried again within a minute.", "60 min ahead", "60 min behind the agent's", "no plate read", "read, not shown", "INCOMPLETE", "No device is configured in this lane", "12,345,678 not understood", "suspicious", "counts are not known", "sigma is not known",
 	} {
 		require.Contains(t, body, want)
 	}

@@ -45,8 +45,8 @@ func watchCommand() *cobra.Command {
 		Long: "watch shows the running agent on the terminal, what is wrong and what to do about\n" +
 			"it on top; q or Ctrl-C ends it. It changes nothing.\n\n" +
 			"Piped, or on a terminal of the kind \"dumb\", it prints a line for each event and\n" +
-			"for each change of state instead. With NO_COLOR set there is no colour; each state\n" +
-			"stands in words too.",
+			"for each change of state and each problem, and its end, instead. With NO_COLOR set\n" +
+			"there is no colour; each state stands in words too.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("config") && o.spool != "" {

@@ -366,6 +366,7 @@ function uplink(u) {
   const waiting = u.waiting_urgent + u.waiting_routine;
   return card(u.name, u.name, stateOf(u.state),
     u.last_error && !u.connected && h("p", {class: "why"}, u.last_error), !u.connected && toDo(u.to_do),
+    u.last_error_at && !u.connected && h("p", {}, "Tried last " + age(u.last_error_at) + " ago, tried again " + (u.state === "connecting" ? "now." : "within a minute.")),
     facts(
       [u.connected ? "Connected since" : "Not since", since(u.since)], ["Broker", u.broker],
       ["Waiting", number(waiting), waiting > 0 && [" (", u.waiting_urgent ? word("warn", number(u.waiting_urgent) + " urgent") : "none urgent", ")"]],
