@@ -170,29 +170,32 @@ func (a *account) do(f func() error) error {
 
 // who names the account for a person.
 func (a *account) who() string {
-	if a == nil {
-		if u, err := user.Current(); err == nil {
-			return "user " + u.Username
-		}
-		return "this user"
-	}
-	return "user " + a.name
+	return "user " + a.user()
 }
 
-// mayOpen says how to let the account open a serial port.
-func (a *account) mayOpen(path string) string {
-	group := "dialout"
-	info, err := os.Stat(path)
-	if err == nil {
-		if st, ok := info.Sys().(*syscall.Stat_t); ok {
-			if g, err := user.LookupGroupId(strconv.Itoa(int(st.Gid))); err == nil && st.Gid != 0 && info.Mode().Perm()&0o060 == 0o060 {
-				group = g.Name
-			} else {
-				return fmt.Sprintf("the port belongs to a group that may not open it: chgrp dialout %s && chmod 660 %s, and usermod -aG dialout %s; then start the agent again", path, path, a.name)
-			}
-		}
+// user is the account's name.
+func (a *account) user() string {
+	if a != nil {
+		return a.name
 	}
-	return fmt.Sprintf("add it to group %s (usermod -aG %s %s) and start the agent again (systemctl restart lanepost)", group, group, a.name)
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "$USER"
+}
+
+// mayRead says how to let the account read a file that a configuration in dir names. A file
+// elsewhere, such as a key in /etc/ssl, may be others' too, and stays as it is.
+func (a *account) mayRead(path, dir string) string {
+	group := a.name
+	if g, err := user.LookupGroupId(strconv.Itoa(a.gid)); err == nil {
+		group = g.Name
+	}
+	if within, err := filepath.Rel(dir, path); err == nil && filepath.IsLocal(within) {
+		return fmt.Sprintf("sudo chgrp %s %s && sudo chmod 640 %s; the folders above must be open to it too", group, path, path)
+	}
+	copied := filepath.Join(dir, filepath.Base(path))
+	return fmt.Sprintf("give the agent a copy and name that in the configuration: sudo install -m 640 -g %s %s %s", group, path, copied)
 }
 
 // reason is an error without the name of the system call and the path that the row says.

@@ -130,7 +130,7 @@ func checkPort(d config.Device, account *account) (rows []result) {
 		})
 		if err != nil {
 			row.State, row.Detail = isFailed, fmt.Sprintf("user %s may not open %s", account.name, path)
-			row.Hint = account.mayOpen(path)
+			row.Hint = link.Admit(account.name, path)
 		}
 		rows = append(rows, row)
 	}

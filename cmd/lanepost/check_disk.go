@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,7 +33,7 @@ func checkFiles(cfg *config.Config, a *account) (rows []result) {
 		switch {
 		case err != nil:
 			row.State, row.Detail = isFailed, fmt.Sprintf("%s: %s", cfg.ProfileDir, reason(err))
-			row.Hint = "let " + a.who() + " read it and the files in it: chmod -R a+rX " + cfg.ProfileDir
+			row.Hint = fmt.Sprintf("let %s enter and read the directory and read the .yaml files in it, or have them in one of their own, such as /etc/lanepost/profiles", a.who())
 		case len(names) == 0:
 			row.State, row.Detail = isWarning, cfg.ProfileDir+" holds no profile"
 			row.Hint = "put profiles there, with names that end in .yaml, or take profiles: out of the configuration"
@@ -45,6 +46,10 @@ func checkFiles(cfg *config.Config, a *account) (rows []result) {
 		return rows // config.Load has read them all
 	}
 	var unreadable []string
+	dir, err := filepath.Abs(filepath.Dir(cfg.Path))
+	if err != nil {
+		dir = filepath.Dir(defaultConfig)
+	}
 	for _, path := range cfg.Files {
 		err := a.do(func() error {
 			f, err := os.Open(path)
@@ -57,7 +62,7 @@ func checkFiles(cfg *config.Config, a *account) (rows []result) {
 			unreadable = append(unreadable, path)
 			rows = append(rows, result{
 				"configuration", "readable", isFailed, fmt.Sprintf("user %s can't read %s: %s", a.name, path, reason(err)),
-				fmt.Sprintf("chgrp %s %s && chmod 640 %s; the folders above must be open to it too", a.name, path, path),
+				a.mayRead(path, dir),
 			})
 		}
 	}
@@ -112,7 +117,7 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 	}
 	if at == dir {
 		if running, err = locked(filepath.Join(dir, "lock")); err != nil {
-			return fail("directory", err.Error(), cmp.Or(writeHint(err, a, dir), "look at the permissions of "+dir))
+			return fail("directory", err.Error(), cmp.Or(writeHint(err, a, dir, dir), "look at the permissions of "+dir))
 		}
 	}
 	var disk unix.Statfs_t
@@ -127,11 +132,11 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 		return fail("writable", at+" is on a disk that is mounted read-only", spool.Hint(syscall.EROFS))
 	default:
 		if err := a.do(func() error { return tryWrite(at) }); err != nil {
-			return fail("writable", fmt.Sprintf("%s can't write to %s: %s", a.who(), at, reason(err)), cmp.Or(writeHint(err, a, at), "look at the disk"))
+			return fail("writable", fmt.Sprintf("%s can't write to %s: %s", a.who(), at, reason(err)), cmp.Or(writeHint(err, a, dir, at), "look at the disk"))
 		}
 		row := result{"spool", "writable", isOK, a.who() + " can write to " + dir, ""}
 		if at != dir {
-			row.Detail = fmt.Sprintf("%s is not there yet; the agent makes it, and %s may", dir, a.who())
+			row.Detail = fmt.Sprintf("%s is not there yet: the agent makes it, since %s may write to %s", dir, a.who(), at)
 		}
 		rows = append(rows, row)
 	}
@@ -151,17 +156,47 @@ func checkSpool(dir string, a *account) (rows []result, running bool) {
 	return rows, running
 }
 
-// writeHint says what to do about a directory that can't be written to.
-func writeHint(err error, a *account, dir string) string {
-	if errors.Is(err, fs.ErrPermission) {
-		if a != nil {
-			return fmt.Sprintf("give it to the agent's user: chown -R %s: %s", a.name, dir)
+// ofSpool are the names in a spool's directory.
+var ofSpool = []string{
+	"urgent", "routine", "quarantine", "blobs", "ledgers", "lock", "reserve", "agent.json", "signing-key.pem", "console.sock", "lost+found",
+}
+
+// isSpool reports whether a directory holds a spool and nothing else.
+func isSpool(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	found := 0
+	for _, e := range entries {
+		if !slices.Contains(ofSpool, e.Name()) {
+			return false
 		}
-		if os.Geteuid() != 0 {
-			return "if the agent runs as another user, run this with sudo; otherwise: sudo chown -R $USER " + dir
+		if e.Name() == "urgent" || e.Name() == "routine" {
+			found++
 		}
 	}
-	return spool.Hint(err)
+	return err == nil && found == 2
+}
+
+// writeHint says what to do about a spool's directory that can't be written to; at is the
+// directory, or the nearest above it that is there. What others use too, such as /var/lib,
+// must not change hands.
+func writeHint(err error, a *account, dir, at string) string {
+	if !errors.Is(err, fs.ErrPermission) || a == nil && os.Geteuid() == 0 {
+		return spool.Hint(err)
+	}
+	before := ""
+	if a == nil {
+		before = "if the agent runs as another user, run this with sudo; otherwise: "
+	}
+	switch _, err := os.ReadDir(dir); {
+	case at == dir && errors.Is(err, fs.ErrPermission):
+		return before + "name another directory as spool.dir: this one is another user's"
+	case at == dir && isSpool(dir):
+		return fmt.Sprintf("%ssudo chown -R %s %s", before, a.user(), dir)
+	case at == dir:
+		dir = filepath.Join(dir, "lanepost")
+		return fmt.Sprintf("%sgive the spool a directory of its own: sudo install -d -m 700 -o %s %s, and spool.dir: %s", before, a.user(), dir, dir)
+	}
+	return fmt.Sprintf("%ssudo install -d -m 700 -o %s %s makes it, or name another directory as spool.dir", before, a.user(), dir)
 }
 
 // locked reports whether a running agent holds the lock file of a spool.

@@ -6,12 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/lanepost/lanepost/agent/console"
+	"github.com/lanepost/lanepost/agent/spool"
 )
 
 func TestCheckAsJSON(t *testing.T) {
@@ -64,9 +66,9 @@ func TestCheckAsTheAgentsUser(t *testing.T) {
 	text, code := output(t, "check", "--wait", "1s", "--user", "nobody", "--config", path)
 	require.Equal(t, exitFailed, code)
 	require.Regexp(t, `configuration +readable +FAILED +user nobody can't read `+path+`: permission denied`, text)
-	require.Regexp(t, `-> chgrp nobody `+path+` && chmod 640`, text)
+	require.Regexp(t, `-> sudo chgrp nogroup `+path+` && sudo chmod 640 `+path, text)
 	require.Regexp(t, `spool +writable +FAILED +user nobody can't write to `+spool, text)
-	require.Contains(t, text, "-> give it to the agent's user: chown -R nobody: "+spool)
+	require.Contains(t, text, "-> give the spool a directory of its own: sudo install -d -m 700 -o nobody "+spool+"/lanepost, and spool.dir: ")
 	require.Regexp(t, `entry-1/rpm-2 +permission +FAILED +user nobody may not open /dev/pts/`, text)
 	require.Regexp(t, `-> .*usermod -aG \w+ nobody`, text)
 	requireHints(t, text)
@@ -111,6 +113,53 @@ func TestCheckAsTheAgentsUser(t *testing.T) {
 	text, code = output(t, "check", "--user", "no-such-user", "--config", path)
 	require.Equal(t, exitUsage, code)
 	require.Contains(t, text, "there is no such user on this machine")
+}
+
+// What others use too stays as it is: only a directory that holds a spool and nothing else is
+// given away, and only files beside the configuration.
+func TestAdviceOnPermissions(t *testing.T) {
+	t.Parallel()
+	anna := &account{name: "anna", gid: nobody}
+	dir := t.TempDir()
+	none := filepath.Join(dir, "lanepost")
+	require.Equal(t, "sudo install -d -m 700 -o anna "+none+" makes it, or name another directory as spool.dir", writeHint(syscall.EACCES, anna, none, dir))
+	own := "give the spool a directory of its own: sudo install -d -m 700 -o anna " + none + ", and spool.dir: " + none
+	require.Equal(t, own, writeHint(syscall.EACCES, anna, dir, dir))
+	for _, name := range []string{"urgent", "routine", "lock"} {
+		require.NoError(t, os.Mkdir(filepath.Join(dir, name), 0o700))
+	}
+	require.Equal(t, "sudo chown -R anna "+dir, writeHint(syscall.EACCES, anna, dir, dir))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "other"), 0o700))
+	require.Equal(t, own, writeHint(syscall.EACCES, anna, dir, dir))
+	require.NotContains(t, spool.Hint(syscall.EACCES), "chown")
+
+	require.Equal(t, "sudo chgrp nogroup /etc/x/a.pem && sudo chmod 640 /etc/x/a.pem; the folders above must be open to it too", anna.mayRead("/etc/x/a.pem", "/etc/x"))
+	require.Equal(t, "give the agent a copy and name that in the configuration: sudo install -m 640 -g nogroup /etc/ssl/private/a.key /etc/x/a.key",
+		anna.mayRead("/etc/ssl/private/a.key", "/etc/x"))
+}
+
+// As a normal user, with the spool in a folder of the system's.
+func TestCheckWithoutTheRightToMakeTheSpool(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	path := writeConfig(t, quietDevice(t))
+	dir := filepath.Join(filepath.Dir(path), "lib")
+	require.NoError(t, os.Mkdir(dir, 0o755)) //nolint:gosec // as /var/lib is
+	b, err := os.ReadFile(path)
+	require.NoError(t, err)
+	b = []byte(strings.Replace(string(b), filepath.Join(filepath.Dir(path), "spool"), filepath.Join(dir, "lanepost"), 1))
+	require.NoError(t, os.WriteFile(path, b, 0o600))
+	cmd := asNobody(t, lanepost("check", "--wait", "1s", "--config", path), path)
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "otherwise: sudo install -d -m 700 -o nobody "+dir+"/lanepost makes it, or name another directory as spool.dir")
+	require.NotContains(t, string(out), "chown")
+	out, err = asNobody(t, lanepost("run", "--config", path), path).CombinedOutput()
+	require.Error(t, err)
+	require.Contains(t, string(out), "make a directory for it (sudo install -d -m 700 -o USER DIRECTORY)")
+	require.NotContains(t, string(out), "chown")
 }
 
 func TestServiceProperties(t *testing.T) {

@@ -614,6 +614,9 @@ func (a *asker) serialPort() (string, error) {
 	}
 	for i, p := range ports {
 		about := strings.TrimSpace(p.Manufacturer + " " + p.Product)
+		if p.Console {
+			about += " (" + p.Problem + ")"
+		}
 		if len(p.Users) > 0 {
 			about += " (open in " + strings.Join(p.Users, ", ") + ")"
 		}

@@ -208,19 +208,10 @@ func TestMistakes(t *testing.T) {
 				if os.Geteuid() != 0 {
 					t.Skip("only root can become another user")
 				}
-				// The folder of a test's program is its owner's.
-				program := filepath.Join(t.TempDir(), "lanepost")
-				b, err := os.ReadFile(cmd.Path)
-				require.NoError(t, err)
-				require.NoError(t, os.WriteFile(program, b, 0o755)) //nolint:gosec // another user runs it
-				for p := filepath.Dir(program); p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
-					require.NoError(t, os.Chmod(p, 0o755))
-				}
-				cmd.Path = program
-				cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+				asNobody(t, cmd, filepath.Dir(cmd.Args[len(cmd.Args)-1]))
 			},
-			says:    []string{`entry-1/rpm-1 +reachable +FAILED .*permission denied`, `-> user nobody may not open /dev/pts/\d+; add it to group \w+ \(usermod -aG \w+ USER\) and start again`},
-			running: []string{`device is offline.*may not open /dev/pts/\d+; add it to group`},
+			says:    []string{`entry-1/rpm-1 +reachable +FAILED .*permission denied`, `-> user nobody may not open /dev/pts/\d+: the port's group may not open it: sudo chgrp dialout /dev/pts/\d+ && sudo chmod 660 /dev/pts/\d+ && sudo usermod -aG dialout nobody, and start again`},
+			running: []string{`device is offline.*may not open /dev/pts/\d+: the port's group may not open it: sudo chgrp dialout`},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -256,3 +247,20 @@ func TestMistakes(t *testing.T) {
 
 // nobody is a user with no rights.
 const nobody = 65534
+
+// asNobody has a command run by nobody, who may read path and reach it.
+func asNobody(t *testing.T, cmd *exec.Cmd, path string) *exec.Cmd {
+	// The folder of a test's program is its owner's.
+	program := filepath.Join(t.TempDir(), "lanepost")
+	b, err := os.ReadFile(cmd.Path)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(program, b, 0o755)) //nolint:gosec // another user runs it
+	for _, p := range []string{program, path} {
+		for ; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+			require.NoError(t, os.Chmod(p, 0o755))
+		}
+	}
+	cmd.Path = program
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: nobody, Gid: nobody}}
+	return cmd
+}

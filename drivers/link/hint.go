@@ -191,12 +191,14 @@ func hostOf(address string) string {
 // noSuchPort names the ports that there are instead.
 func noSuchPort(where string) string {
 	ports, err := Ports()
-	if err != nil || len(ports) == 0 {
-		return "there is no " + where + ", nor any other serial port: check that the adapter is plugged in"
-	}
 	var names []string
-	for _, p := range ports[:min(len(ports), maxHintPorts)] {
-		names = append(names, p.Stable())
+	for _, p := range ports {
+		if !p.Console && len(names) < maxHintPorts {
+			names = append(names, p.Stable())
+		}
+	}
+	if err != nil || len(names) == 0 {
+		return "there is no " + where + ", nor any other serial port for an instrument: check that the adapter is plugged in"
 	}
 	return "there is no " + where + ": check that the adapter is plugged in, or take one of the ports that are there: " + strings.Join(names, ", ")
 }

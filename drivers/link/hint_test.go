@@ -40,7 +40,7 @@ func TestHint(t *testing.T) {
 		{fmt.Errorf("reading: %w: %w", ErrUnplugged, syscall.ECONNRESET), "broke the connection off"},
 		{fmt.Errorf("reading: %w", ErrUnplugged), "the instrument ended the connection"},
 		{fmt.Errorf("reading: %w", os.ErrDeadlineExceeded), "open and silent"},
-		{port("open", syscall.EACCES), "may not open /dev/ttyUSB0; add it to group "},
+		{port("open", syscall.EACCES), "may not open /dev/ttyUSB0: "},
 		{port("open", syscall.ENOENT), "there is no /dev/ttyUSB0"},
 		{port("lock", syscall.EBUSY), "/dev/ttyUSB0 is in use by another program"},
 		{port("ask", syscall.ENOTTY), "/dev/ttyUSB0 is no serial port"},

@@ -34,6 +34,8 @@ type Port struct {
 	// Problem says what stands in the way of opening the port and what to do;
 	// empty if nothing is known to.
 	Problem string `json:"problem,omitempty"`
+	// Console: the kernel writes its console there. It is no port for an instrument.
+	Console bool `json:"console,omitempty"`
 }
 
 // Stable is the best name to write into a configuration.

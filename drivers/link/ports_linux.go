@@ -49,7 +49,6 @@ func (m machine) ports() ([]Port, error) {
 		return nil, fmt.Errorf("listing serial ports: %w", err)
 	}
 	byID, byPath := m.links("by-id"), m.links("by-path")
-	consoles := strings.Fields(attribute(filepath.Join(m.sys, "class/tty/console/active")))
 	var ports []Port
 	for _, entry := range entries {
 		tty := filepath.Join(m.sys, "class/tty", entry.Name())
@@ -65,8 +64,8 @@ func (m machine) ports() ([]Port, error) {
 		port := Port{Name: name, ByID: byID[name], ByPath: byPath[name]}
 		m.describe(&port, device)
 		port.Problem = access(name)
-		if slices.Contains(consoles, entry.Name()) {
-			port.Problem = "the kernel writes its console to this port; take another, or take console=" + entry.Name() + " off the kernel's command line"
+		if onConsole(m, name) {
+			port.Problem, port.Console = consoleNote(entry.Name()), true
 		}
 		ports = append(ports, port)
 	}
@@ -162,20 +161,45 @@ func access(name string) string {
 	return err.Error()
 }
 
-// notAllowed tells how to be let into a device.
+// notAllowed says that this user may not open a device, and how to be let into it.
 func notAllowed(name string) string {
-	who, group := "this user", "dialout"
+	who := ""
 	if u, err := user.Current(); err == nil {
-		who = "user " + u.Username
+		who = u.Username
 	}
-	if st, err := os.Stat(name); err == nil {
-		if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Gid != 0 {
-			if g, err := user.LookupGroupId(strconv.Itoa(int(sys.Gid))); err == nil {
-				group = g.Name
-			}
+	return fmt.Sprintf("user %s may not open %s: %s", who, name, Admit(who, name))
+}
+
+// Admit says how to let a user open a serial port. What is none stays closed.
+func Admit(who, device string) string {
+	if onConsole(here(), device) {
+		return consoleNote(filepath.Base(device))
+	}
+	group := "dialout"
+	if info, err := os.Stat(device); err == nil {
+		path, err := filepath.EvalSymlinks(device)
+		if info.Mode()&os.ModeCharDevice == 0 || err != nil || !strings.HasPrefix(path, "/dev/tty") && !strings.HasPrefix(path, "/dev/pts/") {
+			return "let it read that, and enter the folders above"
 		}
+		g, err := &user.Group{}, fs.ErrNotExist
+		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Gid != 0 && info.Mode().Perm()&0o060 == 0o060 {
+			g, err = user.LookupGroupId(strconv.Itoa(int(st.Gid)))
+		}
+		if err != nil {
+			return fmt.Sprintf("the port's group may not open it: sudo chgrp dialout %s && sudo chmod 660 %s && sudo usermod -aG dialout %s, and start again", path, path, who)
+		}
+		group = g.Name
 	}
-	return fmt.Sprintf("%s may not open %s; add it to group %s (usermod -aG %s USER) and start again", who, name, group, group)
+	return fmt.Sprintf("add it to group %s (sudo usermod -aG %s %s) and start again", group, group, who)
+}
+
+// onConsole reports whether the kernel writes its console to a port.
+func onConsole(m machine, device string) bool {
+	return slices.Contains(strings.Fields(attribute(filepath.Join(m.sys, "class/tty/console/active"))), filepath.Base(device))
+}
+
+func consoleNote(name string) string {
+	return "the kernel writes its console to this port; take another, or take console=" + name + " off the kernel's command line"
 }
 
 // findUsers fills in which processes have the ports open, this one too.

@@ -103,7 +103,7 @@ func TestPortsOfALaneBox(t *testing.T) {
 		},
 		{
 			Name: m.dev + "/ttyS0", Driver: "serial",
-			Problem: "the kernel writes its console to this port; take another, or take console=ttyS0 off the kernel's command line",
+			Problem: "the kernel writes its console to this port; take another, or take console=ttyS0 off the kernel's command line", Console: true,
 		},
 		{
 			Name: m.dev + "/ttyUSB9", VID: "1A86", PID: "7523", Driver: "ch341-uart",
@@ -152,6 +152,9 @@ func TestPortsHere(t *testing.T) {
 	require.NoError(t, err)
 	for _, p := range ports {
 		require.FileExists(t, filepath.Join("/sys/class/tty", filepath.Base(p.Name), "uevent"))
+		if p.Console {
+			require.NotContains(t, noSuchPort("/dev/ttyUSB9"), p.Stable())
+		}
 	}
 }
 
@@ -164,21 +167,30 @@ func TestUsersOfFindsThisProcess(t *testing.T) {
 func TestNotAllowedNamesTheGroup(t *testing.T) {
 	me, err := user.Current()
 	require.NoError(t, err)
-	require.Equal(t, "user "+me.Username+" may not open /dev/nothing-like-it; add it to group dialout (usermod -aG dialout USER) and start again",
+	require.Equal(t, "user "+me.Username+" may not open /dev/nothing-like-it: add it to group dialout (sudo usermod -aG dialout "+me.Username+") and start again",
 		notAllowed("/dev/nothing-like-it"))
+	// What is no serial port is never to be opened to others.
+	for _, path := range []string{"/etc/shadow", "/dev/null"} {
+		require.NotContains(t, Admit("anna", path), "sudo", path)
+	}
 
+	p := newPair(t)
+	device := p.slave.Name()
+	require.NoError(t, p.slave.Chmod(0o600))
+	shut := "the port's group may not open it: sudo chgrp dialout " + device + " && sudo chmod 660 " + device + " && sudo usermod -aG dialout anna, and start again"
+	require.Equal(t, shut, Admit("anna", device))
 	group, err := user.LookupGroup("tty")
 	if err != nil {
 		t.Skip("this system has no group tty: ", err)
 	}
 	gid, err := strconv.Atoi(group.Gid)
 	require.NoError(t, err)
-	device := filepath.Join(t.TempDir(), "ttyX")
-	require.NoError(t, os.WriteFile(device, nil, 0o600))
 	if err := os.Chown(device, -1, gid); err != nil {
 		t.Skip("giving a file to a group takes root: ", err)
 	}
-	require.Contains(t, notAllowed(device), "add it to group tty (usermod -aG tty USER)")
+	require.Equal(t, shut, Admit("anna", device))
+	require.NoError(t, p.slave.Chmod(0o660))
+	require.Equal(t, "add it to group tty (sudo usermod -aG tty anna) and start again", Admit("anna", device))
 }
 
 // TestSerialNotAllowed needs a user who is not root, who may open everything.
