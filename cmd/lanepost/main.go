@@ -11,8 +11,10 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/lanepost/lanepost/cmd/internal/version"
+	"github.com/lanepost/lanepost/firmware-profiles/yamlfile"
 )
 
 // defaultConfig is where a package puts the configuration.
@@ -41,7 +43,8 @@ type configError struct{ error }
 
 func (e configError) Unwrap() error { return e.error }
 
-func execute(ctx context.Context, args []string) int {
+// commands is the program with all its commands.
+func commands() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "lanepost",
 		Short: "The edge agent for the lanes of a border crossing point",
@@ -51,9 +54,14 @@ func execute(ctx context.Context, args []string) int {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{flagError(err)} })
 	root.AddCommand(initCommand(), checkCommand(), runCommand(), watchCommand(), identifyCommand(), portsCommand(), recordCommand(),
 		replayCommand(), supportCommand(), spoolCommand(), exportCommand(), verifyCommand(), keyCommand(), consoleCommand(), versionCommand())
+	return root
+}
+
+func execute(ctx context.Context, args []string) int {
+	root := commands()
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
@@ -79,10 +87,40 @@ func execute(ctx context.Context, args []string) int {
 	return exitFailed
 }
 
-// noArgs refuses arguments to a command that takes none.
-func noArgs(_ *cobra.Command, args []string) error {
-	if len(args) > 0 {
-		return usageError{fmt.Errorf("unexpected argument %q", args[0])}
+// flagError says what is wrong with a flag in words for a person.
+func flagError(err error) error {
+	var none *pflag.ValueRequiredError
+	if errors.As(err, &none) && none.GetFlag() != nil {
+		return fmt.Errorf("--%s needs a value: %s", none.GetFlag().Name, none.GetFlag().Usage)
 	}
-	return nil
+	var bad *pflag.InvalidValueError
+	if !errors.As(err, &bad) || bad.GetFlag() == nil {
+		return err
+	}
+	name, value := bad.GetFlag().Name, bad.GetValue()
+	switch bad.GetFlag().Value.Type() {
+	case "duration":
+		if strings.Trim(value, "0123456789.") == "" {
+			return fmt.Errorf("--%s %q: a duration needs a unit, for instance 30s or 10m", name, value)
+		}
+		return fmt.Errorf("--%s %q is no duration: write for instance 30s or 10m", name, value)
+	case "int", "uint64", "intSlice":
+		return fmt.Errorf("--%s %q: want a whole number", name, value)
+	}
+	return err
+}
+
+// noArgs refuses arguments to a command that takes none.
+func noArgs(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, c := range cmd.Commands() {
+		names = append(names, c.Name())
+	}
+	if near := yamlfile.Nearest(args[0], names); near != "" {
+		return usageError{fmt.Errorf("unexpected argument %q; did you mean %s?", args[0], near)}
+	}
+	return usageError{fmt.Errorf("unexpected argument %q", args[0])}
 }

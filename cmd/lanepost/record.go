@@ -65,7 +65,7 @@ func recordCommand() *cobra.Command {
 			"owner can read it; give it away only to those who may see them.",
 		Example: "  lanepost record entry-3/rpm-1 --for 10m\n" +
 			"  lanepost record rpm-1 --rotate 10MB --max-size 100MB --out /var/tmp\n" +
-			"  lanepost record --connect 'serial:/dev/ttyUSB0?baud=9600'",
+			"  lanepost record --connect 'serial:/dev/ttyUSB0?baud=9600&data=8&parity=none&stop=1'",
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 {
 				return usageError{errors.New("want one device")}

@@ -74,6 +74,9 @@ func run(ctx context.Context, path string, stdout bool) error {
 
 	cfg, err := config.Load(path)
 	if err != nil {
+		if hint := fileHint(err); hint != "" {
+			err = fmt.Errorf("%w\n  hint: %s", err, hint)
+		}
 		return configError{err}
 	}
 	log := newLogger(os.Stderr, cfg.Log, os.Getenv("JOURNAL_STREAM"))
