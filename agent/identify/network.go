@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/lanepost/lanepost/drivers/link"
 )
 
 // Bounds of looking through a network.
@@ -26,6 +29,8 @@ const (
 	connectsAtOnce = 8
 	connectEvery   = 10 * time.Millisecond
 	connectTimeout = time.Second
+	// lookTimeout bounds the look-up of a name, before the connection does it again.
+	lookTimeout = 2 * time.Second
 	// listensAtOnce is how many devices are listened to at the same time, and listenEach
 	// for how long unless Options say otherwise.
 	listensAtOnce = 4
@@ -156,6 +161,24 @@ func (r *Recogniser) sweep(ctx context.Context, addresses []netip.Addr, ports []
 		}
 	}
 	return open
+}
+
+// InUse says that a program of this machine has a connection to the instrument of a tcp:
+// link, and what to do about it: a second client would take the first one's place, or get
+// nothing. The error is nil if none has, or for another link.
+func InUse(ctx context.Context, e link.Endpoint) (err error, hint string) { //nolint:revive // the hint goes with the error
+	u, err := url.Parse(e.String())
+	if err != nil || e.Scheme() != "tcp" {
+		return nil, ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	who := usedBy(ctx, u.Host)
+	if who == "" {
+		return nil, ""
+	}
+	return fmt.Errorf("%s has a connection to %s, and most instruments serve one client only: it is left alone", who, u.Host),
+		"stop that program first, the agent with systemctl stop lanepost; or see what the agent makes of the device with lanepost check"
 }
 
 // usedBy names the program of this machine that has a connection to an address: most

@@ -138,9 +138,8 @@ func (r *Recogniser) Address(ctx context.Context, address string, o Options) Rep
 	if err != nil {
 		return fail(err, "")
 	}
-	if who := usedBy(ctx, address); who != "" {
-		return fail(fmt.Errorf("%s has a connection to %s, and most instruments serve one client only: identify leaves it alone", who, address),
-			"stop that program first, the agent with systemctl stop lanepost; or see what the agent makes of the device with lanepost check")
+	if err, hint := InUse(ctx, e); err != nil {
+		return fail(err, hint)
 	}
 	o.tell("connecting to %s", address)
 	conn, err := e.Open(ctx)

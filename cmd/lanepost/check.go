@@ -17,6 +17,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/drivers"
 )
 
 // Bounds of a check.
@@ -63,11 +64,13 @@ func checkCommand() *cobra.Command {
 			"It sends nothing to a device that the agent would not send, records no event\n" +
 			"and leaves the spool as it is. Each broker gets a few messages of its own topic,\n" +
 			"the largest as large as a piece of a picture.\n\n" +
+			"Ctrl-C ends the listening: the table then holds what is known, and skips the rest.\n\n" +
 			"Run as root, it looks at files, disk and serial ports as the agent's user would.\n\n" +
 			"With --profile it reads a profile and runs its vectors instead, and shows where\n" +
 			"reading stops; with --bytes it shows how a recording of a device is read by it.\n\n" +
 			"It ends with 0 when nothing failed, with 1 when something did, and with 2 when\n" +
-			"the command line is wrong. Warnings and skipped checks are no failure.",
+			"the command line is wrong. Warnings and skipped checks are no failure; what Ctrl-C\n" +
+			"has ended is one.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := profile.validate(cmd.Flags().Changed); err != nil {
@@ -79,7 +82,12 @@ func checkCommand() *cobra.Command {
 			if o.wait < 0 {
 				return usageError{fmt.Errorf("--wait %s is negative", o.wait)}
 			}
-			return check(cmd.Context(), cmd.OutOrStdout(), o)
+			ctx, stop := untilSignal(cmd.Context())
+			defer stop()
+			if onTerminal(cmd.ErrOrStderr()) {
+				o.notes = cmd.ErrOrStderr()
+			}
+			return check(ctx, cmd.OutOrStdout(), o)
 		},
 	}
 	cmd.Flags().StringVarP(&o.path, "config", "c", defaultConfig, "configuration file")
@@ -97,6 +105,7 @@ type checkOptions struct {
 	path, user string
 	wait       time.Duration
 	json       bool
+	notes      io.Writer // told what takes long; nil for nobody
 }
 
 func check(ctx context.Context, out io.Writer, o checkOptions) error {
@@ -116,7 +125,38 @@ func check(ctx context.Context, out io.Writer, o checkOptions) error {
 		fmt.Fprintln(out, "\nThe configuration can't be used, so nothing else was checked.")
 		return errReported
 	}
-	return tell(out, o, checkRows(ctx, cfg, account, o))
+	err = tell(out, o, checkRows(ctx, cfg, account, o))
+	if ctx.Err() != nil && err == nil {
+		err = errReported
+	}
+	return err
+}
+
+// waitFor is how long a device is listened to at most.
+func (o checkOptions) waitFor(d config.Device) time.Duration {
+	if o.wait > 0 {
+		return o.wait
+	}
+	return min(d.Silence+time.Second, maxDefaultWait)
+}
+
+// announce says what is going on until there is a table.
+func (o checkOptions) announce(devices []config.Device, cfg *config.Config) {
+	if o.notes == nil {
+		return
+	}
+	var longest time.Duration
+	for _, d := range devices {
+		longest = max(longest, o.waitFor(d))
+	}
+	doing := "listening to " + plural(len(devices), "device")
+	switch {
+	case len(devices) == 0 && len(cfg.MQTT) == 0:
+		return
+	case len(devices) == 0:
+		doing, longest = "trying the broker", brokerCheckTimeout
+	}
+	fmt.Fprintf(o.notes, "%s, up to %s; Ctrl-C ends it with what is known by then\n", doing, drivers.Span(longest))
 }
 
 // checkRows are the rows of a configuration that can be used.
@@ -137,6 +177,11 @@ func checkRows(ctx context.Context, cfg *config.Config, account *account, o chec
 	if running {
 		live = devicesOfAgent(ctx, cfg)
 	}
+	if running {
+		o.announce(nil, cfg)
+	} else {
+		o.announce(devices, cfg)
+	}
 	rows := make([]deviceRows, len(devices))
 	var group sync.WaitGroup
 	for i, d := range devices {
@@ -145,7 +190,7 @@ func checkRows(ctx context.Context, cfg *config.Config, account *account, o chec
 		}
 		rows[i].list = checkPort(d, account)
 		if !failed(rows[i].list) {
-			group.Go(func() { rows[i].check(ctx, cfg, d, o.wait) })
+			group.Go(func() { rows[i].check(ctx, cfg, d, o.waitFor(d)) })
 		}
 	}
 	brokers := checkBrokers(ctx, cfg, running)
@@ -164,7 +209,7 @@ func fileHint(err error) string {
 	case errors.Is(err, fs.ErrNotExist):
 		return "lanepost init writes a first one; or name the one that is there with --config"
 	case errors.Is(err, fs.ErrPermission):
-		return "run it as root, or as the agent's user: sudo lanepost check"
+		return "run it with sudo, or as the agent's user"
 	}
 	return ""
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"errors"
 	"log/slog"
 	"net/url"
+	"strings"
 	"sync"
 
 	"github.com/lanepost/lanepost/agent/blobs"
@@ -70,18 +73,40 @@ func checkBroker(ctx context.Context, site string, m *config.MQTT, broker, what 
 	if m.Redact {
 		largest = 0 // no pictures go there
 	}
-	ctx, cancel := context.WithTimeout(ctx, brokerCheckTimeout)
+	timed, cancel := context.WithTimeout(ctx, brokerCheckTimeout)
 	defer cancel()
-	steps, err := uplink.Inspect(ctx, o, site, largest)
+	steps, err := uplink.Inspect(timed, o, site, largest)
 	if err != nil {
 		return []result{{what, "settings", isFailed, broker + ": " + err.Error(), "correct the mqtt section of the configuration"}}
 	}
-	for i, s := range steps {
+	for i, s := range expiredOnce(steps) {
 		detail := s.Detail
 		if i == 0 {
 			detail = broker + ": " + detail
 		}
+		if s.Verdict != uplink.Good && ctx.Err() != nil && (s.Name != "TLS" || i == len(steps)-1) {
+			rows = append(rows, result{what, s.Name, isSkipped, strings.TrimSuffix(detail, s.Detail) + "ended before it was known", ""})
+			break
+		}
 		rows = append(rows, result{what, s.Name, verdicts[s.Verdict], detail, s.Hint})
 	}
 	return rows
+}
+
+// expiredOnce makes one step of a certificate that has expired and the handshake that fails
+// by it.
+func expiredOnce(steps []uplink.Step) []uplink.Step {
+	last := len(steps) - 1
+	var invalid x509.CertificateInvalidError
+	if last < 1 || !errors.As(steps[last].Err, &invalid) || invalid.Reason != x509.Expired {
+		return steps
+	}
+	for i, s := range steps[:last] {
+		if s.Name == "TLS" && s.Verdict == uplink.Doubtful && strings.Contains(s.Detail, "has expired") {
+			s.Verdict = uplink.Bad
+			s.Hint = "those who run the broker must renew it; until then events wait in the spool. If the date is still to come, this box's clock is wrong"
+			return append(append(steps[:i:i], steps[i+1:last]...), s)
+		}
+	}
+	return steps
 }

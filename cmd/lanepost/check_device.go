@@ -155,18 +155,24 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 			add("driver", isFailed, fmt.Sprintf("the driver panicked: %v", p), "please report this")
 		}
 	}()
-	if wait == 0 {
-		wait = min(d.Silence+time.Second, maxDefaultWait)
-	}
 	instrument, err := d.New()
 	if err != nil {
 		add("settings", isFailed, err.Error(), "correct the settings of this device in the configuration")
 		return
 	}
+	asked := ctx // ends by Ctrl-C alone
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	place, _, _ := strings.Cut(d.Endpoint.String(), "?")
+	if err, hint := identify.InUse(ctx, d.Endpoint); err != nil {
+		add("reachable", isFailed, err.Error(), hint)
+		return
+	}
 	conn, err := openLink(ctx, d.Endpoint)
+	if err != nil && asked.Err() != nil {
+		add("reachable", isSkipped, place+": ended before it was known whether it answers", "")
+		return
+	}
 	if err != nil {
 		add("reachable", isFailed, err.Error(), cmp.Or(link.Hint(err), "check the device's power, cable and address, and what stands under connect"))
 		return
@@ -181,6 +187,7 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 		})
 	}
 	began := time.Now()
+	span := func() string { return drivers.Span(min(wait, time.Since(began).Round(100*time.Millisecond))) }
 	ended := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -213,7 +220,7 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 			r.offset = &offset
 		}
 	}
-	if errors.Is(runErr, context.DeadlineExceeded) || errors.Is(runErr, os.ErrDeadlineExceeded) {
+	if errors.Is(runErr, context.DeadlineExceeded) || errors.Is(runErr, os.ErrDeadlineExceeded) || asked.Err() != nil {
 		runErr = nil // the time is up
 	}
 	name := d.Profile.Name
@@ -233,19 +240,22 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 		add("protocol", isFailed, runErr.Error(), cmp.Or(link.Hint(runErr), strange(ctx, cfg, d, l.sample)))
 	case l.bytes > 0 || l.unparsed > 0:
 		add("reachable", isOK, place, "")
-		detail := fmt.Sprintf("%s in %s, none of them a record of %s", plural(l.bytes, "byte"), drivers.Span(wait), name)
+		detail := fmt.Sprintf("%s in %s, none of them a record of %s", plural(l.bytes, "byte"), span(), name)
 		if l.reason != "" {
 			detail += " (" + l.reason + ")"
 		}
 		add("protocol", isFailed, detail, strange(ctx, cfg, d, l.sample))
+	case asked.Err() != nil:
+		add("reachable", isOK, place+" is open", "")
+		add("fresh data", isSkipped, "nothing came in "+span()+", then it was ended", "")
 	case strings.HasSuffix(d.Endpoint.Scheme(), "-listen"):
 		// A camera that posts has nothing to say while no vehicle comes.
 		add("reachable", isOK, place+" listens", "")
-		add("fresh data", isWarning, "nothing came in "+drivers.Span(wait),
+		add("fresh data", isWarning, "nothing came in "+span(),
 			"let a vehicle pass, or have the device send a test; what it must be set to is in the profile "+name)
 	default:
 		add("reachable", isOK, place+" is open", "")
-		add("fresh data", isFailed, "nothing came in "+drivers.Span(wait),
+		add("fresh data", isFailed, "nothing came in "+span(),
 			"check that the instrument is on and set to send, that its data cable is in, and that no other program holds its connection")
 	}
 	if r.offset != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -160,6 +161,55 @@ func TestCheckWithoutTheRightToMakeTheSpool(t *testing.T) {
 	require.Error(t, err)
 	require.Contains(t, string(out), "make a directory for it (sudo install -d -m 700 -o USER DIRECTORY)")
 	require.NotContains(t, string(out), "chown")
+}
+
+// On a terminal it says what it is doing, and Ctrl-C brings the table of what is known.
+func TestCheckBrokenOff(t *testing.T) {
+	t.Parallel()
+	var silent [2]net.Listener // they take connections and say nothing
+	for i := range silent {
+		var err error
+		silent[i], err = net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		defer silent[i].Close()
+	}
+	path := writeConfig(t, quietDevice(t)+deviceYAML("rpm-2", "rapiscan-tsa", "tcp://"+silent[0].Addr().String()),
+		"mqtt: {brokers: [\"tcp://"+silent[1].Addr().String()+"\"]}\n")
+	s := initOnTerminal(t, "check", "--wait", "10m", "--config", path)
+	s.asked("listening to 2 devices, up to 10 min; Ctrl-C ends it with what is known by then")
+	_, err := s.tty.WriteString("\x03")
+	require.NoError(t, err)
+	require.Error(t, <-s.done)
+	require.Equal(t, exitFailed, s.cmd.ProcessState.ExitCode(), s.text.String())
+	require.Regexp(t, `free space +ok`, s.text.String())
+	require.Regexp(t, `rpm-2 +(fresh data|reachable) +(ok|skipped)`, s.text.String())
+	require.Regexp(t, `broker +\w+ +(ok|skipped)`, s.text.String())
+	require.Contains(t, s.text.String(), "ended before it was known")
+	require.NotContains(t, s.text.String(), isFailed)
+}
+
+// A portal serves one client: what an agent has, check and record leave alone, by whatever
+// configuration they come to it.
+func TestASecondClientIsRefused(t *testing.T) {
+	t.Parallel()
+	place := strings.TrimPrefix(quietLane(t, 20).Devices()[0].Connect, "tcp://")
+	agent := start(t, writeConfig(t, deviceYAML("rpm-1", "rapiscan-tsa", "tcp://"+place)))
+	agent.waitFor("lanepost.device.online.v1", 1)
+	has := fmt.Sprintf(`\S+ \(pid %d\) has a connection to %s, and most instruments serve one client only: it is left alone`, agent.cmd.Process.Pid, place)
+
+	text, code := output(t, "check", "--wait", "2s", "--config", writeConfig(t, deviceYAML("rpm-9", "rapiscan-tsa", "tcp://"+place)))
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, `entry-1/rpm-9 +reachable +FAILED +`+has, text)
+	dir := t.TempDir()
+	text, code = output(t, "record", "--connect", "tcp://"+place, "--for", "1s", "--out", dir)
+	require.Equal(t, exitFailed, code)
+	require.Regexp(t, has+`.*--force connects all the same`, text)
+	require.Empty(t, namesIn(t, dir))
+	for _, e := range agent.seen() {
+		require.NotEqual(t, "lanepost.device.offline.v1", e.Type)
+	}
+	text, _ = output(t, "record", "--connect", "tcp://"+place, "--for", "100ms", "--out", dir, "--force")
+	require.NotRegexp(t, has, text)
 }
 
 func TestServiceProperties(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 	"github.com/lanepost/lanepost/agent/config"
 	"github.com/lanepost/lanepost/agent/console"
 	"github.com/lanepost/lanepost/agent/console/client"
+	"github.com/lanepost/lanepost/agent/identify"
 	"github.com/lanepost/lanepost/agent/spool"
 	"github.com/lanepost/lanepost/cmd/internal/version"
 	"github.com/lanepost/lanepost/drivers/link"
@@ -47,6 +48,7 @@ type recordFlags struct {
 	config, connect, profile, out string
 	lasts                         time.Duration
 	maxSize, rotate               string
+	force                         bool
 }
 
 func recordCommand() *cobra.Command {
@@ -84,9 +86,10 @@ func recordCommand() *cobra.Command {
 	f.StringVarP(&o.config, "config", "c", defaultConfig, "configuration file")
 	f.StringVar(&o.connect, "connect", "", "record this link, without a configuration")
 	f.StringVar(&o.profile, "profile", "", "with --connect: the profile to note in the file, whose settings the link takes")
-	f.StringVar(&o.out, "out", ".", "directory to write to")
+	f.StringVar(&o.out, "out", ".", "directory to write to, which must be there")
 	f.DurationVar(&o.lasts, "for", 0, "how long to record, for instance 10m (default: until Ctrl-C)")
 	f.StringVar(&o.maxSize, "max-size", defaultRecordSize, "how large the recording may be; then it ends, or with --rotate its oldest file is removed")
+	f.BoolVar(&o.force, "force", false, "connect even if another program of this box has a connection there: most instruments then serve only one of the two")
 	f.StringVar(&o.rotate, "rotate", "", "begin a new file at this size, for instance 10MB")
 	return cmd
 }
@@ -121,6 +124,10 @@ func record(ctx context.Context, out, notes io.Writer, device string, o recordFl
 	if err != nil {
 		return err
 	}
+	// A stick that is not mounted must not be made a folder of, on the disk of the events.
+	if info, err := os.Stat(o.out); err != nil || !info.IsDir() {
+		return fmt.Errorf("--out %s: there is no such directory; make it (mkdir), or mount the disk that it is on", o.out)
+	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	end := make(chan os.Signal, 1)
@@ -129,12 +136,20 @@ func record(ctx context.Context, out, notes io.Writer, device string, o recordFl
 	go func() {
 		select {
 		case s := <-end:
-			stop(fmt.Errorf("signal: %s", s))
+			if s == os.Interrupt {
+				stop(errors.New("ended by Ctrl-C"))
+			}
+			stop(fmt.Errorf("ended by the signal: %s", s))
 		case <-ctx.Done():
 		}
 	}()
 	if err := d.findAgent(ctx); err != nil {
 		return err
+	}
+	if d.agent == nil && !o.force {
+		if err, hint := identify.InUse(ctx, d.endpoint); err != nil {
+			return fmt.Errorf("%w; %s; --force connects all the same", err, hint)
+		}
 	}
 
 	q := newRecordQueue()
@@ -162,10 +177,11 @@ func record(ctx context.Context, out, notes io.Writer, device string, o recordFl
 	failed := w.write(ctx, q, over)
 	stop(nil)
 	w.report(out)
-	if failed != nil {
-		return failed
+	if failed == nil && w.reads == 0 {
+		fmt.Fprintln(notes, "the recording is empty: nothing came. Look whether the device is on and set to send, and its cable in; without an agent nobody asks it")
+		return errReported
 	}
-	return nil
+	return failed
 }
 
 var recordSize = regexp.MustCompile(`^([0-9]{1,12}) ?(B|kB|KB|MB|GB|KiB|MiB|GiB)$`)
@@ -199,6 +215,9 @@ func (o recordFlags) find(device string) (*recorded, error) {
 		}
 		cfg, err := config.Load(o.config)
 		if err != nil {
+			if hint := fileHint(err); hint != "" {
+				err = fmt.Errorf("%w; %s", err, hint)
+			}
 			return nil, err
 		}
 		c, err := deviceOf(cfg, device)

@@ -194,9 +194,6 @@ var errEnough = errors.New("the size that was asked for is reached")
 func (f *recordFiles) begin(now time.Time) error {
 	if f.began.IsZero() {
 		f.began = now
-		if err := os.MkdirAll(f.dir, 0o700); err != nil {
-			return fmt.Errorf("make the directory of the recording: %w", err)
-		}
 	}
 	if err := f.room(); err != nil {
 		return err

@@ -99,7 +99,7 @@ func TestRecordBesideTheAgent(t *testing.T) {
 			config := writeConfig(t, deviceYAML("rpm-1", l.profile, connect+l.query, settings))
 			p := start(t, config)
 			p.waitFor("lanepost.device.offline.v1", 1)
-			rec := startRecording(t, "rpm-1", "--config", config, "--out", filepath.Join(dir, "out"), "--rotate", "16KiB", "--max-size", "10MB")
+			rec := startRecording(t, "rpm-1", "--config", config, "--out", dir, "--rotate", "16KiB", "--max-size", "10MB")
 			sim, err := simulator.ReplayListen(t.Context(), bytes.NewReader(own), listen, simulator.ReplayOptions{})
 			require.NoError(t, err)
 			defer sim.Close()
@@ -109,7 +109,7 @@ func TestRecordBesideTheAgent(t *testing.T) {
 			p.stop()
 			require.NotContains(t, rec.out.String(), "missing")
 
-			parts := files(t, filepath.Join(dir, "out"))
+			parts := files(t, dir)
 			require.Greater(t, len(parts), 1, "it rotates")
 			info, err := os.Stat(parts[0])
 			require.NoError(t, err)
@@ -220,9 +220,28 @@ func TestRecordAlone(t *testing.T) {
 	require.Equal(t, 1, code)
 	require.Contains(t, text, "connection refused")
 	require.Len(t, files(t, dir), 1, "no file of nothing")
+	text, code = output(t, "record", "--connect", "tcp://127.0.0.1:1", "--out", filepath.Join(dir, "stick"))
+	require.Equal(t, 1, code)
+	require.Contains(t, text, "there is no such directory; make it (mkdir), or mount the disk that it is on")
+	require.NoDirExists(t, filepath.Join(dir, "stick"))
 	text, code = output(t, "replay", "--profile", "dahua-push", parts[0])
 	require.Equal(t, 1, code)
 	require.Contains(t, text, "no recording of bytes")
+}
+
+// A recording of nothing is a failure, and Ctrl-C is called so.
+func TestRecordNothing(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	rec := startRecording(t, "--connect", "tcp://"+ln.Addr().String(), "--out", t.TempDir())
+	require.Eventually(t, func() bool { return strings.Contains(rec.log.String(), "Ctrl-C ends it") }, patience, 5*time.Millisecond)
+	require.NoError(t, rec.cmd.Process.Signal(os.Interrupt))
+	require.Error(t, <-rec.done)
+	require.Equal(t, exitFailed, rec.cmd.ProcessState.ExitCode())
+	require.Contains(t, rec.out.String(), "(ended by Ctrl-C)")
+	require.Contains(t, rec.log.String(), "the recording is empty: nothing came")
 }
 
 // A recording that is served to an agent gives it the same events, over TCP and through a
