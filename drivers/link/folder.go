@@ -142,19 +142,25 @@ func (e *folderEndpoint) Open(ctx context.Context) (Conn, error) {
 
 // bounded does something with the folder that may hang.
 func bounded[T any](ctx context.Context, f *Folder, what string, do func() (T, error)) (T, error) {
-	var none T
+	v, err := f.bounded(ctx, what, func() (any, error) { return do() })
+	t, _ := v.(T)
+	return t, err
+}
+
+// bounded has no type of its own, since each would be another copy in the program.
+func (f *Folder) bounded(ctx context.Context, what string, do func() (any, error)) (any, error) {
 	g := f.endpoint.guard
 	g.mu.Lock()
 	stuck := g.stuck
 	g.mu.Unlock()
 	if stuck != "" {
-		return none, fmt.Errorf("%w: an earlier call still hangs (%s)", ErrHangs, stuck)
+		return nil, fmt.Errorf("%w: an earlier call still hangs (%s)", ErrHangs, stuck)
 	}
 	if err := f.over.Err(); err != nil {
-		return none, context.Cause(f.over)
+		return nil, context.Cause(f.over)
 	}
 	type result struct {
-		v   T
+		v   any
 		err error
 	}
 	done := make(chan result, 1)
@@ -186,11 +192,11 @@ func bounded[T any](ctx context.Context, f *Folder, what string, do func() (T, e
 	g.stuck, g.by = what, done
 	switch {
 	case ctx.Err() != nil:
-		return none, context.Cause(ctx)
+		return nil, context.Cause(ctx)
 	case f.over.Err() != nil:
-		return none, context.Cause(f.over)
+		return nil, context.Cause(f.over)
 	}
-	return none, fmt.Errorf("%w: %s took longer than %s", ErrHangs, what, f.endpoint.ioTimeout)
+	return nil, fmt.Errorf("%w: %s took longer than %s", ErrHangs, what, f.endpoint.ioTimeout)
 }
 
 // Check makes sure that the folder is still the one that was opened. A share that is no

@@ -126,23 +126,12 @@ func (c *coder) text(v *string) {
 
 // list is an array. each is called for every element in turn.
 func list[T any](c *coder, v *[]T, most int, each func(*T)) {
-	n := uint32(len(*v)) //nolint:gosec // bounded below
-	if !c.reading && len(*v) > most {
-		c.fail(fmt.Errorf("%w: an array of %d elements", ErrBound, len(*v)))
-		return
-	}
-	c.u32(&n)
+	n := c.count(len(*v), most)
 	if c.reading {
 		*v = nil
-		if n == math.MaxUint32 || c.err != nil {
-			return
+		if n >= 0 {
+			*v = make([]T, n)
 		}
-		// Each element has at least a byte.
-		if int64(n) > int64(min(most, len(c.b))) {
-			c.fail(fmt.Errorf("%w: an array of %d elements", ErrBound, n))
-			return
-		}
-		*v = make([]T, n)
 	}
 	for i := range *v {
 		if c.err != nil {
@@ -150,6 +139,28 @@ func list[T any](c *coder, v *[]T, most int, each func(*T)) {
 		}
 		each(&(*v)[i])
 	}
+}
+
+// count is the length of an array: what is written, or was read; below zero for none. It has no type of its own,
+// since each would be another copy in the program.
+func (c *coder) count(length, most int) int {
+	n := uint32(length) //nolint:gosec // bounded below
+	if !c.reading && length > most {
+		c.fail(fmt.Errorf("%w: an array of %d elements", ErrBound, length))
+		return -1
+	}
+	c.u32(&n)
+	if c.reading {
+		if n == math.MaxUint32 || c.err != nil {
+			return -1
+		}
+		// Each element has at least a byte.
+		if int64(n) > int64(min(most, len(c.b))) {
+			c.fail(fmt.Errorf("%w: an array of %d elements", ErrBound, n))
+			return -1
+		}
+	}
+	return int(n)
 }
 
 // epoch is the time 0 of the protocol, 1 January 1601, in seconds of Unix.
