@@ -181,6 +181,47 @@ func Hint(err error) string {
 	return ""
 }
 
+// plainError is an error in words for a person; what it is made of is kept for Hint.
+type plainError struct {
+	text string
+	error
+}
+
+func (e plainError) Error() string { return e.text }
+func (e plainError) Unwrap() error { return e.error }
+
+// plainWords say what the system's words for a failed connection mean. The system's stand
+// behind them.
+var plainWords = map[syscall.Errno]string{
+	syscall.ECONNREFUSED: "it takes no connection",
+	syscall.ECONNRESET:   "it broke the connection off",
+	syscall.EHOSTUNREACH: "nothing answers there",
+	syscall.ENETUNREACH:  "this machine has no way there",
+	syscall.ETIMEDOUT:    "no answer",
+}
+
+// plain takes the names of calls, and the addresses that are told already, out of an error
+// of the network.
+func plain(err error) error {
+	var dns *net.DNSError
+	var number syscall.Errno
+	var op *net.OpError
+	switch {
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return plainError{"the host name " + echo(dns.Name) + " is unknown", err}
+	case errors.As(err, &dns):
+		return plainError{"the name server does not answer for " + echo(dns.Name), err}
+	case errors.As(err, &op) && errors.As(err, &number):
+		if words := plainWords[number]; words != "" {
+			return plainError{words + " (" + number.Error() + ")", err}
+		}
+		return plainError{number.Error(), err}
+	case errors.As(err, &op) && op.Timeout():
+		return plainError{"no answer in time", err}
+	}
+	return err
+}
+
 func hostOf(address string) string {
 	if host, _, err := net.SplitHostPort(address); err == nil {
 		return host

@@ -14,6 +14,34 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// What a link says of a failed connection stands in events and on pages: the plain words
+// come first, and what was behind them still gives the hint.
+func TestPlainWords(t *testing.T) {
+	t.Parallel()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	place := ln.Addr().String()
+	require.NoError(t, ln.Close())
+	e, err := Parse("tcp://"+place, nil)
+	require.NoError(t, err)
+	_, err = e.Open(t.Context())
+	require.EqualError(t, err, "cannot connect to "+place+": it takes no connection (connection refused)")
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+	require.Contains(t, Hint(err), "the machine at "+place+" is there")
+
+	dial := func(err error) error { return &net.OpError{Op: "dial", Net: "tcp", Err: err} }
+	for want, err := range map[string]error{
+		"the host name portal.invalid is unknown":                dial(&net.DNSError{Err: "no such host", Name: "portal.invalid", IsNotFound: true}),
+		"the name server does not answer for portal.invalid":     dial(&net.DNSError{Name: "portal.invalid", IsTimeout: true}),
+		"it broke the connection off (connection reset by peer)": dial(os.NewSyscallError("connect", syscall.ECONNRESET)),
+		"network is down":   dial(os.NewSyscallError("connect", syscall.ENETDOWN)),
+		"no answer in time": dial(os.ErrDeadlineExceeded),
+		"something else":    errors.New("something else"),
+	} {
+		require.EqualError(t, plain(err), want)
+	}
+}
+
 func TestHint(t *testing.T) {
 	dial := func(err error) error {
 		return fmt.Errorf("cannot connect: %w", &net.OpError{

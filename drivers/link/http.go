@@ -408,7 +408,7 @@ func (e *httpEndpoint) failed(err error) error {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("ask %s: %w without an answer", e.place(), ErrUnplugged)
 	}
-	return fmt.Errorf("ask %s: %w", e.place(), err)
+	return fmt.Errorf("ask %s: %w", e.place(), plain(err))
 }
 
 func isTimeout(err error) bool {

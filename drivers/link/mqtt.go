@@ -401,7 +401,7 @@ func (e *mqttEndpoint) dial(ctx context.Context) (net.Conn, error) {
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", net.JoinHostPort(e.host, strconv.Itoa(e.port)))
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", e.place(), err)
+		return nil, fmt.Errorf("connect to %s: %w", e.place(), plain(err))
 	}
 	if e.scheme != "mqtts" {
 		return conn, nil

@@ -273,7 +273,7 @@ func (e *opcuaEndpoint) dial(ctx context.Context, channel *opcua.Channel) (*opcu
 	}}
 	conn, err := dialer.DialContext(ctx, "tcp", e.address())
 	if err != nil {
-		return nil, err
+		return nil, plain(err)
 	}
 	c := newOPCUAConn(conn, channel, e)
 	if err = c.opening(ctx, func() error { return c.handshake(e.url()) }); err != nil {

@@ -181,7 +181,7 @@ func (e *tcpEndpoint) Open(ctx context.Context) (Conn, error) {
 	}
 	c, err := dialer.DialContext(ctx, "tcp", e.address())
 	if err != nil {
-		return nil, fmt.Errorf("cannot connect to %s: %w", e.address(), err)
+		return nil, fmt.Errorf("cannot connect to %s: %w", e.address(), plain(err))
 	}
 	return &tcpConn{c: c, address: e.address(), writeTimeout: e.writeTimeout}, nil
 }
@@ -256,7 +256,7 @@ func (t *tcpConn) failed(doing string, err error) error {
 		if errors.Is(g, io.EOF) {
 			return fmt.Errorf("%s %s: %w: it closed the connection", doing, t.address, ErrUnplugged)
 		}
-		return fmt.Errorf("%s %s: %w: %w", doing, t.address, ErrUnplugged, err)
+		return fmt.Errorf("%s %s: %w: %w", doing, t.address, ErrUnplugged, plain(err))
 	}
 	return fmt.Errorf("%s %s: %w", doing, t.address, err)
 }

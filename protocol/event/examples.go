@@ -348,7 +348,7 @@ func examples() map[string]Example {
 		}},
 		{byPortal("019ceb7f-2545-7b1c-8e5f-c7063da94b10", "08:38:24.324", "08:38:24.325", ""), 1187, DeviceOffline{
 			Connect: exampleConnect, LastValid: pointer(clockOf("08:38:01.186")),
-			Reason: "dial tcp 10.0.3.21:1600: connect: no route to host",
+			Reason: "cannot connect to 10.0.3.21:1600: nothing answers there (no route to host)",
 			Hint:   "nothing answers at 10.0.3.21:1600: check the instrument's power, its network cable and its address",
 		}},
 		{byPortal("019ceba1-70e2-7d03-a1c8-4e92f5670bd3", "09:15:51.906", "09:15:51.906", ""), 1196, DeviceFault{
