@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -46,7 +47,9 @@ func (a *spoolAt) find() (dir string, keys *spool.Keyring, err error) {
 	if dir == "" {
 		cfg, err := config.Load(a.config)
 		if err != nil {
-			return "", nil, fmt.Errorf("%w\n(--dir DIRECTORY looks at a spool without a configuration)", err)
+			// The directory may stand in a file that has a mistake.
+			in, _ := spoolDirOf(a.config)
+			return "", nil, fmt.Errorf("%w\n(--dir %s looks at a spool without a configuration)", err, cmp.Or(in, "DIRECTORY"))
 		}
 		dir = cfg.Spool.Dir
 		if keyFile == "" {
@@ -81,6 +84,8 @@ func hinted(err error) error {
 		return errors.New("interrupted")
 	case errors.Is(err, fs.ErrPermission):
 		hint = "run this as root or as the agent's user"
+	case errors.Is(err, fs.ErrNotExist):
+		return errors.New(strings.TrimSuffix(err.Error(), ": "+fs.ErrNotExist.Error()))
 	case errors.Is(err, spool.ErrNotSpool):
 		hint = "--dir takes the directory that holds urgent/ and routine/, spool.dir in the configuration"
 	case errors.Is(err, spool.ErrLocked):

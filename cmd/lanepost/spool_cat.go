@@ -87,6 +87,16 @@ func (s *selection) concrete(i *spool.Inspection, w spool.Walk) spool.Walk {
 	return w
 }
 
+// nothingWaits reports whether only what waits is asked for, and nothing does.
+func (s *selection) nothingWaits(i *spool.Inspection) bool {
+	for _, c := range i.Classes {
+		if (s.class == "" || s.class == string(c.Class)) && c.Stats.Backlog > 0 {
+			return false
+		}
+	}
+	return s.waiting
+}
+
 // untilSignal ends a command in good order.
 func untilSignal(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
@@ -240,6 +250,9 @@ func spoolExportCommand(at *spoolAt) *cobra.Command {
 			for n := range walks {
 				walks[n] = s.concrete(i, walks[n])
 			}
+			if s.nothingWaits(i) {
+				return errors.New("nothing waits for delivery, so no file is written")
+			}
 			ctx, stop := untilSignal(cmd.Context())
 			defer stop()
 			bar := newProgress(os.Stderr, sizeOf(i, walks))
@@ -317,6 +330,9 @@ func newFile(name, spoolDir string, write func(io.Writer) error) (err error) {
 	dir := filepath.Dir(name)
 	if inside(dir, spoolDir) {
 		return fmt.Errorf("%s is inside of the spool, where nothing is written: name another place", name)
+	}
+	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("there is no directory %s: make it, or name another place", dir)
 	}
 	if err := absent(name); err != nil {
 		return err

@@ -300,12 +300,16 @@ func TestSpoolOfAnEncryptedBox(t *testing.T) {
 
 func TestSpoolErrors(t *testing.T) {
 	empty := t.TempDir()
+	broken := filepath.Join(t.TempDir(), "lanepost.yaml")
+	require.NoError(t, os.WriteFile(broken, []byte("site: a\nlanez: 1\nspool:\n  dir: /srv/events\n"), 0o600))
 	for _, c := range []struct {
 		args, want string
 		code       int
 	}{
 		{"stat --dir /nowhere/at/all", "/nowhere/at/all: there is no such directory", exitFailed},
 		{"stat --dir " + empty, "--dir takes the directory that holds urgent/ and routine/", exitFailed},
+		{"stat --dir /nowhere/at/all", "no such directory\n", exitFailed},
+		{"stat --config " + broken, "(--dir /srv/events looks at a spool", exitFailed},
 		{"stat --config /nowhere.yaml", "--dir DIRECTORY looks at a spool without a configuration", exitFailed},
 		{"cat --dir " + empty + " --from 3", "--from and --to need --class", exitUsage},
 		{"cat --dir " + empty + " --class other", "want urgent or routine", exitUsage},
@@ -322,6 +326,22 @@ func TestSpoolErrors(t *testing.T) {
 		require.Contains(t, text, c.want, c.args)
 		require.Equal(t, c.code, code, c.args)
 	}
+}
+
+func TestExportOfNothing(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := openSpool(t, dir, spool.Options{})
+	fillSpool(t, s, event.Urgent, 1)
+	text, code := output(t, "spool", "export", "--dir", dir, "--waiting", "/nodir/e.jsonl")
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "lanepost: there is no directory /nodir: make it, or name another place\n", text)
+	file := filepath.Join(t.TempDir(), "e.jsonl")
+	text, code = output(t, "spool", "export", "--dir", dir, "--waiting", "--class", "routine", file)
+	require.Equal(t, exitFailed, code)
+	require.Equal(t, "lanepost: nothing waits for delivery, so no file is written\n", text)
+	text, code = output(t, "spool", "export", "--dir", dir, "--waiting", file)
+	require.Zero(t, code, text)
 }
 
 func TestProgress(t *testing.T) {
