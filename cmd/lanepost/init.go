@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -68,12 +69,21 @@ func initCommand() *cobra.Command {
 	f.StringVar(&o.keyFile, "key-file", "", "key of the client certificate")
 	f.StringVar(&o.username, "username", "", "user name at the broker")
 	f.StringVar(&o.passwordFile, "password-file", "", "file that holds the password")
-	f.StringVar(&o.spoolDir, "spool-dir", "", "directory in which events are kept (default "+defaultSpool+")")
+	f.StringVar(&o.spoolDir, "spool-dir", "", "directory in which events are kept (default "+defaultSpool+"; for who may not write there, the folder spool beside the configuration)")
 	return cmd
 }
 
 // defaultSpool is where a package keeps events.
 const defaultSpool = "/var/lib/lanepost"
+
+// spoolFor is where events are kept unless it is said otherwise: in the package's directory, or
+// beside the configuration for a user who could not make that.
+func spoolFor(path string) string {
+	if os.Geteuid() == 0 || tryWrite(defaultSpool) == nil {
+		return defaultSpool
+	}
+	return filepath.Join(filepath.Dir(path), "spool")
+}
 
 // errNothingWritten ends an init that was broken off.
 var errNothingWritten = errors.New("nothing was written")
@@ -99,19 +109,21 @@ func initialise(ctx context.Context, out io.Writer, o initOptions) error {
 	if err := writableFolder(filepath.Dir(o.path)); err != nil {
 		return err
 	}
+	usualSpool := spoolFor(o.path)
 	missing := s.missing(o.noBroker)
 	switch {
 	case len(missing) == 0:
 	case !onTerminal(os.Stdin):
 		return usageError{fmt.Errorf("this is no terminal to ask questions on, and there is no %s", strings.Join(missing, ", no "))}
 	default:
-		if err := askOnTerminal(ctx, os.Stdin, out, func(a *asker) error { return a.interview(s, o.noBroker) }); err != nil {
+		if err := askOnTerminal(ctx, os.Stdin, out, func(a *asker) error { return a.interview(s, o.noBroker, usualSpool) }); err != nil {
 			if errors.Is(err, errNothingWritten) {
 				fmt.Fprintln(out)
 			}
 			return err
 		}
 	}
+	s.spoolDir = cmp.Or(s.spoolDir, usualSpool)
 	// Files that the shell would have found.
 	for _, f := range []*string{&s.caFile, &s.certFile, &s.keyFile, &s.passwordFile} {
 		if *f != "" {

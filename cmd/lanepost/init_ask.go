@@ -212,7 +212,7 @@ func (a *asker) secret(question string) (string, error) {
 }
 
 // interview asks for what s lacks.
-func (a *asker) interview(s *starter, noBroker bool) (err error) {
+func (a *asker) interview(s *starter, noBroker bool, usualSpool string) (err error) {
 	a.say("A few questions make a first configuration. Enter takes what stands in [ ],\nCtrl-C leaves and writes nothing.\n\n")
 	if s.site == "" {
 		if s.site, err = a.ask("Name of the crossing point, for example medyka", "", named); err != nil {
@@ -231,7 +231,7 @@ func (a *asker) interview(s *starter, noBroker bool) (err error) {
 	}
 	if s.spoolDir == "" {
 		a.say("\nEvents wait on disk until the broker has confirmed them.\n")
-		if s.spoolDir, err = a.ask("Folder for them", defaultSpool, func(dir string) error {
+		if s.spoolDir, err = a.ask("Folder for them", usualSpool, func(dir string) error {
 			if !filepath.IsAbs(dir) {
 				return errors.New("write the path in full, beginning with /")
 			}
@@ -349,8 +349,18 @@ func (a *asker) profile(known *profiles.Set) (*profiles.Profile, drivers.Driver,
 			return nil, drivers.Driver{}, err
 		}
 		name := answer
-		if n, err := strconv.Atoi(answer); err == nil && n >= 1 && n <= len(shown) {
-			name = shown[n-1]
+		// A longer one is a model's: 250.
+		if n, err := strconv.Atoi(answer); err == nil && (len(answer) < 3 || n >= 1 && n <= len(shown)) {
+			switch {
+			case n >= 1 && n <= len(shown):
+				name = shown[n-1]
+			case len(shown) == 0:
+				a.refuse("there is no list yet that %d could be of: type a word to look for", n)
+				continue
+			default:
+				a.refuse("there is no number %d in the list: type 1 to %d, or another word", n, len(shown))
+				continue
+			}
 		}
 		if p, ok := known.Get(name); ok {
 			driver, ok := registry.ByName(p.Driver)
@@ -739,6 +749,16 @@ func worded(err error) error {
 	return errors.New(problems(err))
 }
 
+// inClear reports whether a broker is most likely spoken to without TLS: on this box, or by the
+// port for that.
+func inClear(address string) bool {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		host = strings.Trim(address, "[]")
+	}
+	return port == "1883" || host == "localhost" || net.ParseIP(host).IsLoopback()
+}
+
 func (a *asker) brokerAddress(s *starter) error {
 	answer, err := a.ask("Its address, for example mqtt.example (empty: none yet)", "", func(text string) error {
 		if strings.ContainsAny(text, " @") {
@@ -750,7 +770,7 @@ func (a *asker) brokerAddress(s *starter) error {
 		return err
 	}
 	if !strings.Contains(answer, "://") {
-		secure, err := a.yes("Does it use TLS", true)
+		secure, err := a.yes("Does it use TLS", !inClear(answer))
 		if err != nil {
 			return err
 		}

@@ -1,18 +1,22 @@
 package main
 
 import (
+	"cmp"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/creack/pty"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/drivers/registry"
+	profiles "github.com/lanepost/lanepost/firmware-profiles"
 )
 
 // terminalSession is the program on a terminal, and the person at it.
@@ -91,8 +95,12 @@ func TestInitAsks(t *testing.T) {
 	s.asked("a key in it that makes no letter")
 	s.answer("Name of the crossing point", "medyka")
 	s.answer("Name of the lane", "")
+	s.answer("What is it?", "3")
+	s.asked("there is no list yet that 3 could be of: type a word to look for")
 	s.answer("What is it?", "portal vm-250 tcp")
 	s.asked("rapiscan-tsa")
+	s.answer("What is it?", "99")
+	s.asked("there is no number 99 in the list: type 1 to ")
 	s.answer("What is it?", "1")
 	s.answer("Number [1]", "")
 	s.answer("Its address", "10.0.3.21:99999")
@@ -125,7 +133,7 @@ func TestInitAsks(t *testing.T) {
 	s.answer("Name of this device [rpm-3]", "")
 	s.answer("Another device", "no")
 	s.answer("Its address, for example mqtt.example", "mqtt.test")
-	s.answer("Does it use TLS", "")
+	s.answer("Does it use TLS (yes/no) [yes]", "")
 	s.answer("File with the certificate", filepath.Join(dir, "none.pem"))
 	s.asked("no such file")
 	s.answer("File with the certificate", "")
@@ -297,6 +305,51 @@ func TestConsolePasswordOnATerminal(t *testing.T) {
 	s.asked("anna:$2")
 	require.NoError(t, <-s.done)
 	require.NotContains(t, s.text.String(), "cold hands")
+}
+
+// The commented silence limit is the one that holds without it.
+func TestInitTellsTheProfilesSilence(t *testing.T) {
+	t.Parallel()
+	known, err := profiles.Load("")
+	require.NoError(t, err)
+	for _, name := range known.Names() {
+		p, ok := known.Get(name)
+		require.True(t, ok)
+		s := starter{site: "a", lane: "b", devices: []starterDevice{{lane: "b", id: "c", profile: name, connect: "tcp://h:1"}}}
+		text := string(s.yaml(nil))
+		_, after, found := strings.Cut(text, "\n        # silence: ")
+		require.True(t, found, name)
+		limit, err := time.ParseDuration(strings.Fields(after)[0])
+		require.NoError(t, err, name)
+		driver, _ := registry.ByName(p.Driver)
+		require.Equal(t, cmp.Or(p.Silence, driver.Silence), limit, name)
+	}
+}
+
+func TestInitGuesses(t *testing.T) {
+	t.Parallel()
+	for address, clear := range map[string]bool{
+		"127.0.0.1": true, "127.0.0.1:8883": true, "localhost": true, "[::1]:1234": true, "::1": true, "10.0.0.5:1883": true,
+		"mqtt.example": false, "10.0.0.5": false, "10.0.0.5:8883": false,
+	} {
+		require.Equal(t, clear, inClear(address), address)
+	}
+	// A user who could not make the package's directory gets one that can be made.
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	dir := t.TempDir()
+	for p := dir; p != os.TempDir() && p != "/"; p = filepath.Dir(p) {
+		require.NoError(t, os.Chmod(p, 0o755)) //nolint:gosec // another user comes here
+	}
+	require.NoError(t, os.Chown(dir, nobody, nobody))
+	path := filepath.Join(dir, "lanepost.yaml")
+	out, err := asNobody(t, lanepost("init", "--config", path, "--site", "a", "--lane", "b", "--device", "id=c,profile=rapiscan-tsa,connect=tcp://10.0.3.21", "--no-broker"), dir).CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	cfg, err := config.Load(path)
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(dir, "spool"), cfg.Spool.Dir)
+	require.Equal(t, defaultSpool, spoolFor(path), "as root")
 }
 
 // What YAML would read otherwise is quoted.

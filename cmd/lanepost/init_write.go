@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,7 @@ import (
 	"strings"
 
 	"github.com/lanepost/lanepost/agent/config"
+	"github.com/lanepost/lanepost/drivers/registry"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
 )
 
@@ -64,8 +66,10 @@ func (s *starter) yaml(passwordFile func(name string) string) []byte {
 			if d.lane != lane {
 				continue
 			}
+			silence := ""
 			if err == nil {
 				if p, ok := known.Get(d.profile); ok {
+					silence = silenceOf(p)
 					for _, text := range append([]string{p.Summary}, caveats(p)...) {
 						comment(&b, 6, text)
 					}
@@ -80,8 +84,10 @@ func (s *starter) yaml(passwordFile func(name string) string) []byte {
 			if d.password != "" {
 				line(8, "password_file: %s", scalar(passwordFile(d.lane+"."+d.id)))
 			}
-			line(8, "# How long it may stay without a valid record before it counts as silent.")
-			line(8, "# silence: 12s")
+			if silence != "" {
+				line(8, "# How long it may stay without a valid record before it counts as silent, unless set:")
+				line(8, "# silence: %s", silence)
+			}
 		}
 	}
 	line(0, "")
@@ -127,6 +133,22 @@ func (s *starter) uplink(b *strings.Builder, line func(int, string, ...any), pas
 	line(0, "")
 }
 
+// silenceOf is the silence limit of a device that sets none; empty if it is not known.
+func silenceOf(p *profiles.Profile) string {
+	limit := p.Silence
+	if driver, ok := registry.ByName(p.Driver); ok && limit == 0 {
+		limit = driver.Silence
+	}
+	if limit == 0 {
+		return ""
+	}
+	text := limit.String()
+	if strings.HasSuffix(text, "m0s") {
+		text = strings.TrimSuffix(text, "0s")
+	}
+	return text
+}
+
 func caveats(p *profiles.Profile) (list []string) {
 	for _, c := range p.Caveats {
 		list = append(list, c.Text)
@@ -154,10 +176,7 @@ func (s *starter) lanes() (list []string) {
 }
 
 func (s *starter) spool() string {
-	if s.spoolDir == "" {
-		return defaultSpool
-	}
-	return s.spoolDir
+	return cmp.Or(s.spoolDir, defaultSpool)
 }
 
 // plain is what needs no quotes in YAML wherever it stands.
