@@ -220,11 +220,7 @@ link:
 		require.True(t, set.Spoiled(name), name)
 	}
 	require.False(t, set.Spoiled("another"))
-	require.Equal(t, `a.yaml:1:1: the profile has no summary
-    profile: Broken!
-    ^
-    hint: add summary: ...
-a.yaml:1:10: profile name "Broken!"
+	require.Equal(t, `a.yaml:1:10: profile name "Broken!"
     profile: Broken!
              ^
     hint: use 1 to 40 lower-case letters, digits and dashes, a letter or digit first

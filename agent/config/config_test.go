@@ -637,7 +637,6 @@ func TestLoad(t *testing.T) {
 	_, err = Parse("c.yaml", []byte("sitee: a\nlanes: 5\n"))
 	require.Equal(t, []string{
 		`c.yaml:1:1: unknown key "sitee" in the configuration; hint: did you mean "site"?`,
-		"c.yaml:1:1: the configuration has no site; hint: add site: ...",
 		`c.yaml:2:8: lanes must be a list, not "5"; hint: begin each element with a dash: - ...`,
 	}, Lines(err))
 }

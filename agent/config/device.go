@@ -151,7 +151,11 @@ func (r *reader) readDevice(n ast.Node, d *rawDevice, ids map[string]ast.Node) {
 		}})
 	}
 	order.By(keys[own:], func(a, b yamlfile.Key) int { return cmp.Compare(a.Name, b.Name) })
-	r.Mapping(n, "a device", keys...)
+	what := "a device"
+	if id := yamlfile.Value(n, "id"); id != nil && profiles.ValidName(id.String()) {
+		what = "device " + d.lane + "/" + id.String()
+	}
+	r.Mapping(n, what, keys...)
 	r.open = append(r.open, d)
 }
 

@@ -37,7 +37,8 @@ func (d *Document) Mapping(n ast.Node, what string, keys ...Key) {
 		name := keyName(p)
 		i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
 		if i < 0 {
-			d.unknown(p.Key, name, what, keys)
+			// A key that is missing since it is misspelt is one mistake.
+			seen[d.unknown(p.Key, name, what, keys)] = true
 			continue
 		}
 		seen[name] = true
@@ -57,8 +58,8 @@ func (d *Document) Mapping(n ast.Node, what string, keys ...Key) {
 	}
 }
 
-// unknown notes a key that nobody knows.
-func (d *Document) unknown(at ast.Node, name, what string, keys []Key) {
+// unknown notes a key that nobody knows, and gives the one that is probably meant; "" for none.
+func (d *Document) unknown(at ast.Node, name, what string, keys []Key) (near string) {
 	var names, allowed []string
 	for _, k := range keys {
 		names = append(names, k.Name)
@@ -67,13 +68,14 @@ func (d *Document) unknown(at ast.Node, name, what string, keys []Key) {
 		}
 	}
 	hint := "known here: " + strings.Join(allowed, ", ")
-	if near := Nearest(name, names); near != "" {
+	if near = Nearest(name, names); near != "" {
 		hint = fmt.Sprintf("did you mean %q?", near)
 		if i := slices.IndexFunc(keys, func(k Key) bool { return k.Name == near }); keys[i].Instead != "" {
 			hint = keys[i].Instead
 		}
 	}
 	d.At(at, fmt.Sprintf("unknown key %q in %s", clip(name), what), hint)
+	return near
 }
 
 func empty(p *ast.MappingValueNode) bool { return p.Value == nil || p.Value.Type() == ast.NullType }
