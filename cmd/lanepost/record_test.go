@@ -244,6 +244,25 @@ func TestRecordNothing(t *testing.T) {
 	require.Contains(t, rec.log.String(), "the recording is empty: nothing came")
 }
 
+// A text that is no recording is called so, and one that nobody has read is not dated.
+func TestReplayOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "syslog")
+	require.NoError(t, os.WriteFile(file, []byte("Nov 28 10:00:00 box sshd[1]: hello\nNov 28 10:00:01 box sshd[1]: bye\n"), 0o600))
+	text, code := output(t, "replay", "--profile", "rapiscan-tsa", file)
+	require.Equal(t, exitFailed, code)
+	require.NotContains(t, text, "daily file")
+	require.Contains(t, text, "no line of it is a record: this is probably no recording, but a log or another text")
+
+	cmd, log, out := lanepost("replay", "--serve", "tcp://127.0.0.1:0", file), &syncBuffer{}, &syncBuffer{}
+	cmd.Stdout, cmd.Stderr = out, log
+	require.NoError(t, cmd.Start())
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "tcp://") }, patience, 5*time.Millisecond)
+	require.NoError(t, cmd.Process.Signal(os.Interrupt))
+	require.NoError(t, cmd.Wait())
+	require.Equal(t, "nothing of the recording was played\nbytes given: 0\n", log.String())
+}
+
 // A recording that is served to an agent gives it the same events, over TCP and through a
 // pseudo-terminal.
 func TestReplayServe(t *testing.T) {

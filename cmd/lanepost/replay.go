@@ -368,7 +368,7 @@ func replay(ctx context.Context, out, notes io.Writer, t *tape, o replayFlags) e
 		return errors.New("the replay was ended before the end of the recording")
 	case err != nil:
 		return err
-	case t.damaged:
+	case t.damaged, p.Valid == 0 && t.bytes > 0:
 		return errReported
 	}
 	return nil
@@ -441,6 +441,9 @@ func (r *replayer) report(w io.Writer, t *tape, v player, p *drivers.Replay, lef
 		fmt.Fprintf(w, "the driver asks the device: %s; the answers are those of the recording, asked for or not\n", plural(p.Written, "request"))
 	}
 	if p.Valid == 0 && t.bytes > 0 {
+		if t.daily && !t.timed {
+			fmt.Fprintln(w, "no line of it is a record: this is probably no recording, but a log or another text")
+		}
 		fmt.Fprintln(w, "no valid record: try another profile with --profile, and check baud rate and parity of the device")
 	}
 }
@@ -456,7 +459,14 @@ func (r *replayer) total() int64 {
 // report tells what the files hold.
 func (t *tape) report(w io.Writer) {
 	h := t.first
+	if t.begun.IsZero() {
+		fmt.Fprintln(w, "nothing of the recording was played")
+		return
+	}
 	what := "daily file"
+	if !t.timed {
+		what = "file without times, taken for the bytes of a device"
+	}
 	if !t.daily {
 		what = "recording"
 		if h.Device != "" {

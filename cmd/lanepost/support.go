@@ -166,12 +166,38 @@ func support(ctx context.Context, out io.Writer, o supportFlags) error {
 	for _, n := range s.notes {
 		fmt.Fprintln(out, "  not in it: "+clean(n))
 	}
+	if denied := s.denied(); denied != "" {
+		fmt.Fprintln(out, "  -> "+denied)
+	}
 	personal := "No secret and no plate is in it."
 	if o.personal {
 		personal = "It MAY HOLD PLATES, DOCUMENTS OR TAGS: give it only to those who may see them. No secret is in it."
 	}
 	fmt.Fprintf(out, "%s: %s. %s Look into it before you send it: tar -tzf %s\n", path, size(int64(len(packed))), personal, path)
+	if s.config == "" && s.status == nil && !s.has("spool.json") {
+		fmt.Fprintln(out, "It holds next to nothing: neither the configuration nor the agent nor the spool could be read. Name them with --config and --spool.")
+		return errReported
+	}
 	return nil
+}
+
+func (s *supported) has(name string) bool {
+	for _, f := range s.files {
+		if f.name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// denied says what to do if something could not be read for want of the right to.
+func (s *supported) denied() string {
+	for _, n := range s.notes {
+		if strings.Contains(n, fs.ErrPermission.Error()) {
+			return "run it with sudo, or as the agent's user: this user may not read all of it"
+		}
+	}
+	return ""
 }
 
 // writeNew writes a file that nobody else can read; nothing is left of one that failed.

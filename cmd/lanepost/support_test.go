@@ -290,7 +290,8 @@ func TestSupportOfAnEmptyBox(t *testing.T) {
 	t.Parallel()
 	out := filepath.Join(t.TempDir(), "a.tar.gz")
 	text, code := output(t, "support", "--config", filepath.Join(t.TempDir(), "none.yaml"), "--out", out)
-	require.Zero(t, code, text)
+	require.Equal(t, exitFailed, code, text)
+	require.Contains(t, text, "It holds next to nothing: neither the configuration nor the agent nor the spool could be read.")
 	files := unpacked(t, out)
 	require.Contains(t, files["box.txt"], "lanepost development")
 	require.Contains(t, files["contents.txt"], "no such file")
@@ -300,6 +301,25 @@ func TestSupportOfAnEmptyBox(t *testing.T) {
 	require.Contains(t, text, "--out")
 	text, code = output(t, "support", "--captures", "11m")
 	require.Equal(t, 2, code, text)
+}
+
+// Who may not read it is told how, and so is one who records.
+func TestSupportOfAnotherUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can become another user")
+	}
+	path := writeConfig(t, quietDevice(t))
+	dir := filepath.Join(filepath.Dir(path), "out")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, os.Chown(dir, nobody, nobody))
+	for _, args := range [][]string{{"support", "--out", filepath.Join(dir, "a.tar.gz")}, {"record", "rpm-1", "--out", dir}} {
+		cmd := asNobody(t, lanepost(append(args, "--config", path)...), filepath.Dir(path))
+		require.NoError(t, os.Chmod(path, 0o600))
+		out, err := cmd.CombinedOutput()
+		require.Error(t, err)
+		require.Contains(t, string(out), "run it with sudo, or as the agent's user", args[0])
+	}
 }
 
 // What is secret in a profile is known before anything goes in, a profile that is too large

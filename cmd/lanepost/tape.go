@@ -27,6 +27,7 @@ type tape struct {
 	// first is the header of the first file.
 	first capture.Header
 	daily bool
+	timed bool // its times are known
 	// ahead are entries that were read and are still to be played, of other connections
 	// than the one that was.
 	ahead      []capture.Entry
@@ -51,7 +52,7 @@ func openTape(names []string) (*tape, error) {
 	if err := t.turn(); err != nil {
 		return nil, err
 	}
-	t.first, t.daily = t.in.Header(), t.in.Daily()
+	t.first, t.daily, t.timed = t.in.Header(), t.in.Daily(), t.in.Timed()
 	return t, nil
 }
 
@@ -62,7 +63,7 @@ func tapeOf(name string, b []byte) (*tape, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	t := &tape{in: in, name: name}
-	t.first, t.daily = in.Header(), in.Daily()
+	t.first, t.daily, t.timed = in.Header(), in.Daily(), in.Timed()
 	return t, nil
 }
 

@@ -14,6 +14,7 @@ type Source struct {
 	capture *Reader
 	lines   *Lines
 	began   time.Time
+	timed   bool
 	marks   []Entry // of the last note, to be given
 }
 
@@ -43,21 +44,29 @@ func Open(r io.Reader) (*Source, error) {
 	case len(begin) == 0:
 		return nil, errors.New("the file is empty")
 	}
-	return &Source{lines: NewLines(in), began: firstTime(begin)}, nil
+	s := &Source{lines: NewLines(in)}
+	s.began, s.timed = firstTime(begin)
+	return s, nil
 }
 
-// firstTime is the first full time in the beginning of a daily file.
-func firstTime(begin []byte) time.Time {
+// firstTime is the first full time in the beginning of a daily file, and whether any line
+// has a time.
+func firstTime(begin []byte) (at time.Time, timed bool) {
 	for l := NewLines(bytes.NewReader(begin)); ; {
 		v, err := l.Next()
 		if err != nil {
-			return undated
+			return undated, timed
 		}
+		timed = timed || v.Timed
 		if !v.Time.IsZero() {
-			return v.Time.UTC()
+			return v.Time.UTC(), true
 		}
 	}
 }
+
+// Timed reports whether its times are known: those of a capture are, and those of a daily file
+// whose lines end in one. Without, it may be any text.
+func (s *Source) Timed() bool { return s.capture != nil || s.timed }
 
 // Daily reports whether it is a daily file.
 func (s *Source) Daily() bool { return s.lines != nil }
