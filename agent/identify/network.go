@@ -166,19 +166,19 @@ func (r *Recogniser) sweep(ctx context.Context, addresses []netip.Addr, ports []
 // InUse says that a program of this machine has a connection to the instrument of a tcp:
 // link, and what to do about it: a second client would take the first one's place, or get
 // nothing. The error is nil if none has, or for another link.
-func InUse(ctx context.Context, e link.Endpoint) (err error, hint string) { //nolint:revive // the hint goes with the error
+func InUse(ctx context.Context, e link.Endpoint) (hint string, err error) {
 	u, err := url.Parse(e.String())
 	if err != nil || e.Scheme() != "tcp" {
-		return nil, ""
+		return "", nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	who := usedBy(ctx, u.Host)
 	if who == "" {
-		return nil, ""
+		return "", nil
 	}
-	return fmt.Errorf("%s has a connection to %s, and most instruments serve one client only: it is left alone", who, u.Host),
-		"stop that program first, the agent with systemctl stop lanepost; or see what the agent makes of the device with lanepost check"
+	return "stop that program first, the agent with systemctl stop lanepost; or see what the agent makes of the device with lanepost check",
+		fmt.Errorf("%s has a connection to %s, and most instruments serve one client only: it is left alone", who, u.Host)
 }
 
 // usedBy names the program of this machine that has a connection to an address: most

@@ -138,7 +138,7 @@ func (r *Recogniser) Address(ctx context.Context, address string, o Options) Rep
 	if err != nil {
 		return fail(err, "")
 	}
-	if err, hint := InUse(ctx, e); err != nil {
+	if hint, err := InUse(ctx, e); err != nil {
 		return fail(err, hint)
 	}
 	o.tell("connecting to %s", address)

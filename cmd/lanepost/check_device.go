@@ -164,7 +164,7 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	place, _, _ := strings.Cut(d.Endpoint.String(), "?")
-	if err, hint := identify.InUse(ctx, d.Endpoint); err != nil {
+	if hint, err := identify.InUse(ctx, d.Endpoint); err != nil {
 		add("reachable", isFailed, err.Error(), hint)
 		return
 	}

@@ -147,7 +147,7 @@ func record(ctx context.Context, out, notes io.Writer, device string, o recordFl
 		return err
 	}
 	if d.agent == nil && !o.force {
-		if err, hint := identify.InUse(ctx, d.endpoint); err != nil {
+		if hint, err := identify.InUse(ctx, d.endpoint); err != nil {
 			return fmt.Errorf("%w; %s; --force connects all the same", err, hint)
 		}
 	}
