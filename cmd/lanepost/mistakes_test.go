@@ -181,7 +181,7 @@ func TestMistakes(t *testing.T) {
 		"a port owned by another process": {
 			config: func(t *testing.T) string {
 				port := chattering(t, nil)
-				holder := lanepost("run", "--config", writeConfig(t, deviceYAML("rpm-9", "rapiscan-tsa-serial", "serial:"+port+"?baud=9600&parity=none")))
+				holder := lanepost("run", "--config", writeConfig(t, deviceYAML("rpm-9", "rapiscan-tsa-serial", "serial:"+port+"?baud=9600&parity=none", "silence: 10m")))
 				require.NoError(t, holder.Start())
 				t.Cleanup(func() { _ = holder.Process.Kill(); _ = holder.Wait() })
 				require.Eventually(t, func() bool { return held(port) }, patience, 10*time.Millisecond)
