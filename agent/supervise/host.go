@@ -19,29 +19,47 @@ func (s *Supervisor) flushUnparsed(now bool) {
 	e := event.DeviceUnparsed{Count: u.since, Total: s.state.Unparsed, Samples: u.samples}
 	u.since, u.samples, u.sent = 0, nil, time.Now()
 	s.mu.Unlock()
-	s.emit(e)
+	s.emit(drivers.Observation{Data: e, Time: time.Now()})
 }
 
-// host is the drivers.Host of one device.
-type host struct{ s *Supervisor }
+// host is the drivers.Host of one session.
+type host struct {
+	s *Supervisor
+	r *reading
+}
 
-func (h host) Now() time.Time    { return time.Now() }
+// Now stands still once the session was held up for too long: what the driver still has in
+// hand was read before.
+func (h host) Now() time.Time {
+	h.s.mu.Lock()
+	defer h.s.mu.Unlock()
+	if since := h.r.since; !since.IsZero() {
+		return since
+	}
+	return time.Now()
+}
+
 func (h host) Log() *slog.Logger { return h.s.hooks.Log }
 
 func (h host) Emit(o drivers.Observation) error {
 	if offset, ok := drivers.ClockOf(o); ok {
 		h.s.sawClock(offset, true)
 	}
-	return h.s.emitObservation(h.s.counted(o))
+	return h.s.emitFor(h.r, h.s.counted(o))
 }
 
 func (h host) Ledger() drivers.Ledger             { return h.s.hooks.Ledger }
-func (h host) Valid()                             { h.s.valid() }
+func (h host) Valid()                             { h.s.valid(h.r) }
 func (h host) Unparsed(reason string, raw []byte) { h.s.addUnparsed(reason, raw) }
 
-func (s *Supervisor) valid() {
+func (s *Supervisor) valid(r *reading) {
 	now := time.Now()
 	s.mu.Lock()
+	if !r.since.IsZero() { // it is from before, and the session ends
+		s.state.Records++
+		s.mu.Unlock()
+		return
+	}
 	before := s.lastValid
 	s.lastValid = now
 	s.bytes, s.sample = 0, s.sample[:0]
@@ -61,7 +79,9 @@ func (s *Supervisor) valid() {
 	s.mu.Unlock()
 	s.hooks.Changed()
 	s.hooks.Log.Info("device is online", "connect", e.Connect)
-	s.emit(e)
+	if err := s.emitFor(r, drivers.Observation{Data: e, Time: now}); err != nil {
+		s.hooks.Log.Error("event not recorded", "type", e.Type(), "err", err)
+	}
 }
 
 // counted counts what could not be understood and the driver keeps whole, as an event of

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -19,6 +20,12 @@ func (s *Supervisor) isSilent(opened time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.isSilentLocked(opened)
+}
+
+func (s *Supervisor) isEmitting() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.emitting > 0
 }
 
 func (s *Supervisor) isSilentLocked(opened time.Time) bool {
@@ -79,7 +86,7 @@ func (s *Supervisor) silent(opened time.Time, strange string) bool {
 	s.hooks.Changed()
 	if first {
 		s.hooks.Log.Warn("device is silent", "limit", s.dev.Silence, "hint", e.Hint)
-		s.emit(e)
+		s.emit(drivers.Observation{Data: e, Time: time.Now()})
 	}
 	return true
 }
@@ -95,6 +102,7 @@ func (s *Supervisor) countBytes(n int) {
 type watchedConn struct {
 	link.Conn
 	s *Supervisor
+	r *reading
 
 	mu    sync.Mutex
 	woken bool
@@ -104,7 +112,9 @@ type watchedConn struct {
 func (c *watchedConn) Unwrap() link.Conn { return c.Conn }
 
 func (c *watchedConn) Read(p []byte) (int, error) {
+	began := time.Now()
 	n, err := c.Conn.Read(p)
+	c.s.noteRead(c.r, err != nil || time.Since(began) > time.Millisecond)
 	c.s.countBytes(n)
 	c.s.keepSample(p[:n])
 	if n > 0 && c.s.hooks.Received != nil {

@@ -11,6 +11,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -38,8 +39,8 @@ const (
 	// stopGrace is how long a driver may take to come back after it was told
 	// to stop; then its link is closed under it.
 	stopGrace = 3 * time.Second
-	// heldUp is how long an Emit may take before the silence of its device is
-	// counted from its return.
+	// heldUp is how long an Emit of the driver may take before the silence of its
+	// device is counted from its return.
 	heldUp = time.Second
 	// unparsedEvery spaces device.unparsed events.
 	unparsedEvery = time.Minute
@@ -100,12 +101,13 @@ type Supervisor struct {
 	toDo      string    // the second part: what to do about it
 	lastValid time.Time // with monotonic reading; zero if none yet
 	announced string    // the last state that went out as an event
-	emitting  int       // calls of Emit in progress
-	held      time.Time // when an Emit that was held up last returned
+	emitting  int       // calls of Emit by the driver in progress
+	held      time.Time // when one of them that was held up last returned
+	unread    time.Time // since when nothing is read for such a one, until that is told
 	bytes     int64     // bytes since lastValid
 	sample    []byte    // the first of them that were read
 	clock     deviceClock
-	refused   struct { // used by the session only
+	refused   struct {
 		senders []event.RefusedSender
 		more    int64
 		sent    time.Time
@@ -115,6 +117,10 @@ type Supervisor struct {
 		samples []event.UnparsedSample
 		sent    time.Time
 	}
+
+	// telling runs while what has gathered is told beside a session.
+	telling sync.WaitGroup
+	tells   atomic.Bool
 }
 
 // New makes a supervisor; Run starts it.
@@ -160,11 +166,17 @@ func (s *Supervisor) Run(ctx context.Context) {
 		if errors.As(err, &failed) {
 			instrument = nil // its state can't be trusted
 		}
+		// The state comes before the events, for which the disk may let it wait.
+		end := s.ended(ctx, err)
+		s.telling.Wait()
 		s.flushUnparsed(true)
+		s.flushRefused(true)
+		if end != nil {
+			s.emit(*end)
+		}
 		if ctx.Err() != nil {
 			return
 		}
-		s.down(err)
 		s.mu.Lock()
 		valid := s.lastValid.Sub(began)
 		s.mu.Unlock()
@@ -220,7 +232,8 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 	if s.hooks.Parted != nil {
 		defer func() { s.hooks.Parted(time.Now()) }()
 	}
-	watched := &watchedConn{Conn: conn, s: s}
+	r := &reading{}
+	watched := &watchedConn{Conn: conn, s: s, r: r}
 	if c, ok := conn.(interface{ CountBytes(func(int)) }); ok {
 		c.CountBytes(s.countBytes)
 	}
@@ -234,9 +247,15 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 
 	sessionCtx, end := context.WithCancelCause(ctx)
 	defer end(nil)
+	r.end = func() {
+		end(errUnread)
+		watched.wake()
+	}
+	// What was refused up to the end is told too, however the session ends.
+	defer s.gatherRefusals(conn)
 	done := make(chan error, 1)
 	go func() {
-		done <- s.contain(func() error { return (*instrument).Run(sessionCtx, watched, host{s}) })
+		done <- s.contain(func() error { return (*instrument).Run(sessionCtx, watched, host{s, r}) })
 	}()
 
 	tick := time.NewTicker(s.watchEvery())
@@ -260,8 +279,8 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 			}
 			return err
 		case <-tick.C:
-			s.flushUnparsed(false)
-			s.tellRefusals(conn)
+			s.gatherRefusals(conn)
+			s.tell()
 			if c, ok := conn.(interface {
 				DeviceClock() (time.Duration, bool)
 			}); ok {
@@ -271,13 +290,15 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 			}
 			if s.isSilent(opened) && s.silent(opened, s.strange()) {
 				end(errSilent)
-				if err := s.stop(watched, done); err != nil {
-					return err
-				}
-				return errSilent
 			}
-		case <-ctx.Done():
-			if err := s.stop(watched, done); err != nil {
+		case <-sessionCtx.Done():
+			err := s.stop(ctx, watched, done)
+			switch {
+			case ctx.Err() == nil && err == nil:
+				return context.Cause(sessionCtx)
+			case ctx.Err() == nil:
+				return err
+			case err != nil:
 				s.hooks.Log.Error("driver failed while it was stopped", "err", err)
 			}
 			return ctx.Err()
@@ -286,23 +307,32 @@ func (s *Supervisor) session(ctx context.Context, instrument *drivers.Instrument
 }
 
 // stop wakes the driver, waits for it, and closes the link. It returns an error
-// when the driver did not come back or panicked: it must not be used again.
-func (s *Supervisor) stop(conn *watchedConn, done <-chan error) error {
+// when the driver did not come back or panicked: it must not be used again. Unless
+// ctx has ended, a driver may take as long as the disk does for what it still holds.
+func (s *Supervisor) stop(ctx context.Context, conn *watchedConn, done <-chan error) error {
 	conn.wake()
 	grace := time.NewTimer(stopGrace)
 	defer grace.Stop()
 	var err error
-	select {
-	case err = <-done:
-		_ = conn.Conn.Close() // the session is over; nothing depends on how the close went
-	case <-grace.C:
-		_ = conn.Conn.Close() // as above; this one is to make a deaf driver's read fail
-		grace.Reset(stopGrace)
+	closed := false
+	for back := false; !back; {
 		select {
 		case err = <-done:
+			back = true
 		case <-grace.C:
-			return &driverFailure{reason: "the driver did not stop when told to"}
+			switch {
+			case ctx.Err() == nil && s.isEmitting(): // the disk is slow, not the driver
+			case closed:
+				return &driverFailure{reason: "the driver did not stop when told to"}
+			default:
+				_ = conn.Conn.Close() // as below; this one is to make a deaf driver's read fail
+				closed = true
+			}
+			grace.Reset(stopGrace)
 		}
+	}
+	if !closed {
+		_ = conn.Conn.Close() // the session is over; nothing depends on how the close went
 	}
 	var failed *driverFailure
 	if errors.As(err, &failed) || errors.Is(err, ErrUnrecordable) {
@@ -330,14 +360,34 @@ func (s *Supervisor) contain(f func() error) (err error) {
 	return f()
 }
 
-// down records why a session ended. Events go out on the edge only.
-func (s *Supervisor) down(err error) {
+// ended sets the state after a session, and gives the event that tells why it ended; nil for
+// none.
+func (s *Supervisor) ended(ctx context.Context, err error) *drivers.Observation {
+	s.mu.Lock()
+	unread := s.unread
+	s.unread = time.Time{}
+	s.mu.Unlock()
+	var failed *driverFailure
+	switch {
+	case !unread.IsZero() && !errors.As(err, &failed) && !errors.Is(err, ErrUnrecordable):
+		return s.wasUnread(unread)
+	case ctx.Err() != nil:
+		return nil
+	}
+	if d := s.down(err); d != nil {
+		return &drivers.Observation{Data: d, Time: time.Now()}
+	}
+	return nil
+}
+
+// down sets the state after a session, and gives the event to tell of it, on the edge only.
+func (s *Supervisor) down(err error) event.Data {
 	if errors.Is(err, errSilent) {
 		s.mu.Lock()
 		said := s.announced == "silent"
 		s.mu.Unlock()
 		if said {
-			return
+			return nil
 		}
 		// A record came after all, while the driver was being stopped.
 		err = errors.New("the link is opened anew after a silence")
@@ -354,8 +404,7 @@ func (s *Supervisor) down(err error) {
 		s.mu.Unlock()
 		s.hooks.Changed()
 		s.hooks.Log.Error("driver failed", "reason", failed.reason, "stack", string(failed.stack))
-		s.emit(event.DeviceFault{Connect: s.dev.Endpoint.String(), Reason: failed.reason, Hint: hint})
-		return
+		return event.DeviceFault{Connect: s.dev.Endpoint.String(), Reason: failed.reason, Hint: hint}
 	}
 	hint := link.Hint(err)
 	s.mu.Lock()
@@ -369,10 +418,11 @@ func (s *Supervisor) down(err error) {
 	s.setLocked("offline", err.Error(), hint)
 	s.mu.Unlock()
 	s.hooks.Changed()
-	if first {
-		s.hooks.Log.Warn("device is offline", "err", err, "hint", hint)
-		s.emit(e)
+	if !first {
+		return nil
 	}
+	s.hooks.Log.Warn("device is offline", "err", err, "hint", hint)
+	return e
 }
 
 // setLocked changes the state; Since moves only with State.
@@ -396,31 +446,32 @@ func (s *Supervisor) lastValidLocked() *event.Time {
 	return &t
 }
 
-func (s *Supervisor) emit(d event.Data) {
-	if err := s.emitObservation(drivers.Observation{Data: d, Time: time.Now()}); err != nil {
-		s.hooks.Log.Error("event not recorded", "type", d.Type(), "err", err)
+// emit records an event of the supervisor's own.
+func (s *Supervisor) emit(o drivers.Observation) {
+	if err := s.hooks.Emit(o); err != nil {
+		s.hooks.Log.Error("event not recorded", "type", o.Data.Type(), "err", err)
 	}
 }
 
-func (s *Supervisor) emitObservation(o drivers.Observation) error {
-	began := time.Now()
+// tell puts into the stream what has gathered, if it is time. It does so beside the session,
+// which is to be watched however long the disk lets an event wait.
+func (s *Supervisor) tell() {
 	s.mu.Lock()
-	s.emitting++
+	nothing := s.unparsed.since == 0 && len(s.refused.senders) == 0
 	s.mu.Unlock()
-	defer func() {
-		s.mu.Lock()
-		s.emitting--
-		if now := time.Now(); now.Sub(began) > heldUp {
-			s.held = now
-		}
-		s.mu.Unlock()
-	}()
-	return s.hooks.Emit(o)
+	if nothing || !s.tells.CompareAndSwap(false, true) {
+		return
+	}
+	s.telling.Go(func() {
+		defer s.tells.Store(false)
+		s.flushUnparsed(false)
+		s.flushRefused(false)
+	})
 }
 
-// tellRefusals puts into the stream who sent something that did not belong to
-// this device: a camera with another lane's path, or somebody else.
-func (s *Supervisor) tellRefusals(conn link.Conn) {
+// gatherRefusals takes over who sent something that did not belong to this device:
+// a camera with another lane's path, or somebody else.
+func (s *Supervisor) gatherRefusals(conn link.Conn) {
 	c, ok := conn.(interface {
 		Refusals() ([]link.Refusal, int)
 	})
@@ -428,6 +479,8 @@ func (s *Supervisor) tellRefusals(conn link.Conn) {
 		return
 	}
 	list, more := c.Refusals()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for _, r := range list {
 		r := event.RefusedSender{
 			Time: event.At(r.At), Address: r.Remote.String(), Reason: r.Reason, BelongsTo: r.Belongs,
@@ -443,13 +496,21 @@ func (s *Supervisor) tellRefusals(conn link.Conn) {
 		}
 	}
 	s.refused.more += int64(more)
-	if len(s.refused.senders) == 0 || !s.refused.sent.IsZero() && time.Since(s.refused.sent) < refusedEvery {
+}
+
+// flushRefused tells of refused senders, if it is time.
+func (s *Supervisor) flushRefused(now bool) {
+	s.mu.Lock()
+	r := &s.refused
+	if len(r.senders) == 0 || !now && !r.sent.IsZero() && time.Since(r.sent) < refusedEvery {
+		s.mu.Unlock()
 		return
 	}
-	e := event.DeviceRefused{Senders: s.refused.senders, More: s.refused.more, Hint: refusedHint(s.refused.senders[0])}
-	s.refused.senders, s.refused.more, s.refused.sent = nil, 0, time.Now()
+	e := event.DeviceRefused{Senders: r.senders, More: r.more, Hint: refusedHint(r.senders[0])}
+	r.senders, r.more, r.sent = nil, 0, time.Now()
+	s.mu.Unlock()
 	s.hooks.Log.Warn("messages from elsewhere refused", "address", e.Senders[0].Address, "reason", e.Senders[0].Reason, "hint", e.Hint)
-	s.emit(e)
+	s.emit(drivers.Observation{Data: e, Time: time.Now()})
 }
 
 func refusedHint(r event.RefusedSender) string {

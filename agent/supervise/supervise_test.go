@@ -116,8 +116,10 @@ type bench struct {
 	end    *pipeEndpoint
 	mu     sync.Mutex
 	events []event.Data
+	times  []time.Time // of the events
 	made   int
 	block  chan struct{} // Emit waits for it when set
+	slow   time.Duration // and takes so long
 	cancel context.CancelFunc
 	done   chan struct{}
 }
@@ -135,14 +137,15 @@ func start(t *testing.T, silence time.Duration) *bench {
 	}, Hooks{
 		Emit: func(o drivers.Observation) error {
 			b.mu.Lock()
-			block := b.block
+			block, slow := b.block, b.slow
 			b.mu.Unlock()
+			time.Sleep(slow)
 			if block != nil {
 				<-block
 			}
 			b.mu.Lock()
 			defer b.mu.Unlock()
-			b.events = append(b.events, o.Data)
+			b.events, b.times = append(b.events, o.Data), append(b.times, o.Time)
 			return nil
 		},
 		Changed: func() {},
@@ -160,6 +163,14 @@ func start(t *testing.T, silence time.Duration) *bench {
 func (b *bench) stop() {
 	b.cancel()
 	<-b.done
+}
+
+// refuse makes the disk take no events until the channel is closed.
+func (b *bench) refuse() chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.block = make(chan struct{})
+	return b.block
 }
 
 // said lists the events so far, shortly.
@@ -263,12 +274,9 @@ func TestSlowDiskIsNotSilence(t *testing.T) {
 		b := start(t, 12*time.Second)
 		dev := <-b.end.device
 		send(t, dev, "ok")
-		disk := make(chan struct{})
-		b.mu.Lock()
-		b.block = disk
-		b.mu.Unlock()
+		disk := b.refuse()
 		send(t, dev, "emit waits")
-		time.Sleep(5 * time.Minute)
+		time.Sleep(unreadAfter - time.Millisecond)
 		synctest.Wait()
 		require.Equal(t, "online", b.State().State)
 		close(disk)
