@@ -19,7 +19,7 @@ func (s *Supervisor) flushUnparsed(now bool) {
 	e := event.DeviceUnparsed{Count: u.since, Total: s.state.Unparsed, Samples: u.samples}
 	u.since, u.samples, u.sent = 0, nil, time.Now()
 	s.mu.Unlock()
-	s.emit(drivers.Observation{Data: e, Time: time.Now()})
+	s.emit(e, time.Now())
 }
 
 // host is the drivers.Host of one session.
@@ -32,11 +32,12 @@ type host struct {
 // hand was read before.
 func (h host) Now() time.Time {
 	h.s.mu.Lock()
-	defer h.s.mu.Unlock()
-	if since := h.r.since; !since.IsZero() {
-		return since
+	now := h.r.since
+	h.s.mu.Unlock()
+	if now.IsZero() {
+		now = time.Now()
 	}
-	return time.Now()
+	return now
 }
 
 func (h host) Log() *slog.Logger { return h.s.hooks.Log }
@@ -80,7 +81,7 @@ func (s *Supervisor) valid(r *reading) {
 	s.hooks.Changed()
 	s.hooks.Log.Info("device is online", "connect", e.Connect)
 	if err := s.emitFor(r, drivers.Observation{Data: e, Time: now}); err != nil {
-		s.hooks.Log.Error("event not recorded", "type", e.Type(), "err", err)
+		s.notRecorded(e, err)
 	}
 }
 

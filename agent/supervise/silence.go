@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/lanepost/lanepost/drivers"
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -86,7 +85,7 @@ func (s *Supervisor) silent(opened time.Time, strange string) bool {
 	s.hooks.Changed()
 	if first {
 		s.hooks.Log.Warn("device is silent", "limit", s.dev.Silence, "hint", e.Hint)
-		s.emit(drivers.Observation{Data: e, Time: time.Now()})
+		s.emit(e, time.Now())
 	}
 	return true
 }

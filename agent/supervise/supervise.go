@@ -167,12 +167,12 @@ func (s *Supervisor) Run(ctx context.Context) {
 			instrument = nil // its state can't be trusted
 		}
 		// The state comes before the events, for which the disk may let it wait.
-		end := s.ended(ctx, err)
+		why, at := s.ended(ctx, err)
 		s.telling.Wait()
 		s.flushUnparsed(true)
 		s.flushRefused(true)
-		if end != nil {
-			s.emit(*end)
+		if why != nil {
+			s.emit(why, at)
 		}
 		if ctx.Err() != nil {
 			return
@@ -360,24 +360,23 @@ func (s *Supervisor) contain(f func() error) (err error) {
 	return f()
 }
 
-// ended sets the state after a session, and gives the event that tells why it ended; nil for
-// none.
-func (s *Supervisor) ended(ctx context.Context, err error) *drivers.Observation {
+// ended sets the state after a session, and gives the event that tells why it ended, nil for
+// none, and its time.
+func (s *Supervisor) ended(ctx context.Context, err error) (event.Data, time.Time) {
 	s.mu.Lock()
-	unread := s.unread
+	at := s.unread
 	s.unread = time.Time{}
 	s.mu.Unlock()
 	var failed *driverFailure
 	switch {
-	case !unread.IsZero() && !errors.As(err, &failed) && !errors.Is(err, ErrUnrecordable):
-		return s.wasUnread(unread)
+	case !at.IsZero() && !errors.As(err, &failed) && !errors.Is(err, ErrUnrecordable):
+		err = wasUnread(at)
 	case ctx.Err() != nil:
-		return nil
+		return nil, at
+	default:
+		at = time.Now()
 	}
-	if d := s.down(err); d != nil {
-		return &drivers.Observation{Data: d, Time: time.Now()}
-	}
-	return nil
+	return s.down(err), at
 }
 
 // down sets the state after a session, and gives the event to tell of it, on the edge only.
@@ -407,6 +406,9 @@ func (s *Supervisor) down(err error) event.Data {
 		return event.DeviceFault{Connect: s.dev.Endpoint.String(), Reason: failed.reason, Hint: hint}
 	}
 	hint := link.Hint(err)
+	if errors.Is(err, errUnread) {
+		hint = unreadHint
+	}
 	s.mu.Lock()
 	// A device that was silent and then refuses the connection is told as
 	// offline too: the cause is another.
@@ -447,10 +449,14 @@ func (s *Supervisor) lastValidLocked() *event.Time {
 }
 
 // emit records an event of the supervisor's own.
-func (s *Supervisor) emit(o drivers.Observation) {
-	if err := s.hooks.Emit(o); err != nil {
-		s.hooks.Log.Error("event not recorded", "type", o.Data.Type(), "err", err)
+func (s *Supervisor) emit(d event.Data, at time.Time) {
+	if err := s.hooks.Emit(drivers.Observation{Data: d, Time: at}); err != nil {
+		s.notRecorded(d, err)
 	}
+}
+
+func (s *Supervisor) notRecorded(d event.Data, err error) {
+	s.hooks.Log.Error("event not recorded", "type", d.Type(), "err", err)
 }
 
 // tell puts into the stream what has gathered, if it is time. It does so beside the session,
@@ -510,7 +516,7 @@ func (s *Supervisor) flushRefused(now bool) {
 	r.senders, r.more, r.sent = nil, 0, time.Now()
 	s.mu.Unlock()
 	s.hooks.Log.Warn("messages from elsewhere refused", "address", e.Senders[0].Address, "reason", e.Senders[0].Reason, "hint", e.Hint)
-	s.emit(drivers.Observation{Data: e, Time: time.Now()})
+	s.emit(e, time.Now())
 }
 
 func refusedHint(r event.RefusedSender) string {

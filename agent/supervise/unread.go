@@ -22,6 +22,8 @@ const (
 // would be told of those that stand there now.
 var errUnread = errors.New("the agent's disk took no events")
 
+const unreadHint = "the agent's problems say why: bring the broker back, make room on the disk, or replace it"
+
 // reading is one session, as far as an Emit can hold it up. Supervisor.mu guards it.
 type reading struct {
 	// end ends the session, and takes care that nothing is read any more.
@@ -88,24 +90,15 @@ func (s *Supervisor) setUnreadLocked(r *reading, since time.Time) bool {
 	r.since = since
 	s.unread = since
 	s.setLocked("offline", fmt.Sprintf("the agent's disk takes no events since %s: this device is not read", clockTime(since)),
-		"see why among the problems of the agent: bring the broker back, make room on the disk, or replace it")
+		unreadHint)
 	s.state.Since = event.At(since)
 	return true
 }
 
-// wasUnread is the event that tells of a session in which the device was not read, and sets
-// the state.
-func (s *Supervisor) wasUnread(since time.Time) *drivers.Observation {
-	const hint = "what passed meanwhile is unobserved; bring the broker back or raise spool.urgent.max_size if the spool was full, and look at the disk if not"
-	reason := fmt.Sprintf("%s from %s to %s: this device was not read, and what it sent then is not recorded", errUnread, clockTime(since), clockTime(time.Now()))
-	s.mu.Lock()
-	e := event.DeviceOffline{Connect: s.state.Connect, LastValid: s.lastValidLocked(), Reason: reason, Hint: hint}
-	s.announced = "offline"
-	s.setLocked("offline", reason, hint)
-	s.mu.Unlock()
-	s.hooks.Changed()
-	s.hooks.Log.Warn("device was not read", "err", reason, "hint", hint)
-	return &drivers.Observation{Data: e, Time: since}
+// wasUnread is why a session ended in which the device was not read.
+func wasUnread(since time.Time) error {
+	return fmt.Errorf("%w from %s to %s: this device was not read, and what it sent then is not recorded",
+		errUnread, clockTime(since), clockTime(time.Now()))
 }
 
 func clockTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
@@ -114,9 +107,9 @@ func clockTime(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 // to wait found nothing.
 func (s *Supervisor) noteRead(r *reading, waited bool) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	r.reads = true
 	if waited {
 		r.behind = 0
 	}
+	s.mu.Unlock()
 }

@@ -79,7 +79,11 @@ func TestSlowDiskIsNoDeafDriver(t *testing.T) {
 		b.slow = 7 * time.Second
 		b.mu.Unlock()
 		send(t, dev, "emit first\nemit in hand")
-		time.Sleep(30 * time.Second)
+		time.Sleep(3 * b.slow)
+		b.mu.Lock()
+		b.slow = 0
+		b.mu.Unlock()
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		b.stop()
 		require.Equal(t, []string{"device.online", "first", "in hand", "held", "device.offline"}, b.said()[:5])
@@ -127,6 +131,9 @@ func TestHoldUpsAddUp(t *testing.T) {
 			}
 			time.Sleep(3 * time.Second)
 			synctest.Wait()
+			b.mu.Lock()
+			b.slow = 0
+			b.mu.Unlock()
 			require.Equal(t, every == 0, slices.Contains(b.said(), "device.offline"), b.said())
 			b.stop()
 		})
