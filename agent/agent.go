@@ -296,12 +296,21 @@ func (a *Agent) loop(ctx context.Context) {
 			}
 			if now.Sub(alive) >= aliveEvery {
 				alive = now
-				if err := a.id.alive(now); err != nil {
-					a.log.Warn("leave a sign of life", "err", err)
-				}
+				a.signOfLife(now)
 			}
 			a.pulse.refresh()
 		}
+	}
+}
+
+// signOfLife leaves a sign of life, unless events wait for the disk: then instruments are not
+// read, and the next start must not tell that they were.
+func (a *Agent) signOfLife(now time.Time) {
+	if a.refusal() != "" {
+		return
+	}
+	if err := a.id.alive(now); err != nil {
+		a.log.Warn("leave a sign of life", "err", err)
 	}
 }
 

@@ -85,6 +85,27 @@ func TestSnapshotOfAFullDisk(t *testing.T) {
 	require.Empty(t, a.status().Spool.Refused)
 }
 
+// While events wait for the disk no sign of life is left: the lane is not observed.
+func TestNoSignOfLifeWhileTheDiskRefuses(t *testing.T) {
+	t.Parallel()
+	p := newPortal(t)
+	b := newBench(t, writeConfig(t, t.TempDir(), "tcp://"+p.ln.Addr().String()))
+	a := b.startWith(b)
+	b.waitFor("lanepost.agent.started.v1", 1)
+	left := func(now time.Time) time.Time {
+		a.signOfLife(now)
+		st, err := os.Stat(a.id.path)
+		require.NoError(t, err)
+		return st.ModTime()
+	}
+	first := time.Date(2026, 3, 14, 8, 0, 0, 0, time.UTC)
+	require.True(t, first.Equal(left(first)))
+	a.setRefused(1, errors.New("no space left on device"))
+	require.True(t, first.Equal(left(first.Add(time.Minute))))
+	a.setRefused(-1, nil)
+	require.True(t, first.Add(time.Minute).Equal(left(first.Add(time.Minute))))
+}
+
 const secretPlate = "AA1234BC"
 
 func plateRead() event.PlateRead {

@@ -114,11 +114,13 @@ var ErrUnrecordable = errors.New("the observation can't be recorded and is lost"
 // goroutine that called Run and those that Run started.
 type Host interface {
 	// Now is the clock to stamp with. Its times carry a monotonic reading, so
-	// subtract them for durations.
+	// subtract them for durations. It stands still once a session ends because
+	// Emit waited too long: what the driver still has in hand came before.
 	Now() time.Time
 	// Emit makes an observation durable: it returns nil only when the event is
 	// on disk. It waits as long as the disk is full, and fails only when the
 	// agent stops, or with ErrUnrecordable; the driver then returns the error.
+	// After a long wait nothing more can be read, and ctx has ended.
 	// One that has more to tell may tell of an ErrUnrecordable by Unparsed
 	// instead, and go on.
 	Emit(o Observation) error

@@ -8,8 +8,8 @@ type AgentStarted struct {
 	// first start, or "damaged" when the agent's record of itself could not be
 	// read: it then goes on under a new agent id.
 	PreviousStop string `json:"previous_stop" jsonschema:"enum=clean,enum=unclean,enum=none,enum=damaged"`
-	// LastAlive is the last time that the agent is known to have run before
-	// this start. Between it and this event the lanes were unobserved. Absent
+	// LastAlive is the last time that the agent is known to have run, and its
+	// disk to have taken events, before this start. Between it and this event the lanes were unobserved. Absent
 	// when not known.
 	LastAlive *Time `json:"last_alive,omitempty"`
 	// Devices counts the configured devices.
@@ -138,7 +138,9 @@ type AgentState struct {
 // snapshot and not spooled.
 type DeviceState struct {
 	// State is "connecting", "online", "silent", "offline", "fault" or
-	// "removed". Only "online" means that fresh valid data comes in.
+	// "removed". Only "online" means that fresh valid data comes in. A device
+	// that the agent does not read, because its disk takes no events, is
+	// "offline".
 	State string `json:"state" jsonschema:"enum=connecting,enum=online,enum=silent,enum=offline,enum=fault,enum=removed"`
 	// Since is when this state began.
 	Since Time `json:"since"`

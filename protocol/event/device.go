@@ -30,7 +30,9 @@ type DeviceSilent struct {
 	Hint string `json:"hint"`
 }
 
-// DeviceOffline says that the link to a device can't be opened, or broke.
+// DeviceOffline says that the link to a device can't be opened, or broke, or that
+// the agent did not read it because its disk took no events; the event's time is
+// then when the reading stopped.
 type DeviceOffline struct {
 	// Connect is where the device is reached, without secrets.
 	Connect string `json:"connect"`

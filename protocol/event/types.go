@@ -230,7 +230,7 @@ var kinds = [...]Kind{
 	},
 	{
 		Type: DeviceOffline{}.Type(), Zero: DeviceOffline{}, Classes: urgent,
-		Summary: "The link to a device can't be opened, or broke. What passes now is unobserved, not clear.",
+		Summary: "The link to a device can't be opened, or broke, or the agent could not read it for its disk. What passes now is unobserved, not clear.",
 		When:    "Once, when it is noticed; the agent goes on trying.",
 	},
 	{
