@@ -13,6 +13,7 @@ import (
 	"reflect"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,16 +35,17 @@ func TestSnapshotOfAHangingDisk(t *testing.T) {
 	known, old := d.ask(func() onDisk { return onDisk{taps: []string{"first"}} })
 	require.Zero(t, old)
 	require.Equal(t, []string{"first"}, known.taps)
-	hangs, calls := make(chan struct{}), 0
+	hangs := make(chan struct{})
+	var calls atomic.Int32
 	before := time.Now()
 	for range 3 {
 		began := time.Now()
-		known, old = d.ask(func() onDisk { calls++; <-hangs; return onDisk{taps: []string{"second"}} })
+		known, old = d.ask(func() onDisk { calls.Add(1); <-hangs; return onDisk{taps: []string{"second"}} })
 		require.Less(t, time.Since(began), 10*diskPatience)
 		require.WithinDuration(t, before, old, diskPatience)
 		require.Equal(t, []string{"first"}, known.taps)
 	}
-	require.Equal(t, 1, calls)
+	require.Equal(t, int32(1), calls.Load())
 	close(hangs)
 	require.Eventually(t, func() bool {
 		known, old = d.ask(func() onDisk { return onDisk{taps: []string{"third"}} })
