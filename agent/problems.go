@@ -179,7 +179,10 @@ func uplinkProblems(s uplink.Status, now time.Time) []problem {
 		add(bad, p.What, p.ToDo)
 	}
 	for _, e := range s.Stuck {
-		add(badUplink, fmt.Sprintf("the uplink %s can't get %s sequence %d past its broker", s.Name, e.Class, e.Sequence), "look in the broker's log")
+		add(badUplink, fmt.Sprintf("the uplink %s can't get %s sequence %d past its broker", s.Name, e.Class, e.Sequence), uplink.StuckHint)
+	}
+	for _, topic := range s.LeftOut {
+		add(badUplink, fmt.Sprintf("the uplink %s leaves the state %s out: its broker closes the connection when it comes", s.Name, topic), uplink.LeftOutHint)
 	}
 	if s.SpoolError != "" {
 		add(badDisk, s.SpoolError, "")

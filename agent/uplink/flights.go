@@ -152,8 +152,12 @@ func (s *session) reap() error {
 	gone := func(f flight) {
 		s.count--
 		s.bytes -= f.bytes
+		if !s.clean.IsZero() && !f.sent.Before(s.clean) {
+			s.proved()
+		}
 	}
-	err := errors.Join(s.states.land(gone), s.replies.land(gone), s.landIdle(gone))
+	err := errors.Join(s.states.land(func(f flight) { gone(f); s.stated() }),
+		s.replies.land(func(f flight) { gone(f); s.u.replyEnds = 0 }), s.landIdle(gone))
 	for _, st := range s.streams {
 		if st == nil {
 			continue
@@ -171,7 +175,7 @@ func (s *session) reap() error {
 		if last == 0 {
 			continue
 		}
-		delete(s.u.suspects, st.class)
+		s.u.acquit(s.u.suspect(st.class, ""))
 		s.u.confirmed(st.class, n, skipped)
 		s.good()
 		if ackErr := st.reader.Ack(last); ackErr != nil {

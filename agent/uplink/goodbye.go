@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 	"time"
+
+	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // goodbye ends the session in good order: what waits is delivered if that does
@@ -49,8 +51,21 @@ func (s *session) settle(err error) {
 	u := s.u
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if err != nil && !s.online.IsZero() {
+		s.judge(err)
+		s.judgeStates(err)
+	}
 	for _, f := range s.states.list {
-		u.pending.putOlder(f.message)
+		if u.suspect("", f.message.Topic) == nil {
+			u.pending.putOlder(f.message)
+		}
+	}
+	if len(s.replies.list) > 0 && closedByPeer(err) {
+		if u.replyEnds++; u.replyEnds >= stuckAfter {
+			u.replyEnds = 0
+			u.log.Error("an answer to a request is dropped: sessions end when it is sent", "topic", s.replies.list[0].message.Topic)
+			s.replies.list = s.replies.list[1:]
+		}
 	}
 	for i, f := range s.replies.list {
 		u.replies = slices.Insert(u.replies, i, f.message)
@@ -58,9 +73,6 @@ func (s *session) settle(err error) {
 	u.replies = u.replies[:min(len(u.replies), maxReplies)]
 	if err == nil {
 		return
-	}
-	if !s.online.IsZero() {
-		s.judge(err)
 	}
 	for _, st := range s.streams {
 		if st == nil || len(st.flying.list) == 0 {
@@ -71,15 +83,25 @@ func (s *session) settle(err error) {
 		if h.Sequence != head.first() {
 			h = Stuck{Class: st.class, Sequence: head.first(), Topic: s.prefix + head.message.Topic, Bytes: head.payload}
 		}
+		if h.Sessions == stuckAfter-1 && !s.proven {
+			continue // it may be a state
+		}
 		h.Sessions++
 		u.heads[st.class] = h
-		if sp := u.suspects[st.class]; u.o.Quarantine != nil && h.Sessions >= stuckAfter && head.skipped == 0 && (sp == nil || sp.sequence != h.Sequence) {
-			u.suspects[st.class] = &suspect{sequence: h.Sequence}
+		if sp := u.suspect(st.class, ""); u.o.Quarantine != nil && h.Sessions >= stuckAfter && head.skipped == 0 && u.removals[st.class] == nil &&
+			(sp == nil || sp.sequence != h.Sequence) {
+			u.drop(sp)
+			sp = &suspect{class: st.class, sequence: h.Sequence}
+			if st.class == event.Urgent {
+				u.suspects = append([]*suspect{sp}, u.suspects...)
+			} else {
+				u.suspects = append(u.suspects, sp)
+			}
 		}
 		if h.Sessions == stuckAfter {
 			u.log.Error("an event seems to end every session in which it is sent; its class is sent one by one from now on",
 				"class", h.Class, "sequence", h.Sequence, "topic", h.Topic, "bytes", h.Bytes, "sessions", h.Sessions,
-				"hint", "look in the broker's log: its packet size limit, or this client's right to publish to the topic")
+				"hint", StuckHint)
 		}
 	}
 }

@@ -119,7 +119,7 @@ type Options struct {
 	// Log gets a line for each change; nil for none.
 	Log *slog.Logger
 
-	trialHold, trialFor time.Duration // for tests; the constants if zero
+	trialHold, trialFor, tryLeftAfter time.Duration // for tests; the constants if zero
 }
 
 // complete checks the options and fills in defaults.
@@ -182,6 +182,7 @@ func (o *Options) complete() ([]*url.URL, error) {
 		return nil, err
 	}
 	o.trialHold, o.trialFor = cmp.Or(o.trialHold, trialHold), cmp.Or(o.trialFor, trialFor)
+	o.tryLeftAfter = cmp.Or(o.tryLeftAfter, tryLeftAfter)
 	o.RetryMax = max(o.RetryMin, o.RetryMax)
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

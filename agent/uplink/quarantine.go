@@ -39,6 +39,9 @@ import (
 //     suspect is sent. In all of these the end does not depend on the message.
 //  7. After a broken row the suspect goes out once without a trial, as the first of
 //     its class, so that an innocent one gets through where it can.
+//  8. There is one suspect at a time: the others stay back until it is confirmed or
+//     taken out, or its row is broken. Otherwise each would end the other's rows, and
+//     none would ever be taken out.
 //
 // What passes all this is a message that this broker, or something on the way to
 // it, never lets through, while it takes others.
@@ -58,22 +61,30 @@ const (
 	maxRemaining = 268_435_455
 )
 
-// suspect is an event that seems to end sessions.
+// suspect is an event, or a state, that seems to end sessions.
 type suspect struct {
+	class    event.Class // empty for a state
 	sequence uint64
 	trials   int           // that counted, in a row
 	hold     time.Duration // how old the session must be before the next
 	free     bool          // the next session sends it without a trial
+
+	topic   string  // of a state
+	message Message // the newest of it that is not sent; without a topic if there is none
+	left    bool    // it is left out, and tried now and then
 }
 
 // trial is the trial of a session.
 type trial struct {
-	st     *stream
-	stage  trialStage
-	wake   <-chan time.Time // when the wait is over
-	record spool.Record
-	sent   time.Time
-	taken  time.Time // when the line had taken it, zero before
+	sp      *suspect
+	st      *stream // nil for a state
+	stage   trialStage
+	wake    <-chan time.Time // when the wait is over
+	record  spool.Record
+	message Message // of a state
+	after   bool    // a state is confirmed, and the agent's own goes behind it
+	sent    time.Time
+	taken   time.Time // when the line had taken it, zero before
 }
 
 type trialStage int
@@ -149,26 +160,99 @@ func (s *session) held(st *stream) (bool, error) {
 		}
 		return true, nil // until all before it is confirmed
 	}
-	sp := u.suspects[st.class]
+	sp := u.suspect(st.class, "")
 	switch {
-	case sp == nil || sp.sequence != r.Sequence || sp.free || s.untried:
+	case sp == nil || s.untried:
 		return false, nil
-	case s.finishing:
-		return true, nil
-	case s.trial == nil:
-		s.trial = &trial{st: st, wake: time.After(time.Until(s.online.Add(sp.hold)))}
+	case sp.sequence != r.Sequence:
+		if len(st.flying.list) == 0 {
+			u.acquit(sp) // it is gone from the spool
+		}
+		return false, nil
+	case s.accused() != sp:
+		return true, nil // until its turn has come
+	}
+	s.turn = sp
+	switch {
+	case sp.free:
+		return false, nil
+	case !s.finishing && s.trial == nil:
+		s.trial = &trial{sp: sp, st: st, wake: time.After(time.Until(s.online.Add(sp.hold)))}
 	}
 	return true, nil
 }
 
+// suspect finds the suspect of a class, or of a state's topic.
+func (u *Uplink) suspect(class event.Class, topic string) *suspect {
+	for _, sp := range u.suspects {
+		if sp.class == class && sp.topic == topic {
+			return sp
+		}
+	}
+	return nil
+}
+
+// drop takes a suspect off the list, if it is there.
+func (u *Uplink) drop(sp *suspect) {
+	var rest []*suspect
+	for _, other := range u.suspects {
+		if other != sp {
+			rest = append(rest, other)
+		}
+	}
+	u.suspects = rest
+}
+
+// acquit takes a suspect off the list that has got through, or is gone.
+func (u *Uplink) acquit(sp *suspect) {
+	u.drop(sp)
+	if sp == nil || sp.class != "" {
+		return
+	}
+	u.mu.Lock()
+	if sp.message.Topic != "" {
+		u.pending.putOlder(sp.message)
+		wake(u.states)
+	}
+	u.tellLeftOut()
+	u.mu.Unlock()
+}
+
+// accused is the suspect whose turn it is in this session; nil if none waits.
+func (s *session) accused() *suspect {
+	if s.trial != nil {
+		return s.trial.sp
+	}
+	for _, sp := range s.u.suspects {
+		if sp.class == "" {
+			if s.first == 0 && sp.message.Topic != "" && !(sp.left && time.Now().Before(s.u.tryLeft)) {
+				return sp
+			}
+			continue
+		}
+		for _, st := range s.streams {
+			if st.class == sp.class && (len(st.flying.list) > 0 && st.flying.list[0].sequence == sp.sequence ||
+				len(st.ready) > 0 && st.ready[0].Sequence == sp.sequence) {
+				return sp
+			}
+		}
+	}
+	return nil
+}
+
 // try goes on with the trial.
 func (s *session) try(now time.Time) error {
+	if s.trial == nil {
+		if err := s.tryState(); err != nil {
+			return err
+		}
+	}
 	t := s.trial
 	if t == nil || s.finishing && t.stage < trialRuns {
 		return nil
 	}
-	sp := s.u.suspects[t.st.class]
-	if sp == nil { // it is confirmed
+	sp := t.sp
+	if s.u.suspect(sp.class, sp.topic) != sp { // it is confirmed
 		s.trial = nil
 		return nil
 	}
@@ -182,23 +266,31 @@ func (s *session) try(now time.Time) error {
 		if s.count > 0 {
 			return nil
 		}
-		topic, payload := s.u.o.State(true)
-		for range min(1<<min(sp.trials, 8), maxProofs) {
-			f, err := s.publish(Message{topic, payload}, true)
-			if err != nil {
-				return err
-			}
-			s.states.add(f)
-		}
 		t.stage = trialProves
+		return s.prove(min(1<<min(sp.trials, 8), maxProofs))
 	case trialProves:
 		if s.count > 0 {
 			return nil
 		}
-		t.record, t.sent, t.stage = t.st.ready[0], now, trialRuns
+		t.sent, t.stage = now, trialRuns
+		if t.st == nil {
+			t.message, sp.message = sp.message, Message{}
+			return s.sendState(t.message)
+		}
+		t.record = t.st.ready[0]
 		_, err := s.sendRecord(t.st)
 		return err
 	case trialRuns:
+		switch {
+		case t.st != nil || s.count > 0:
+		case !t.after:
+			t.after = true
+			return s.prove(1)
+		default:
+			s.trial = nil
+			s.u.passed(sp)
+			return nil
+		}
 		if idle := s.conn.lastIdle(); t.taken.IsZero() && idle.After(t.sent) {
 			t.taken = idle
 		}
@@ -209,27 +301,72 @@ func (s *session) try(now time.Time) error {
 	return nil
 }
 
+// prove has the broker show that it takes this client's messages.
+func (s *session) prove(times int) error {
+	topic, payload := s.u.o.State(true)
+	for range times {
+		if err := s.sendState(Message{topic, payload}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *session) sendState(m Message) error {
+	f, err := s.publish(m, true)
+	if err == nil {
+		s.states.add(f)
+	}
+	return err
+}
+
 // judge draws the conclusions from the end of a session for the suspects.
 func (s *session) judge(end error) {
 	u := s.u
-	for class, sp := range u.suspects {
+	var over *suspect // whose turn is over
+	for _, sp := range u.suspects {
 		t := s.trial
-		if t == nil || t.st.class != class || t.stage != trialRuns || !closedByPeer(end) {
-			sp.free = !sp.free
+		if t == nil || t.sp != sp || t.stage != trialRuns || !closedByPeer(end) {
+			switch {
+			case sp == s.turn:
+				sp.free = !sp.free && sp.class != ""
+				if sp.free || sp.class == "" {
+					over = sp
+				}
+			case sp.trials > 0:
+				sp.free = sp.class != ""
+			}
 			sp.trials, sp.hold = 0, 0
 			continue
 		}
 		sp.trials++
-		if len(u.brokers) == 1 {
-			s.healthy = true // what it confirmed shows that; live events need not wait for a long pause
-		}
+		s.useful()
 		sp.hold = min(max(2*time.Since(s.online), u.o.trialHold), trialMaxHold)
-		u.log.Warn("the broker closed the connection at an event that was alone on the line", "class", class,
+		if t.st == nil {
+			if s.judgeState(sp, t.message) {
+				over = sp
+			}
+			continue
+		}
+		u.log.Warn("the broker closed the connection at an event that was alone on the line", "class", sp.class,
 			"sequence", sp.sequence, "topic", t.record.Topic, "bytes", len(t.record.Payload), "times", sp.trials, "err", end)
 		if sp.trials >= u.o.PoisonAfter {
+			u.drop(sp)
 			u.condemn(t.record, fmt.Sprintf("the broker closed the connection %d times in a row when this event was alone on the line, "+
 				"and took other messages before", sp.trials))
 		}
+	}
+	if over != nil {
+		u.drop(over)
+		u.suspects = append(u.suspects, over)
+	}
+}
+
+// useful notes that the broker took messages before it ended the session: live
+// events need not wait for a long pause then.
+func (s *session) useful() {
+	if len(s.u.brokers) == 1 {
+		s.healthy = true
 	}
 }
 
@@ -272,7 +409,6 @@ func (s *session) remove(st *stream, rm *removal) (held bool, err error) {
 		return true, nil
 	}
 	delete(u.removals, r.Class)
-	delete(u.suspects, r.Class)
 	u.mu.Lock()
 	u.status.Quarantined++
 	delete(u.heads, r.Class)

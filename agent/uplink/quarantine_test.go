@@ -381,3 +381,32 @@ func TestPacketBytes(t *testing.T) {
 		require.Equal(t, packet, got, remaining)
 	}
 }
+
+// TestPoisonInBothClasses: neither suspect ends the other's row, and all others
+// get through.
+func TestPoisonInBothClasses(t *testing.T) {
+	t.Parallel()
+	m := startMosquitto(t, "allow_anonymous true", "max_packet_size 4096")
+	s := newSpool(t)
+	for _, class := range []event.Class{event.Urgent, event.Routine} {
+		record(t, s, class, 3, 100)
+		record(t, s, class, 1, 20_000)
+		record(t, s, class, 3, 100)
+	}
+	q := &shelf{}
+	o := q.options(t, "tcp://"+m.addr)
+	o.Retained = func() []Message { return []Message{{deviceTopic, []byte("online")}} }
+	u, _ := start(t, s, o)
+	eventually(t, func() bool { return backlog(s) == 0 })
+	require.Len(t, q.list(), 2)
+	for i, class := range []event.Class{event.Urgent, event.Routine} {
+		require.Equal(t, class, q.list()[i].Class)
+		require.EqualValues(t, 4, q.list()[i].Sequence)
+	}
+	st := u.Status()
+	require.EqualValues(t, 12, st.Acked)
+	require.Empty(t, st.LeftOut)
+	// Each class: stuckAfter sessions until there is a suspect, and the trials. What
+	// comes of the other one may break a row once.
+	require.LessOrEqual(t, st.Reconnects, uint64(4*(stuckAfter+defaultPoisonAfter)))
+}

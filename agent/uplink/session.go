@@ -51,6 +51,8 @@ type session struct {
 
 	trial        *trial    // of an event that seems to end sessions; nil if there is none
 	untried      bool      // no trial in this session any more
+	turn         *suspect  // whose turn it was last
+	proof                  // of the states
 	sent         uint64    // events since Status was told
 	count, bytes int       // on their way
 	online       time.Time // since when
@@ -149,6 +151,7 @@ func (s *session) run(ctx context.Context) error {
 	}
 	u.freshStates(birth)
 	u.mu.Lock()
+	s.begin(len(u.pending.topics), birth)
 	u.sessions++
 	u.status.Reconnects = u.sessions - 1
 	broker := u.status.Broker

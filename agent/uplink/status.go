@@ -56,6 +56,9 @@ type Status struct {
 	Reconnects uint64
 	// Stuck lists events that seem to end the sessions in which they are sent.
 	Stuck []Stuck
+	// LeftOut are topics of retained states, without the prefix, that the broker ends
+	// sessions for. They are tried again every ten minutes.
+	LeftOut []string
 	// SpoolError says why the spool can't be read now; empty if it can.
 	SpoolError string
 	// Certificates are those on which the connection rests, or the last attempt
@@ -79,6 +82,13 @@ type Stuck struct {
 	// Sessions is how many ended so.
 	Sessions int
 }
+
+// StuckHint is what to do about a Stuck event.
+const StuckHint = "look in the broker's log: the event may be above the broker's packet limit (set mqtt.max_packet to that limit: " +
+	"the agent then puts such events aside at once), or this client may not publish to the topic"
+
+// LeftOutHint is what to do about a state that is left out.
+const LeftOutHint = "this client may not publish to this topic, or it is above the broker's packet limit: have the broker's access list permit it"
 
 // Status returns a snapshot.
 func (u *Uplink) Status() Status {

@@ -31,6 +31,18 @@ func (st *stream) pop() (r spool.Record) {
 // answer to a request, then the most urgent event that waits, then what can wait.
 func (s *session) fill() error {
 	u := s.u
+	defer func() {
+		u.mu.Lock()
+		u.status.Published += s.sent
+		u.status.InFlight = s.count
+		u.mu.Unlock()
+		s.sent = 0
+	}()
+	if s.wary {
+		if err := s.examine(); err != nil || s.wary {
+			return err
+		}
+	}
 	if err := s.try(time.Now()); err != nil {
 		return err
 	}
@@ -41,27 +53,22 @@ func (s *session) fill() error {
 		if !ok {
 			break
 		}
-		f, err := s.publish(m, true)
-		if err != nil {
+		if u.setAside(m) {
+			s.stated()
+			continue
+		}
+		if err := s.sendState(m); err != nil {
 			u.mu.Lock()
 			u.pending.putOlder(m)
 			u.mu.Unlock()
 			return err
 		}
-		s.states.add(f)
 	}
 	if !s.trial.exclusive() {
 		if err := s.fillReplies(); err != nil {
 			return err
 		}
 	}
-	defer func() {
-		u.mu.Lock()
-		u.status.Published += s.sent
-		u.status.InFlight = s.count
-		u.mu.Unlock()
-		s.sent = 0
-	}()
 	for !s.trial.exclusive() {
 		st, err := s.next()
 		if err != nil {

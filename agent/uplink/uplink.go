@@ -109,10 +109,13 @@ type Uplink struct {
 	sessions uint64
 
 	// Of Run's goroutine alone.
-	number     uint64 // of the session
-	numberUsed bool   // a broker may have seen it
-	returns    int    // sessions in a row that were ended for a better broker
-	suspects   map[event.Class]*suspect
+	number     uint64     // of the session
+	numberUsed bool       // a broker may have seen it
+	returns    int        // sessions in a row that were ended for a better broker
+	suspects   []*suspect // the next whose turn it is first
+	tryLeft    time.Time  // when a state that is left out is tried again
+	unproven   int        // sessions in a row that ended before the states were proven
+	replyEnds  int        // sessions in a row that ended with an answer on its way
 	removals   map[event.Class]*removal
 	life       context.Context // of Run
 	group      sync.WaitGroup  // of calls of Quarantine, and of the clerk
@@ -131,7 +134,7 @@ func New(s *spool.Spool, o Options) (*Uplink, error) {
 		states:   make(chan struct{}, 1),
 		status:   Status{Name: o.Name, State: Offline, Since: time.Now()},
 		heads:    map[event.Class]Stuck{},
-		suspects: map[event.Class]*suspect{}, removals: map[event.Class]*removal{}, removed: make(chan struct{}, 1),
+		removals: map[event.Class]*removal{}, removed: make(chan struct{}, 1),
 		resendsChanged: make(chan struct{}, 1), inbox: make(chan errand, maxInbox),
 	}
 	u.idle = append(u.idle, u.again())
