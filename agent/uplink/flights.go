@@ -168,6 +168,9 @@ func (s *session) reap() error {
 			gone(f)
 			if f.skipped == 0 {
 				n++
+				if f.payload >= s.u.large {
+					s.u.large = 0
+				}
 			}
 			skipped += f.skipped
 			last = f.sequence

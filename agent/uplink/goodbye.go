@@ -5,8 +5,6 @@ import (
 	"errors"
 	"slices"
 	"time"
-
-	"github.com/lanepost/lanepost/protocol/event"
 )
 
 // goodbye ends the session in good order: what waits is delivered if that does
@@ -91,12 +89,7 @@ func (s *session) settle(err error) {
 		if sp := u.suspect(st.class, ""); u.o.Quarantine != nil && h.Sessions >= stuckAfter && head.skipped == 0 && u.removals[st.class] == nil &&
 			(sp == nil || sp.sequence != h.Sequence) {
 			u.drop(sp)
-			sp = &suspect{class: st.class, sequence: h.Sequence}
-			if st.class == event.Urgent {
-				u.suspects = append([]*suspect{sp}, u.suspects...)
-			} else {
-				u.suspects = append(u.suspects, sp)
-			}
+			u.accuse(st.class, h.Sequence)
 		}
 		if h.Sessions == stuckAfter {
 			u.log.Error("an event seems to end every session in which it is sent; its class is sent one by one from now on",

@@ -42,6 +42,9 @@ import (
 //  8. There is one suspect at a time: the others stay back until it is confirmed or
 //     taken out, or its row is broken. Otherwise each would end the other's rows, and
 //     none would ever be taken out.
+//  9. An event that is as large as one that was taken out is a suspect at once, until
+//     one so large gets through: it is the broker's limit then, and each large event would
+//     end three sessions, and the others' rows, before it is on trial.
 //
 // What passes all this is a message that this broker, or something on the way to
 // it, never lets through, while it takes others.
@@ -161,6 +164,9 @@ func (s *session) held(st *stream) (bool, error) {
 		return true, nil // until all before it is confirmed
 	}
 	sp := u.suspect(st.class, "")
+	if sp == nil && u.large > 0 && len(r.Payload) >= u.large {
+		sp = u.accuse(st.class, r.Sequence)
+	}
 	switch {
 	case sp == nil || s.untried:
 		return false, nil
@@ -190,6 +196,17 @@ func (u *Uplink) suspect(class event.Class, topic string) *suspect {
 		}
 	}
 	return nil
+}
+
+// accuse puts an event on the list. The urgent one has its turn first.
+func (u *Uplink) accuse(class event.Class, sequence uint64) *suspect {
+	sp := &suspect{class: class, sequence: sequence}
+	if class == event.Urgent {
+		u.suspects = append([]*suspect{sp}, u.suspects...)
+	} else {
+		u.suspects = append(u.suspects, sp)
+	}
+	return sp
 }
 
 // drop takes a suspect off the list, if it is there.
@@ -336,22 +353,27 @@ func (s *session) judge(end error) {
 			case sp.trials > 0:
 				sp.free = sp.class != ""
 			}
-			sp.trials, sp.hold = 0, 0
+			if sp.class != "" {
+				sp.trials, sp.hold = 0, 0
+			}
 			continue
 		}
 		sp.trials++
 		s.useful()
-		sp.hold = min(max(2*time.Since(s.online), u.o.trialHold), trialMaxHold)
 		if t.st == nil {
 			if s.judgeState(sp, t.message) {
 				over = sp
 			}
 			continue
 		}
+		sp.hold = min(max(2*time.Since(s.online), u.o.trialHold), trialMaxHold)
 		u.log.Warn("the broker closed the connection at an event that was alone on the line", "class", sp.class,
 			"sequence", sp.sequence, "topic", t.record.Topic, "bytes", len(t.record.Payload), "times", sp.trials, "err", end)
 		if sp.trials >= u.o.PoisonAfter {
 			u.drop(sp)
+			if u.large == 0 || len(t.record.Payload) < u.large {
+				u.large = len(t.record.Payload)
+			}
 			u.condemn(t.record, fmt.Sprintf("the broker closed the connection %d times in a row when this event was alone on the line, "+
 				"and took other messages before", sp.trials))
 		}

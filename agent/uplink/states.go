@@ -9,10 +9,11 @@ import "time"
 // before anything that was sent after the states was confirmed, the next one
 // examines the states: each goes out alone and the agent's own state, which is
 // known to be taken, behind it, and no event before all have passed. The one at which
-// the session ends is a suspect: all else goes before it, and it has trials as
-// in quarantine.go. After leaveAfter of them in a row it is left out.
+// the session ends is a suspect, and has trials as in quarantine.go, but as the first
+// of a session and until it passes one: other sessions may end at events, and it
+// is to be told all the same. After leaveAfter of them it is left out.
 const (
-	// leaveAfter is how many trials a state must end to be left out.
+	// leaveAfter is how many trials a state must end, and pass none, to be left out.
 	leaveAfter = 3
 	// tryLeftAfter is when one of the states that are left out is tried again.
 	tryLeftAfter = 10 * time.Minute
@@ -159,7 +160,7 @@ func (s *session) judgeState(sp *suspect, m Message) (over bool) {
 		return false
 	}
 	u.log.Error("a state is left out: the broker closes the connection when it comes", "topic", s.prefix+sp.topic, "bytes", len(m.Payload), "hint", LeftOutHint)
-	sp.left, sp.trials, sp.hold = true, 0, 0
+	sp.left = true
 	u.tryLeft = time.Now().Add(u.o.tryLeftAfter)
 	u.tellLeftOut()
 	return true

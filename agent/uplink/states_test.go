@@ -41,6 +41,9 @@ func TestMosquittoForbidsState(t *testing.T) {
 	eventually(t, func() bool { return sub.has(deviceTopic, []byte("online")) })
 	require.Empty(t, q.list())
 	require.Empty(t, u.Status().Stuck)
+	eventually(t, func() bool {
+		return sub.has(eventTopic, body(event.Urgent, 50, 100)) && sub.has(eventTopic, body(event.Routine, 50, 100))
+	})
 	requireEvents(t, sub.all(), event.Urgent, 50, 100)
 	requireEvents(t, sub.all(), event.Routine, 50, 100)
 }

@@ -114,6 +114,7 @@ type Uplink struct {
 	returns    int        // sessions in a row that were ended for a better broker
 	suspects   []*suspect // the next whose turn it is first
 	tryLeft    time.Time  // when a state that is left out is tried again
+	large      int        // bytes of the smallest event that was taken out, zero if a larger one got through since
 	unproven   int        // sessions in a row that ended before the states were proven
 	replyEnds  int        // sessions in a row that ended with an answer on its way
 	removals   map[event.Class]*removal
