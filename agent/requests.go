@@ -125,12 +125,13 @@ type resendArgs struct {
 	Until    *event.Time `json:"until"`
 }
 
-// resent tells what a resend will bring. What of the range is not on disk any
-// more, or lost, does not come.
+// resent tells what a resend will bring: what of the range is on disk. Gone counts the
+// sequences at its beginning that are not any more.
 type resent struct {
 	Priority event.Class `json:"priority"`
 	First    string      `json:"first_sequence"`
 	Last     string      `json:"last_sequence"`
+	Gone     uint64      `json:"gone"`
 }
 
 // answerResend queues events to be sent again, with the same bytes.
@@ -139,17 +140,17 @@ func (a *Agent) answerResend(_ context.Context, u *uplinkRun, args json.RawMessa
 	if err := arguments(args, &r); err != nil {
 		return nil, err
 	}
-	first, last, err := a.resendRange(r)
+	first, last, gone, err := a.resendRange(r)
 	if err != nil {
 		return nil, err
 	}
 	if err := u.Resend(r.Priority, first, last); err != nil {
 		return nil, err
 	}
-	return resent{r.Priority, event.FormatSequence(first), event.FormatSequence(last)}, nil
+	return resent{r.Priority, event.FormatSequence(first), event.FormatSequence(last), gone}, nil
 }
 
-func (a *Agent) resendRange(r resendArgs) (first, last uint64, err error) {
+func (a *Agent) resendRange(r resendArgs) (first, last, gone uint64, err error) {
 	var head uint64
 	stats := a.spool.Stats()
 	switch r.Priority {
@@ -158,41 +159,51 @@ func (a *Agent) resendRange(r resendArgs) (first, last uint64, err error) {
 	case event.Routine:
 		head = stats.Routine.Head
 	default:
-		return 0, 0, fmt.Errorf("priority is %q: want %q or %q", r.Priority, event.Urgent, event.Routine)
+		return 0, 0, 0, fmt.Errorf("priority is %q: want %q or %q", r.Priority, event.Urgent, event.Routine)
 	}
 	bySequence, byTime := r.First != "" || r.Last != "", r.Since != nil || r.Until != nil
 	if bySequence == byTime {
-		return 0, 0, errors.New("give first_sequence and last_sequence, or since and until")
+		return 0, 0, 0, errors.New("give first_sequence and last_sequence, or since and until")
 	}
 	if bySequence {
 		if first, err = event.ParseSequence(r.First); err != nil {
-			return 0, 0, fmt.Errorf("first_sequence: %w", err)
+			return 0, 0, 0, fmt.Errorf("first_sequence: %w", err)
 		}
 		if last, err = event.ParseSequence(r.Last); err != nil {
-			return 0, 0, fmt.Errorf("last_sequence: %w", err)
+			return 0, 0, 0, fmt.Errorf("last_sequence: %w", err)
 		}
 	} else {
 		if r.Since == nil || r.Until == nil {
-			return 0, 0, errors.New("since and until are both needed")
+			return 0, 0, 0, errors.New("since and until are both needed")
 		}
 		if first, err = a.spool.Find(r.Priority, r.Since.Time); err != nil {
-			return 0, 0, fmt.Errorf("since: %w", err)
+			return 0, 0, 0, fmt.Errorf("since: %w", err)
 		}
 		// The first one recorded after the last millisecond that is wanted.
 		after, err := a.spool.Find(r.Priority, r.Until.Add(time.Millisecond))
 		if err != nil {
-			return 0, 0, fmt.Errorf("until: %w", err)
+			return 0, 0, 0, fmt.Errorf("until: %w", err)
 		}
 		last = after - 1
 	}
 	last = min(last, head)
-	switch {
-	case first == 0 || first > last:
-		return 0, 0, fmt.Errorf("there is nothing in that range; the last %s sequence is %d", r.Priority, head)
-	case last-first >= maxResend:
-		return 0, 0, fmt.Errorf("the range has %d sequences; at most %d at once", last-first+1, maxResend)
+	if first == 0 || first > last {
+		return 0, 0, 0, fmt.Errorf("there is nothing in that range; the last %s sequence is %d", r.Priority, head)
 	}
-	return first, last, nil
+	// The oldest go first, so all behind the first one that is there is there too.
+	there, err := a.spool.Read(r.Priority, first, last, 1, 0)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	if len(there) == 0 {
+		return 0, 0, 0, fmt.Errorf("nothing of %s %d to %d is on disk any more: what was delivered is deleted unless spool.retain keeps it, "+
+			"and of what was lost lanepost.agent.loss tells", r.Priority, first, last)
+	}
+	first, gone = there[0].Sequence, there[0].Sequence-first
+	if last-first >= maxResend {
+		return 0, 0, 0, fmt.Errorf("the range has %d sequences; at most %d at once", last-first+1, maxResend)
+	}
+	return first, last, gone, nil
 }
 
 // flushed tells how far the uplink had come when a flush was answered.

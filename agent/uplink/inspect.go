@@ -107,7 +107,11 @@ func (i *inspection) run(ctx context.Context) {
 	}
 	small := probe(0)
 	if err := i.publish(ctx, small); err != nil {
-		i.bad("publish", i.explain(ctx, err))
+		err = i.explain(ctx, err)
+		i.bad("publish", err)
+		if closedByPeer(err) {
+			i.steps[len(i.steps)-1].Hint = i.write() + "; look in the broker's log"
+		}
 		return
 	}
 	i.add("publish", Good, "a message was confirmed", "")
@@ -262,7 +266,24 @@ func (i *inspection) publish(ctx context.Context, payload []byte) error {
 // It reports whether the session goes on.
 func (i *inspection) passedOn(ctx context.Context, payload []byte) bool {
 	const name = "passed on"
-	if err := i.listen(ctx); err != nil {
+	err := i.listen(ctx)
+	if err != nil && i.s.conn.reason() != nil {
+		// The broker ends the session of a client that does what it may not: which was it?
+		i.leave()
+		if _, err := i.connect(ctx); err != nil {
+			i.bad("login", err)
+			return false
+		}
+		if again := i.listen(ctx); again == nil || i.s.conn.reason() == nil {
+			i.steps = append(i.steps, Step{
+				Name: name, Verdict: Bad, Err: err,
+				Detail: "the broker confirmed the message and ended the session: it does not let this user publish to " + i.s.prefix + i.topic,
+				Hint:   i.write(),
+			})
+			return false
+		}
+	}
+	if err != nil {
 		if i.s.conn.reason() != nil {
 			// Some brokers end the session of a client that asks for what it may not.
 			i.add(name, Doubtful, "the broker confirms messages and ends the session when this user subscribes: whether it passes them on can't be known from here",
@@ -292,8 +313,11 @@ func (i *inspection) passedOn(ctx context.Context, payload []byte) bool {
 
 // look says where to look for the permission to publish.
 func (i *inspection) look() string {
-	return fmt.Sprintf("have somebody subscribe to %s at the broker while you run this again; if nothing comes there, its access list must let this user write to %slanepost/v1/# (mosquitto: topic write)",
-		i.s.prefix+i.topic, i.s.prefix)
+	return fmt.Sprintf("have somebody subscribe to %s at the broker while you run this again; if nothing comes there, %s", i.s.prefix+i.topic, i.write())
+}
+
+func (i *inspection) write() string {
+	return fmt.Sprintf("the broker's access list must let this user write to %slanepost/v1/# (mosquitto: topic write)", i.s.prefix)
 }
 
 // listen subscribes to the topic of the inspection.

@@ -96,3 +96,23 @@ func TestInspectMosquitto(t *testing.T) {
 		})
 	}
 }
+
+// TestInspectPutOut: with no limit of its queue this version of mosquitto confirms what
+// it does not allow and ends the session. Which of the two comes first is chance.
+func TestInspectPutOut(t *testing.T) {
+	t.Parallel()
+	acl := filepath.Join(t.TempDir(), "acl")
+	require.NoError(t, os.WriteFile(acl, []byte("topic read #\n"), 0o600))
+	m := startMosquitto(t, "acl_file "+acl, "allow_anonymous true")
+	for range 10 {
+		steps, err := Inspect(context.Background(), Options{Brokers: []string{"tcp://" + m.addr}, ClientID: "lane-box"}, "test", 127<<10)
+		require.NoError(t, err)
+		last := steps[len(steps)-1]
+		require.Equal(t, Bad, last.Verdict, "%+v", last)
+		require.Contains(t, last.Hint, "must let this user write to lanepost/v1/#")
+		if last.Name != "publish" {
+			require.Equal(t, "passed on", last.Name)
+			require.Contains(t, last.Detail, "it does not let this user publish to lanepost/v1/test/agent/lane-box/lanepost.agent.probe")
+		}
+	}
+}
