@@ -3,7 +3,6 @@ package uplink
 import (
 	"context"
 	"errors"
-	"slices"
 	"time"
 )
 
@@ -65,9 +64,11 @@ func (s *session) settle(err error) {
 			s.replies.list = s.replies.list[1:]
 		}
 	}
-	for i, f := range s.replies.list {
-		u.replies = slices.Insert(u.replies, i, f.message)
+	var replies []Message
+	for _, f := range s.replies.list {
+		replies = append(replies, f.message)
 	}
+	u.replies = append(replies, u.replies...)
 	u.replies = u.replies[:min(len(u.replies), maxReplies)]
 	if err == nil {
 		return

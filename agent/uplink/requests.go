@@ -411,7 +411,7 @@ func (s *session) fillReplies() error {
 		f, err := s.publish(m, false)
 		if err != nil {
 			u.mu.Lock()
-			u.replies = slices.Insert(u.replies, 0, m)
+			u.replies = append([]Message{m}, u.replies...)
 			u.mu.Unlock()
 			return err
 		}
