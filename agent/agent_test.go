@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -443,4 +444,29 @@ func TestPrinterOrder(t *testing.T) {
 	p.add(event.Routine, 1, []byte("r1"))
 	p.close()
 	require.Equal(t, "u8\nu9\nu10\nr1\nr2\n", out.String())
+}
+
+// Files of the spool that somebody deletes, and events that are lost by it, are problems.
+func TestDeletedSegmentsAreAProblem(t *testing.T) {
+	p := newPortal(t)
+	dir := filepath.Join(t.TempDir(), "spool")
+	b := newBench(t, writeConfig(t, dir, "tcp://"+p.ln.Addr().String()))
+	a := b.startWith(b)
+	p.accept()
+	p.say(background)
+	b.waitFor("lanepost.device.online.v1", 1)
+	require.NotContains(t, strings.Join(a.problems(), "\n"), "deleted")
+	segments, err := filepath.Glob(filepath.Join(dir, "urgent", "*.seg"))
+	require.NoError(t, err)
+	require.Len(t, segments, 1)
+	require.NoError(t, os.Remove(segments[0]))
+	p.tamper(true)
+	b.waitFor("lanepost.radiation.tamper.v1", 1)
+	require.Contains(t, strings.Join(a.problems(), "\n"), "somebody deleted files of the spool")
+	require.NotContains(t, strings.Join(a.problems(), "\n"), "lost")
+	require.NoError(t, a.recordOwn(event.AgentLoss{
+		Priority: event.Routine, FirstSequence: event.FormatSequence(1), LastSequence: event.FormatSequence(3), Count: 3, Reason: "evicted",
+	}))
+	require.Contains(t, strings.Join(a.problems(), "\n"), "events were lost")
+	require.NoError(t, b.stop())
 }

@@ -23,8 +23,9 @@ type recent struct {
 	// kept that a reload has forbidden meanwhile.
 	permitted config.Console
 	devices   map[string]*recentDevice // by "lane/id"
-	lost      uint64
-	loaded    time.Time // when the configuration in effect was taken up
+	lost      uint64                   // events, by the losses that were recorded
+	lostAt    time.Time                // of the last loss
+	loaded    time.Time                // when the configuration in effect was taken up
 	reload    *console.Reload
 	rates     map[string][]rateSample // by the uplink's name, the oldest first
 }
@@ -39,6 +40,13 @@ type recentDevice struct {
 	passed      console.Passed
 }
 
+// losses tells how many events were lost since the start, and when that was told last.
+func (r *recent) losses() (n uint64, at time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.lost, r.lostAt
+}
+
 // recorded notes an event that is on disk and gives it to those who watch. line must not
 // change any more.
 func (r *recent) recorded(h event.Header, class event.Class, seq uint64, d event.Data, with []drivers.Attachment, line []byte) {
@@ -51,6 +59,7 @@ func (r *recent) recorded(h event.Header, class event.Class, seq uint64, d event
 	}
 	if l, ok := d.(event.AgentLoss); ok {
 		r.lost += l.Count
+		r.lostAt = h.RecordedTime.Time
 	}
 	if !strings.HasPrefix(rest, event.AgentLane+"/") {
 		if r.devices == nil {

@@ -26,6 +26,9 @@ const (
 	badSoon
 )
 
+// lossTold is how long it counts as a problem that something was lost or deleted.
+const lossTold = time.Hour
+
 // problem is something that is wrong now.
 type problem struct {
 	console.Problem
@@ -89,6 +92,14 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 		add(badPressure, "", one[0], one[1])
 	}
 	now := time.Now()
+	if at := stats.Deleted; !at.IsZero() && now.Sub(at) < lossTold {
+		add(badDisk, "", "somebody deleted files of the spool while the agent runs, noticed at "+at.UTC().Format(time.RFC3339)+
+			": what could be written anew is kept, and a loss event says what is gone", "find out who or what deletes files in "+a.config().Spool.Dir)
+	}
+	if n, at := a.recent.losses(); n > 0 && now.Sub(at) < lossTold {
+		add(badPressure, "", fmt.Sprintf("events were lost, the last ones at %s: %d since the agent's start", at.UTC().Format(time.RFC3339), n),
+			"the loss events and the log say which and why")
+	}
 	for _, u := range a.currentUplinks() {
 		list = append(list, uplinkProblems(u.Status(), now)...)
 	}

@@ -713,3 +713,24 @@ func TestAtOnce(t *testing.T) {
 	require.Equal(t, each, s.Stats().Idle)
 	require.Equal(t, each, s.Stats().Contents)
 }
+
+// Directories that somebody deletes under the store are made anew.
+func TestDeletedDirectoriesAreMadeAnew(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := open(t, dir, Options{})
+	content := picture(1, 100)
+	put(t, s, content)
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, e := range entries {
+		if e.IsDir() {
+			require.NoError(t, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	sum, ok := parseHash(put(t, s, content).SHA256)
+	require.True(t, ok)
+	stored, err := os.ReadFile(s.path(sum))
+	require.NoError(t, err)
+	require.Equal(t, content, stored)
+}

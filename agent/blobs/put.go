@@ -36,6 +36,11 @@ func (s *Store) put(ctx context.Context, r io.Reader, limit int64) (a event.Atta
 		return a, ErrClosed
 	}
 	f, err := s.files.create(temp)
+	if errors.Is(err, os.ErrNotExist) { // somebody deleted the directory
+		if err = s.files.mkdir(filepath.Dir(temp)); err == nil {
+			f, err = s.files.create(temp)
+		}
+	}
 	if err != nil {
 		return a, noSpace(err)
 	}
@@ -128,6 +133,10 @@ func (s *Store) place(temp string, sum hash, size int64) error {
 	s.mu.Lock()
 	there := s.dirs[dir]
 	s.mu.Unlock()
+	if there { // unless somebody deleted it
+		_, err := os.Stat(dir)
+		there = err == nil
+	}
 	if !there {
 		if err := s.files.mkdir(dir); err != nil {
 			return err

@@ -80,6 +80,7 @@ type classLog struct {
 	frames         []byte
 	synced         time.Time // of the cursor
 	failing        bool      // the last write failed
+	listing        time.Time // when the directory is to be listed next: see missing
 	cursorBad      bool      // the last write of the cursor failed
 }
 
@@ -224,6 +225,12 @@ func (l *classLog) begin(capacity int64) (err error) {
 	b = append(b, l.frames...)
 	capacity = max(capacity, int64(len(b)))
 	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+	if errors.Is(err, os.ErrNotExist) { // somebody deleted the directory
+		err = errors.Join(l.s.fs.MkdirAll(l.dir), l.s.root())
+		if err == nil {
+			f, err = l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -291,6 +298,7 @@ func (l *classLog) publish(begun *segment, end int64) {
 
 // seal ends the active segment and gives its unused space back.
 func (l *classLog) seal() {
+	l.rescue()
 	if l.active == nil {
 		return
 	}

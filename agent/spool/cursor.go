@@ -243,7 +243,10 @@ func (c *cursorFile) writeSlots(encode func(b []byte, count uint64) []byte, sync
 	c.count++
 	c.buf = encode(c.buf[:0], c.count)
 	if c.file != nil {
-		err := c.overwrite(sync)
+		err := os.ErrNotExist
+		if !c.file.Gone(c.path) { // somebody may have deleted it
+			err = c.overwrite(sync)
+		}
 		if err == nil {
 			return nil
 		}

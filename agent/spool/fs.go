@@ -40,4 +40,7 @@ type File interface {
 	// Lock takes the file's lock for this process without waiting; ErrLocked if
 	// another has it. Close gives it back.
 	Lock() error
+	// Gone reports whether the name surely stands for no file any more, or for
+	// another one.
+	Gone(name string) bool
 }

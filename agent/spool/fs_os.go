@@ -84,6 +84,15 @@ func (f osFile) Size() (int64, error) {
 	return info.Size(), nil
 }
 
+func (f osFile) Gone(name string) bool {
+	there, err := os.Stat(name)
+	if err != nil {
+		return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+	}
+	mine, err := f.Stat()
+	return err == nil && !os.SameFile(mine, there)
+}
+
 func (f osFile) Lock() error {
 	for {
 		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)

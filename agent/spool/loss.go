@@ -56,7 +56,8 @@ type eviction struct {
 
 // lose notes that the records first to last are gone, as far as they are
 // neither delivered nor known to be lost, and copies what stands in their place
-// to quarantine. It is called by Open and, under the Reader's lock, by Next.
+// to quarantine. It is called by Open, under the Reader's lock by Next, and by the
+// committing goroutine.
 func (l *classLog) lose(first, last uint64, g *gap) {
 	l.s.mu.Lock()
 	pieces := l.unknown(first, last)
@@ -76,6 +77,12 @@ func (l *classLog) lose(first, last uint64, g *gap) {
 			if copyErr != nil {
 				loss.Detail += "; no copy could be made: " + copyErr.Error()
 			}
+		}
+		l.s.mu.Lock()
+		told := len(l.unknown(k.first, k.last)) == 0 // by another Reader meanwhile
+		l.s.mu.Unlock()
+		if told {
+			continue
 		}
 		l.s.log.Error("records are lost", "class", l.class, "first", k.first, "last", k.last, "detail", loss.Detail, "quarantine", loss.Quarantine)
 		l.s.mu.Lock()

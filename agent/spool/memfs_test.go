@@ -400,6 +400,12 @@ func (h *memHandle) Sync() error {
 	return nil
 }
 
+func (h *memHandle) Gone(name string) bool {
+	h.m.mu.Lock()
+	defer h.m.mu.Unlock()
+	return h.m.names[name] != h.f
+}
+
 func (h *memHandle) Lock() error {
 	defer h.m.mu.Unlock()
 	if err := h.m.step("lock", h.name); err != nil {

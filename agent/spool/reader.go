@@ -239,11 +239,13 @@ func (r *Reader) enter(p place) (done bool, err error) {
 	l := r.log
 	f, err := l.s.fs.OpenFile(l.path(p.seg), os.O_RDONLY)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		if l.has(p.seg) {
-			r.pass(p.limit, nil)
-		}
-		return true, nil // else it was delivered meanwhile
+	case errors.Is(err, os.ErrNotExist) && !l.has(p.seg):
+		return true, nil // it was delivered meanwhile
+	// The newest segment may be open still, and is then rescued.
+	case errors.Is(err, os.ErrNotExist) && !(l.newest(p.seg) && !r.givenUp()):
+		r.pass(p.limit, nil)
+		r.failing = time.Time{}
+		return true, nil
 	case err != nil && !r.givenUp():
 		return true, err
 	case err != nil:
@@ -294,6 +296,13 @@ func (r *Reader) close() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.leave()
+}
+
+// newest reports whether the segment is the last one.
+func (l *classLog) newest(g segment) bool {
+	l.s.mu.Lock()
+	defer l.s.mu.Unlock()
+	return l.segments[len(l.segments)-1].gen == g.gen
 }
 
 // has reports whether the segment is part of the log still.

@@ -94,6 +94,8 @@ func (s *Spool) look() disk {
 func (s *Spool) tick() {
 	d := s.look()
 	for _, l := range s.logs {
+		l.rescue()
+		l.missing()
 		l.keepWithin(d)
 	}
 	s.layReserve()
@@ -206,6 +208,7 @@ func (l *classLog) shed(lossy bool, why string) (freed int64) {
 // store makes the encoded batch durable: behind the last one, or, if there is
 // no room or that fails, in a new segment.
 func (l *classLog) store() error {
+	l.rescue()
 	if l.active != nil && l.rollAfter > 0 && time.Since(l.segments[len(l.segments)-1].begun) > l.rollAfter {
 		l.seal() // so that it gets old as a whole
 	}

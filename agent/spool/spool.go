@@ -157,6 +157,9 @@ type Stats struct {
 	// MinFree is free, or the reserve is used), "urgent cap", "routine cap" (more than
 	// seven eighths are used by what waits), or several with a comma between them.
 	Pressure string
+	// Deleted is when it was last noticed that somebody else had deleted segments, zero if
+	// not since Open.
+	Deleted time.Time
 }
 
 // ClassStats is a snapshot of one class.
@@ -223,7 +226,8 @@ type Spool struct {
 	changed  chan struct{}
 	watched  bool // changed has been given to somebody
 	disk     disk
-	reserved bool // there is a reserve; only the committing goroutine changes it
+	deleted  time.Time // see Stats
+	reserved bool      // there is a reserve; only the committing goroutine changes it
 }
 
 // Encode makes the payload of the record that gets the sequence number. previous
@@ -456,7 +460,7 @@ func (s *Spool) Stats() Stats {
 	if s.disk.known {
 		st.Free, st.Total = s.disk.free, s.disk.total
 	}
-	st.Pressure = s.pressure()
+	st.Pressure, st.Deleted = s.pressure(), s.deleted
 	return st
 }
 
