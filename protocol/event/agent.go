@@ -9,9 +9,16 @@ type AgentStarted struct {
 	// read: it then goes on under a new agent id.
 	PreviousStop string `json:"previous_stop" jsonschema:"enum=clean,enum=unclean,enum=none,enum=damaged"`
 	// LastAlive is the last time that the agent is known to have run, and its
-	// disk to have taken events, before this start. Between it and this event the lanes were unobserved. Absent
-	// when not known.
+	// disk to have taken events, before this start: its last sign of life, or its
+	// newest event on disk if that is later. Between it and this event the lanes
+	// were unobserved. Absent when not known.
 	LastAlive *Time `json:"last_alive,omitempty"`
+	// UrgentAnew and RoutineAnew are the sequence with which the hash chain of the
+	// class begins anew, because the event before could not be read at this start:
+	// it is damaged or lost, or sealed with a key that is missing. Absent where the
+	// chain goes on.
+	UrgentAnew  string `json:"urgent_anew,omitempty" jsonschema:"pattern=^[0-9]{20}$"`
+	RoutineAnew string `json:"routine_anew,omitempty" jsonschema:"pattern=^[0-9]{20}$"`
 	// Devices counts the configured devices.
 	Devices int `json:"devices"`
 	// ConfigSHA256 is the SHA-256 of the configuration file in lower-case

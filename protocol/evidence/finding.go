@@ -69,7 +69,8 @@ var kinds = map[Kind]struct {
 		"history was written."},
 	KindRestart: {Error, "The chain begins anew though there were events before, and no loss explains it. What is before and what is after are not tied " +
 		"together."},
-	KindRestartKnown: {Note, "The chain begins anew because the agent could not read its last events after damage; it says so itself."},
+	KindRestartKnown: {Note, "The chain begins anew because the agent could not read its last events at a start, after damage or without their key; it says " +
+		"so itself."},
 	KindUnchained:    {Note, "These events were recorded before the agent chained its events. Nothing proves them."},
 	KindContradicted: {Error, "The agent has signed another history than the one in the recording. Events since the last good checkpoint were rewritten."},
 	KindSignature:    {Error, "The checkpoint or key statement was changed or forged; it counts for nothing."},

@@ -111,7 +111,7 @@ func (v *Verifier) Result() Result {
 			v.reportUnknown(a, s, &found)
 		}
 		for _, s := range a.streams {
-			if len(s.runs) > 0 || len(s.claimed) > 0 {
+			if len(s.runs) > 0 || len(s.claimed) > 0 || len(s.losses) > 0 {
 				r.Streams = append(r.Streams, s.result(&found))
 			}
 		}
@@ -131,7 +131,13 @@ func (s *stream) result(found *findings) Stream {
 		at := s.signed.time
 		sum.SignedTo, sum.SignedTime, sum.SignedBy = s.signed.sequence, &at, Fingerprint(s.signed.key)
 	}
+	losses := slices.Clone(s.losses)
+	order.By(losses, func(a, b loss) int { return cmp.Compare(a.first, b.first) })
 	gaps := slices.Clone(s.closed)
+	before, end := gap{1, 0}, gap{1, ^uint64(0)} // of all that came
+	if n := len(s.runs); n > 0 {
+		before.last, end.first = s.runs[0].first-1, s.runs[n-1].last+1
+	}
 	for i, r := range s.runs {
 		sum.NotCovered += uncovered(r)
 		if i == 0 || r.first == s.runs[i-1].last+1 {
@@ -141,12 +147,13 @@ func (s *stream) result(found *findings) Stream {
 		if i == 1 && s.runs[0].first == s.kept && s.runs[0].last == s.kept {
 			f := finding(KindLate, fmt.Sprintf("the recording begins with a checkpoint, and goes on with event %d", r.first))
 			found.add(s.at(f, g.first, g.last))
+			before.last = g.last
 			continue
 		}
 		gaps = append(gaps, g)
 	}
-	losses := slices.Clone(s.losses)
-	order.By(losses, func(a, b loss) int { return cmp.Compare(a.first, b.first) })
+	// What was lost before the recording begins does not count as missing, but as lost.
+	s.explain(found, &sum, losses, KindLost, before)
 	for _, g := range gaps {
 		s.explain(found, &sum, losses, KindGap, g)
 	}
@@ -156,9 +163,8 @@ func (s *stream) result(found *findings) Stream {
 			claimed = max(claimed, c.sequence)
 		}
 	}
-	if n := len(s.runs); n == 0 && claimed == 0 {
-		return sum
-	} else if n == 0 {
+	lost := slices.ContainsFunc(losses, func(l loss) bool { return l.first <= claimed && claimed <= l.last })
+	if n := len(s.runs); n == 0 && claimed > 0 && !lost {
 		f := finding(KindTail, fmt.Sprintf("the recording has no %s event, and a checkpoint says that there are events up to %d", s.class, claimed))
 		if len(s.notices) > 0 {
 			// A filter kept all of them back, and the recording began too late to follow
@@ -167,11 +173,19 @@ func (s *stream) result(found *findings) Stream {
 			f.Text += "; notices say that a filter keeps them back"
 		}
 		found.add(s.at(f, claimed, claimed))
-	} else if last := s.runs[n-1].last; claimed > last {
-		s.explain(found, &sum, losses, KindTail, gap{last + 1, claimed})
+	} else if n > 0 && claimed >= end.first {
+		s.explain(found, &sum, losses, KindTail, gap{end.first, claimed})
+		end.first = claimed + 1
 	}
+	s.explain(found, &sum, losses, KindLost, end)
 	for _, q := range s.restarts {
 		i := slices.IndexFunc(losses, func(l loss) bool { return l.first < q && q <= l.last+1 })
+		told := slices.IndexFunc(s.anew, func(l loss) bool { return l.first == q })
+		if i < 0 && told >= 0 {
+			f := finding(KindRestartKnown, "the agent says that it could not read the event before at its start")
+			found.add(s.at(s.told(f, s.anew[told]), q, q))
+			continue
+		}
 		if i < 0 {
 			found.add(s.at(finding(KindRestart, fmt.Sprintf("event %d says that nothing was before it", q)), q, q))
 			continue
@@ -182,7 +196,8 @@ func (s *stream) result(found *findings) Stream {
 	return sum
 }
 
-// explain tells of a gap: which of it was lost, and which is missing.
+// explain tells of a gap: which of it was lost, and which is missing; nothing is said of
+// that if the kind is KindLost.
 func (s *stream) explain(found *findings, sum *Stream, losses []loss, kind Kind, g gap) {
 	gone := func(first, last uint64) {
 		text := "missing, and no loss explains it"
@@ -196,6 +211,9 @@ func (s *stream) explain(found *findings, sum *Stream, losses []loss, kind Kind,
 	notices := slices.Clone(s.notices)
 	order.By(notices, func(a, b notice) int { return cmp.Compare(a.first, b.first) })
 	missing := func(first, last uint64) {
+		if kind == KindLost {
+			return
+		}
 		for _, n := range notices {
 			if n.last < first || n.first > last {
 				continue

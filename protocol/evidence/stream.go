@@ -21,6 +21,7 @@ type stream struct {
 	claimed  []claim // signed heads whose event has not come
 	losses   []loss
 	restarts []uint64
+	anew     []loss // restarts of which the agent says so without a loss
 	branches []branch
 	notices  []notice
 	// closed are gaps that came out of the list of runs because it was too long.

@@ -240,7 +240,7 @@ func span(firstText, lastText string) (first, last uint64, err error) {
 // feedStatement takes what an event says about the chains themselves.
 func (v *Verifier) feedStatement(a *agent, e event.Event, sequence uint64) error {
 	switch e.Type {
-	case event.AgentLoss{}.Type(), event.AgentCheckpoint{}.Type(), event.AgentKey{}.Type():
+	case event.AgentLoss{}.Type(), event.AgentCheckpoint{}.Type(), event.AgentKey{}.Type(), event.AgentStarted{}.Type():
 	default:
 		return nil
 	}
@@ -249,6 +249,19 @@ func (v *Verifier) feedStatement(a *agent, e event.Event, sequence uint64) error
 		return err
 	}
 	switch d := d.(type) {
+	case *event.AgentStarted:
+		for class, text := range map[event.Class]string{event.Urgent: d.UrgentAnew, event.Routine: d.RoutineAnew} {
+			if text == "" {
+				continue
+			}
+			q, err := event.ParseSequence(text)
+			if err != nil {
+				return fmt.Errorf("start %s: %w", e.ID, err)
+			}
+			if s := a.stream(class); len(s.anew) < maxRuns {
+				s.anew = append(s.anew, loss{q, q, e.Priority, sequence, "", ""})
+			}
+		}
 	case *event.AgentLoss:
 		first, last, err := span(d.FirstSequence, d.LastSequence)
 		if err != nil {

@@ -379,6 +379,66 @@ func TestBeginsLate(t *testing.T) {
 	require.Empty(t, r.Findings)
 }
 
+// What the agent says that it lost is told as lost, also where the recording has nothing of
+// the class before it, or nothing at all; and once, if two losses tell the same.
+func TestLossBeforeTheRecording(t *testing.T) {
+	t.Parallel()
+	for _, more := range []int{0, 3} {
+		l := newLane("box-1", keyOf(1))
+		l.urgent()
+		for range 10 {
+			l.make(routineData(1), nil) // stored and evicted
+		}
+		evicted := func(first, last uint64) event.AgentLoss {
+			return event.AgentLoss{
+				Priority: event.Routine, FirstSequence: event.FormatSequence(first), LastSequence: event.FormatSequence(last),
+				Count: last - first + 1, Reason: "evicted", Detail: "to make room",
+			}
+		}
+		l.record(evicted(1, 6))
+		l.record(evicted(7, 10))
+		l.record(evicted(5, 10))
+		for range more {
+			l.routine()
+		}
+		l.checkpoint()
+		r := feed(New(), l.stream).Result()
+		require.Equal(t, Note, r.Worst(), "%+v", r.Findings)
+		require.Len(t, of(r, KindLost), 1, "%+v", r.Findings)
+		require.Len(t, r.Streams, 2)
+		require.Equal(t, []uint64{10, 0}, []uint64{r.Streams[1].Lost, r.Streams[1].Missing})
+	}
+}
+
+// An agent that could not read its newest event at a start says where the chain begins
+// anew, and only there is it explained.
+func TestToldRestart(t *testing.T) {
+	t.Parallel()
+	for _, told := range []bool{true, false} {
+		l := ordinary(20)
+		for _, c := range event.Classes {
+			h := l.heads[c]
+			h.Hash = event.Hash{}
+			l.heads[c] = h
+		}
+		started := event.AgentStarted{Version: "test", PreviousStop: "unclean"}
+		if told {
+			started.UrgentAnew = event.FormatSequence(l.heads[event.Urgent].Sequence + 1)
+			started.RoutineAnew = event.FormatSequence(l.heads[event.Routine].Sequence + 1)
+		}
+		l.record(started)
+		l.routine()
+		l.checkpoint()
+		r := feed(New(), l.stream).Result()
+		if told {
+			require.Equal(t, Note, r.Worst(), "%+v", r.Findings)
+			require.Len(t, of(r, KindRestartKnown), 2)
+		} else {
+			require.Len(t, of(r, KindRestart), 2)
+		}
+	}
+}
+
 // The broker's retained checkpoint, taken later, shows what the end lacks.
 func TestRetainedCheckpoint(t *testing.T) {
 	l := ordinary(40)
