@@ -191,6 +191,17 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 		Version: a.opts.Version, PreviousStop: previous,
 		Devices: len(a.cfg.Devices()), ConfigSHA256: a.cfg.SHA256,
 	}
+	// The disk may have refused the signs of life, or have taken an event after the last.
+	if newest := a.spool.NewestAtOpen(); newest.After(lastAlive) {
+		lastAlive = newest
+	}
+	anew := func(c event.Class) string {
+		if seq := a.spool.Anew(c); seq > 0 {
+			return event.FormatSequence(seq)
+		}
+		return ""
+	}
+	started.UrgentAnew, started.RoutineAnew = anew(event.Urgent), anew(event.Routine)
 	if !lastAlive.IsZero() {
 		t := event.At(lastAlive)
 		started.LastAlive = &t
@@ -222,6 +233,8 @@ func (a *Agent) run(ctx context.Context, die context.CancelFunc) (err error) {
 		return err
 	}
 	a.checkpoints.tellKey(a)
+	// An agent that is ended again and again would otherwise never come to sign.
+	a.tryCheckpoint()
 	a.taps.follow(a, a.cfg)
 	defer a.taps.close(a)
 	a.log.Info("agent started", "agent", id.kept.Agent, "version", a.opts.Version,
@@ -352,17 +365,17 @@ func (a *Agent) recordLosses() {
 	for _, l := range a.spool.Losses() {
 		a.log.Error("events lost", "class", l.Class, "first", l.First, "last", l.Last,
 			"count", l.Count, "reason", l.Reason, "quarantine", l.Quarantine)
-		err := a.recordOwn(event.AgentLoss{
+		at, err := a.recordAt(a.source(), drivers.Observation{Data: event.AgentLoss{
 			Priority: l.Class, FirstSequence: event.FormatSequence(l.First),
 			LastSequence: event.FormatSequence(l.Last), Count: l.Count,
 			Reason: l.Reason, Detail: l.Detail,
-		})
+		}})
 		if err != nil {
 			// It stays unconfirmed, so the next start reports it again.
 			a.log.Error("loss not recorded", "err", err)
 			continue
 		}
-		a.spool.LossRecorded(l)
+		a.spool.LossRecorded(l, at)
 	}
 }
 
@@ -371,6 +384,12 @@ func (a *Agent) recordLosses() {
 // meanwhile. It fails only at the agent's end, or for an observation that can't
 // be encoded.
 func (a *Agent) record(source string, o drivers.Observation) error {
+	_, err := a.recordAt(source, o)
+	return err
+}
+
+// recordAt is record for who wants to know the sequence.
+func (a *Agent) recordAt(source string, o drivers.Observation) (seq uint64, err error) {
 	now := time.Now()
 	if o.Time.IsZero() {
 		o.Time = now
@@ -380,7 +399,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 	if id == "" {
 		made, err := uuid.NewV7()
 		if err != nil {
-			return fmt.Errorf("make an event id: %w", err)
+			return 0, fmt.Errorf("make an event id: %w", err)
 		}
 		id = made.String()
 	}
@@ -395,23 +414,22 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 	}
 	data, err := a.withPseudonym(o.Data)
 	if err != nil {
-		return fmt.Errorf("%w: pseudonym of a plate: %w", supervise.ErrUnrecordable, err)
+		return 0, fmt.Errorf("%w: pseudonym of a plate: %w", supervise.ErrUnrecordable, err)
 	}
 	draft, err := event.NewDraft(h, data)
 	if err != nil {
 		a.log.Error("event lost: it can't be encoded", "source", source, "type", o.Data.Type(), "err", err)
-		return fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
+		return 0, fmt.Errorf("%w: encode %s: %w", supervise.ErrUnrecordable, o.Data.Type(), err)
 	}
 	attached, err := a.keepAttachments(h, draft.Class(), draft.Topic(), o.Attachments)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	var line []byte
 	encode := func(seq uint64, previous event.Hash) ([]byte, error) {
 		line = draft.Encode(seq, previous)
 		return line, nil
 	}
-	var seq uint64
 	err = a.untilTaken(h.Source, o.Data.Type(), func() (err error) {
 		seq, err = a.spool.Append(a.life, draft.Class(), now, draft.Topic(), encode)
 		return err
@@ -423,7 +441,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 		a.blobs.Refer(h.ID, seq)
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	a.recorded()
 	a.recent.recorded(h, draft.Class(), seq, data, o.Attachments, line)
@@ -431,7 +449,7 @@ func (a *Agent) record(source string, o drivers.Observation) error {
 	if a.printer != nil {
 		a.printer.add(draft.Class(), seq, line)
 	}
-	return nil
+	return seq, nil
 }
 
 // untilTaken tries to bring something to disk, and tries again for as long as
@@ -471,8 +489,11 @@ func (a *Agent) untilTaken(source, typ string, try func() error) error {
 
 // recordOwn records an event of the agent itself.
 func (a *Agent) recordOwn(d event.Data) error {
-	return a.record(event.Source(a.site, event.AgentLane, a.id.kept.Agent), drivers.Observation{Data: d})
+	return a.record(a.source(), drivers.Observation{Data: d})
 }
+
+// source is that of the agent's own events.
+func (a *Agent) source() string { return event.Source(a.site, event.AgentLane, a.id.kept.Agent) }
 
 // try records an event of the agent itself where there is nobody to return an
 // error to.

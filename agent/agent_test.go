@@ -470,3 +470,46 @@ func TestDeletedSegmentsAreAProblem(t *testing.T) {
 	require.Contains(t, strings.Join(a.problems(), "\n"), "events were lost")
 	require.NoError(t, b.stop())
 }
+
+// An agent that is ended again and again signs at each start, tells the time of its newest
+// event where its sign of life is older, and with which event a chain begins anew that it
+// can't go on with.
+func TestWhatAStartTells(t *testing.T) {
+	p := newPortal(t)
+	dir := filepath.Join(t.TempDir(), "spool")
+	path := writeConfig(t, dir, "tcp://"+p.ln.Addr().String())
+	b := newBench(t, path)
+	b.startWith(b)
+	b.waitFor("lanepost.agent.checkpoint.v1", 1)
+	require.NoError(t, b.stop())
+	stopped := b.of("lanepost.agent.stopped.v1")[0]
+	long := time.Now().Add(-time.Hour)
+	require.NoError(t, os.Chtimes(filepath.Join(dir, identityFile), long, long))
+
+	start := func() (d *event.AgentStarted, e event.Event) {
+		b := newBench(t, path)
+		b.startWith(b)
+		e = b.waitFor("lanepost.agent.started.v1", 1)
+		data, err := event.DecodeData(e)
+		require.NoError(t, err)
+		b.waitFor("lanepost.agent.checkpoint.v1", 1)
+		require.NoError(t, b.stop())
+		return data.(*event.AgentStarted), e
+	}
+	d, _ := start()
+	require.False(t, d.LastAlive.Before(stopped.RecordedTime.Truncate(time.Millisecond)), "%s before %s", d.LastAlive, stopped.RecordedTime)
+	require.Empty(t, d.UrgentAnew)
+
+	segments, err := filepath.Glob(filepath.Join(dir, "urgent", "*.seg"))
+	require.NoError(t, err)
+	newest := segments[len(segments)-1]
+	content, err := os.ReadFile(newest)
+	require.NoError(t, err)
+	content[len(content)-10] ^= 1
+	require.NoError(t, os.WriteFile(newest, content, 0o600))
+	require.NoError(t, os.Remove(filepath.Join(dir, "urgent", "cursor")))
+	d, e := start()
+	require.Equal(t, e.Sequence, d.UrgentAnew)
+	require.Equal(t, event.Hash{}.String(), e.PrevHash)
+	require.Empty(t, d.RoutineAnew)
+}

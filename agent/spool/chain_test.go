@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -69,21 +70,64 @@ func TestChainIgnoresRefusedRecords(t *testing.T) {
 	require.Equal(t, last, before)
 }
 
-// When the last record is damaged, its hash is not known, and the chain begins
-// anew rather than with a hash that nobody has seen.
-func TestChainBeginsAnewAfterADamagedEnd(t *testing.T) {
-	m := newMemFS(1)
-	s := open(t, m, "/spool", Options{})
-	appendChained(t, s, "first")
-	appendChained(t, s, "second")
-	require.NoError(t, s.Close())
-	for name, f := range m.names {
-		if filepath.Ext(name) == ".seg" {
-			f.mem[len(f.mem)-10] ^= 1
+// When the last record is damaged, the cursor tells the chain's value. Without it the
+// chain begins anew rather than with a hash that nobody has seen, and the spool says so.
+func TestChainAfterADamagedEnd(t *testing.T) {
+	t.Parallel()
+	for _, cursor := range []bool{true, false} {
+		m := newMemFS(1)
+		s := open(t, m, "/spool", Options{})
+		appendChained(t, s, "first")
+		_, last := appendChained(t, s, "second")
+		require.NoError(t, s.Close())
+		for name, f := range m.names {
+			if filepath.Ext(name) == ".seg" {
+				f.mem[len(f.mem)-10] ^= 1
+			}
 		}
+		if !cursor {
+			require.NoError(t, m.Remove("/spool/routine/cursor"))
+		}
+		s = open(t, m, "/spool", Options{})
+		require.Zero(t, s.Anew(event.Urgent))
+		if cursor {
+			require.Zero(t, s.Anew(event.Routine))
+		} else {
+			require.NotZero(t, s.Anew(event.Routine))
+			last = event.Hash{}
+		}
+		before, _ := appendChained(t, s, "third")
+		require.Equal(t, last, before)
+		require.Len(t, s.Losses(), 1)
 	}
-	s = open(t, m, "/spool", Options{})
+}
+
+// All is delivered and the segments are gone, or their key is: the chain goes on.
+func TestChainGoesOnWithoutItsLastRecord(t *testing.T) {
+	t.Parallel()
+	m := newMemFS(1)
+	keys, err := ParseKeyring([]byte(strings.Repeat("07", 32)))
+	require.NoError(t, err)
+	s := open(t, m, "/spool", Options{Keys: keys})
+	appendChained(t, s, "first")
+	_, last := appendChained(t, s, "second")
+	require.NoError(t, s.Close())
+	sealed := m.clone()
+	s = open(t, sealed, "/spool", Options{})
+	require.Zero(t, s.Anew(event.Routine))
 	before, _ := appendChained(t, s, "third")
-	require.True(t, before.IsZero())
-	require.Len(t, s.Losses(), 1)
+	require.Equal(t, last, before)
+	require.NoError(t, s.Close())
+
+	s = open(t, m, "/spool", Options{Keys: keys})
+	r := s.Reader(DefaultConsumer, event.Routine)
+	_, err = r.Next(10, 1<<20)
+	require.NoError(t, err)
+	require.NoError(t, r.Ack(2))
+	require.NoError(t, s.Close())
+	require.NoError(t, m.Remove("/spool/routine/00000000000000000001-0000000001.seg"))
+	s = open(t, m, "/spool", Options{Keys: keys})
+	before, _ = appendChained(t, s, "third")
+	require.Equal(t, last, before)
+	require.Empty(t, s.Losses())
 }

@@ -52,17 +52,20 @@ type classLog struct {
 	segments    []segment  // by generation
 	head, acked uint64     // acked: the least of the consumers'
 	chain       event.Hash // value of the hash chain after head
+	anew        uint64     // the number with which the chain began anew at Open, zero if it did not
 	consumers   []*consumer
 	losses      []knownLoss
-	fresh       []Loss // for Losses
-	dirty       bool   // the cursor file lags behind
-	oldest      oldest // after acked
+	told        []knownLoss // recorded, and behind the cursor
+	fresh       []Loss      // for Losses
+	dirty       bool        // the cursor file lags behind
+	oldest      oldest      // after acked
 	resumeRead  resumption
 
 	// Of Open, then of the committing goroutine.
 	cursor         cursorFile
 	positions      cursorFile
 	found          cursorState
+	newestAt       time.Time // when the newest records were recorded, zero if none is there
 	foundAt        positions
 	written        []position // in the consumers file
 	positionsStale bool       // the consumers file is to be written in any case
@@ -340,8 +343,9 @@ func (l *classLog) writeCursor(sync, closed bool) error {
 	l.s.mu.Lock()
 	state := cursorState{
 		id: l.s.id, acked: l.acked, head: l.head, gen: l.gen, closed: closed,
-		losses: condense(l.losses),
+		losses: condense(l.losses), chain: l.chain,
 	}
+	state.losses = append(slices.Clone(l.told[max(0, len(l.told)-(maxLosses-len(state.losses))):]), state.losses...)
 	var at []position
 	for _, c := range l.consumers {
 		at = append(at, c.position)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
 )
@@ -219,6 +220,21 @@ func (s *Spool) Delivered(consumer string, class event.Class, seq uint64) bool {
 	}
 	return true
 }
+
+// NewestAtOpen is the latest time at which a record of the newest segments was recorded, as
+// Open found them; zero if there was none.
+func (s *Spool) NewestAtOpen() (at time.Time) {
+	for _, l := range s.logs {
+		if l.newestAt.After(at) {
+			at = l.newestAt
+		}
+	}
+	return at
+}
+
+// Anew is the sequence with which the hash chain of a class began anew at Open because
+// the newest record before could not be read; zero if it went on.
+func (s *Spool) Anew(class event.Class) uint64 { return s.classLog(class).anew }
 
 // Head is the last sequence of a class and the value of its hash chain after it,
 // which is zero if that is not known.

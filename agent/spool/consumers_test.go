@@ -129,7 +129,7 @@ func TestConsumersShareALoss(t *testing.T) {
 	require.Len(t, losses, 1)
 	require.Equal(t, losses[0].First, losses[0].Last)
 	require.NoError(t, alarm.Ack(30))
-	s.LossRecorded(losses[0])
+	s.LossRecorded(losses[0], 0)
 	require.NoError(t, s.Close())
 
 	s = open(t, m.clone(), "/spool", Options{Consumers: two, SegmentBytes: 1000})

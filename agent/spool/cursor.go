@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/order"
 )
 
@@ -21,7 +22,7 @@ import (
 //	 0  8  cursorMagic
 //	 8  2  format version, 1
 //	10  1  class
-//	11  1  flags: 1 = closed in order
+//	11  1  flags: 1 = closed in order, 2 = the chain's value follows
 //	12  4  number of losses
 //	16 16  spool id
 //	32  8  count of writes
@@ -29,18 +30,26 @@ import (
 //	48  8  head: highest sequence number given
 //	56  8  generation: highest one tried
 //	64     losses of 32 bytes: first, last, count, flags (1 = recorded,
-//	       2 = evicted, otherwise damaged)
+//	       2 = evicted, 4 = none: delivered and deleted, otherwise damaged)
+//	       and above the lowest 8 bits the urgent event that tells it
 //	       CRC of everything before
+//	       value of the hash chain after the head, zeros if not known
+//	       CRC of everything before
+//
+// Earlier versions wrote no chain, and read no further than the first CRC.
 const (
 	cursorMagic  = "\xf7LPCUR\r\n"
 	cursorSlot   = 4096
 	cursorHeader = 64
 	lossBytes    = 32
+	chainBytes   = len(event.Hash{}) + 4
 
 	// maxLosses bounds the losses of a class in the cursor file, and knownLosses
 	// those in memory.
 	maxLosses   = 120
 	knownLosses = 10_000
+	// toldLosses bounds those that are remembered only to be counted and shown.
+	toldLosses = 64
 )
 
 // cursorState is what a slot holds.
@@ -51,15 +60,18 @@ type cursorState struct {
 	gen        uint64
 	closed     bool
 	losses     []knownLoss
+	chain      event.Hash // after head, zero if it is not known
 	writeCount uint64
 }
 
 // knownLoss is a loss that the Reader need not find again.
 type knownLoss struct {
 	first, last, count uint64
-	// recorded is set when the loss is an event that is on disk.
+	// recorded is set when the loss is an event that is on disk, and at is the
+	// urgent sequence of that.
 	recorded bool
 	reason   reason
+	at       uint64
 }
 
 // dense says that every number of the range is lost.
@@ -97,9 +109,9 @@ func condense(losses []knownLoss) []knownLoss {
 
 func appendCursor(b []byte, class byte, c cursorState) []byte {
 	at := len(b)
-	var flags byte
+	flags := byte(2)
 	if c.closed {
-		flags = 1
+		flags |= 1
 	}
 	b = append(b, cursorMagic...)
 	b = binary.LittleEndian.AppendUint16(b, formatVersion)
@@ -111,7 +123,7 @@ func appendCursor(b []byte, class byte, c cursorState) []byte {
 	b = binary.LittleEndian.AppendUint64(b, c.head)
 	b = binary.LittleEndian.AppendUint64(b, c.gen)
 	for _, l := range c.losses {
-		flags := uint64(l.reason) << 1
+		flags := l.at<<8 | uint64(l.reason)<<1
 		if l.recorded {
 			flags |= 1
 		}
@@ -120,6 +132,8 @@ func appendCursor(b []byte, class byte, c cursorState) []byte {
 		b = binary.LittleEndian.AppendUint64(b, l.count)
 		b = binary.LittleEndian.AppendUint64(b, flags)
 	}
+	b = binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
+	b = append(b, c.chain[:]...)
 	return binary.LittleEndian.AppendUint32(b, checksum(b[at:]))
 }
 
@@ -148,12 +162,20 @@ func parseCursor(b []byte, class byte) (c cursorState, ok bool) {
 			last:     binary.LittleEndian.Uint64(b[at+8:]),
 			count:    binary.LittleEndian.Uint64(b[at+16:]),
 			recorded: b[at+24]&1 != 0,
-			reason:   reason(b[at+24] >> 1 & 1),
+			reason:   reason(b[at+24] >> 1 & 3),
+			at:       binary.LittleEndian.Uint64(b[at+24:]) >> 8,
 		}
 		if k.first > k.last || k.last > c.head || k.count > k.last-k.first+1 {
 			return c, false
 		}
 		c.losses = append(c.losses, k)
+	}
+	if b[11]&2 != 0 {
+		at := end + chainBytes // of the second CRC
+		if len(b) < at+4 || binary.LittleEndian.Uint32(b[at:]) != checksum(b[:at]) {
+			return c, false
+		}
+		copy(c.chain[:], b[end+4:])
 	}
 	return c, c.acked <= c.head && c.head <= maxEvidence
 }

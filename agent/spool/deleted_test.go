@@ -120,7 +120,7 @@ func TestDeletedSealedSegmentsAreOneLoss(t *testing.T) {
 		require.NoError(t, n.Close())
 
 		// Recording the loss makes no further one.
-		s.LossRecorded(losses[0])
+		s.LossRecorded(losses[0], 0)
 		put(t, s, event.Urgent, "loss")
 		time.Sleep(3 * listEvery)
 		synctest.Wait()
@@ -150,4 +150,115 @@ func TestDeletedCursorIsWrittenAnew(t *testing.T) {
 		require.NoError(t, n.Close())
 		require.NoError(t, s.Close())
 	})
+}
+
+// What was evicted does not count as delivered, also once the loss is recorded and behind
+// the cursor; nor do segments that are gone.
+func TestLostIsNotDelivered(t *testing.T) {
+	t.Parallel()
+	m := newMemFS(1)
+	o := Options{SegmentBytes: 512, Routine: Caps{MaxBytes: 4096}}
+	s := open(t, m, "/spool", o)
+	for range 10 {
+		put(t, s, event.Urgent, "u")
+	}
+	for range 200 {
+		put(t, s, event.Routine, "r")
+		for _, loss := range s.Losses() {
+			s.LossRecorded(loss, 1)
+		}
+	}
+	inspect := func() ClassInspection {
+		i, err := Inspect("/spool", InspectOptions{FS: m})
+		require.NoError(t, err)
+		for _, c := range i.Classes {
+			require.Equal(t, c.Stats.Head, c.Delivered+c.Lost+c.Waiting)
+		}
+		return i.Classes[1]
+	}
+	require.NoError(t, s.Close())
+	c := inspect()
+	require.Zero(t, c.Delivered)
+	require.Equal(t, c.First-1, c.Lost)
+	require.NotEmpty(t, c.Losses)
+	require.True(t, c.Losses[0].Reported)
+
+	s = open(t, m, "/spool", o)
+	r := s.Reader(DefaultConsumer, event.Routine)
+	for { // in pieces, which moves the cursor over all
+		records, err := r.Next(20, 1<<20)
+		require.NoError(t, err)
+		if len(records) == 0 {
+			break
+		}
+		require.NoError(t, r.Ack(records[len(records)-1].Sequence))
+	}
+	require.NoError(t, s.Close())
+	lost := c.Lost
+	c = inspect()
+	require.Equal(t, []uint64{200 - lost, lost, 0}, []uint64{c.Delivered, c.Lost, c.Waiting})
+
+	for _, name := range m.segments() {
+		require.NoError(t, m.Remove(name))
+	}
+	i, err := Inspect("/spool", InspectOptions{FS: m})
+	require.NoError(t, err)
+	u := i.Classes[0]
+	require.Equal(t, []uint64{0, 10, 0}, []uint64{u.Delivered, u.Lost, u.Waiting})
+}
+
+// A loss whose event is lost itself is reported again, at once and after a start.
+func TestLossOfALossIsToldAgain(t *testing.T) {
+	t.Parallel()
+	for _, restart := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			dir := filepath.Join(t.TempDir(), "spool")
+			o := Options{SegmentBytes: 512, Routine: Caps{MaxBytes: 4096}}
+			s := open(t, nil, dir, o)
+			for len(s.classLog(event.Routine).segments) < 2 || s.classLog(event.Routine).acked == 0 {
+				put(t, s, event.Routine, "r")
+			}
+			evicted := s.Losses()
+			require.Len(t, evicted, 1)
+			s.LossRecorded(evicted[0], put(t, s, event.Urgent, "the loss"))
+			for len(s.classLog(event.Urgent).segments) < 3 {
+				put(t, s, event.Urgent, "u")
+			}
+			require.Empty(t, s.Losses())
+			if restart {
+				require.NoError(t, s.Close())
+			}
+			require.NoError(t, os.Remove(filepath.Join(dir, "urgent", "00000000000000000001-0000000001.seg")))
+			if restart {
+				s = open(t, nil, dir, o)
+			} else {
+				time.Sleep(2 * listEvery)
+				synctest.Wait()
+			}
+			losses := s.Losses()
+			require.Len(t, losses, 2)
+			require.Equal(t, event.Urgent, losses[0].Class)
+			require.Equal(t, []uint64{evicted[0].First, evicted[0].Last}, []uint64{losses[1].First, losses[1].Last})
+			require.Equal(t, "evicted", losses[1].Reason)
+			require.NoError(t, s.Close())
+		})
+	}
+}
+
+// Somebody deletes the lock file: a second process is refused all the same, before it
+// changes anything.
+func TestDeletedLockStillLocks(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "spool")
+	s := open(t, nil, dir, Options{})
+	put(t, s, event.Urgent, "u")
+	require.NoError(t, os.Remove(filepath.Join(dir, "lock")))
+	_, err := Open(dir, Options{})
+	require.ErrorIs(t, err, ErrLocked)
+	_, err = Requeue(dir, event.Urgent, "", 1, nil)
+	require.ErrorIs(t, err, ErrLocked)
+	require.Equal(t, uint64(2), put(t, s, event.Urgent, "u"))
+	require.NoError(t, s.Close())
+	s = open(t, nil, dir, Options{})
+	require.Equal(t, count(1, 2), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
 }

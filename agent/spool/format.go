@@ -14,7 +14,8 @@ import (
 
 // The files of a spool:
 //
-//	lock                       flock of the process that has the spool open
+//	lock                       flock of the process that has the spool open, which
+//	                           locks the directory itself as well
 //	urgent/                    one directory for each class
 //	  NNN-GGG.seg              segments: first sequence number, generation
 //	  cursor                   what is delivered (cursor.go)

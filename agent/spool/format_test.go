@@ -89,20 +89,35 @@ func TestFormatIsFixed(t *testing.T) {
 	require.False(t, ok)
 
 	cursor := unhex(t, `
-		f7 4c 50 43 55 52 0d 0a  01 00  02  01  02 00 00 00
+		f7 4c 50 43 55 52 0d 0a  01 00  02  03  02 00 00 00
 		00 01 02 03 04 05 06 07 08 09 0a 0b 0c 0d 0e 0f
 		07 00 00 00 00 00 00 00
 		09 00 00 00 00 00 00 00
 		0b 00 00 00 00 00 00 00
 		05 00 00 00 00 00 00 00
-		02 00 00 00 00 00 00 00  04 00 00 00 00 00 00 00  03 00 00 00 00 00 00 00  01 00 00 00 00 00 00 00
+		02 00 00 00 00 00 00 00  04 00 00 00 00 00 00 00  03 00 00 00 00 00 00 00  01 2c 01 00 00 00 00 00
 		06 00 00 00 00 00 00 00  07 00 00 00 00 00 00 00  02 00 00 00 00 00 00 00  02 00 00 00 00 00 00 00`)
-	cursor = append(cursor, crcBitwise(cursor)...)
-	state := cursorState{id: info.id, acked: 9, head: 11, gen: 5, closed: true, writeCount: 7, losses: []knownLoss{{2, 4, 3, true, damaged}, {6, 7, 2, false, evicted}}}
-	require.Equal(t, cursor, appendCursor(nil, 2, state))
-	parsed, ok := parseCursor(cursor, 2)
+	state := cursorState{id: info.id, acked: 9, head: 11, gen: 5, closed: true, writeCount: 7, losses: []knownLoss{{2, 4, 3, true, damaged, 300}, {6, 7, 2, false, evicted, 0}}}
+	old := bytes.Clone(cursor) // of an earlier version
+	old[11] = 1
+	old = append(append(old, crcBitwise(old)...), make([]byte, 100)...)
+	parsed, ok := parseCursor(old, 2)
 	require.True(t, ok)
 	require.Equal(t, state, parsed)
+	cursor = append(cursor, crcBitwise(cursor)...)
+	cursor = append(cursor, unhex(t, `
+		40 41 42 43 44 45 46 47 48 49 4a 4b 4c 4d 4e 4f
+		50 51 52 53 54 55 56 57 58 59 5a 5b 5c 5d 5e 5f`)...)
+	cursor = append(cursor, crcBitwise(cursor)...)
+	for i := range state.chain {
+		state.chain[i] = byte(0x40 + i)
+	}
+	require.Equal(t, cursor, appendCursor(nil, 2, state))
+	parsed, ok = parseCursor(cursor, 2)
+	require.True(t, ok)
+	require.Equal(t, state, parsed)
+	_, ok = parseCursor(cursor[:len(cursor)-1], 2)
+	require.False(t, ok)
 	_, ok = parseCursor(cursor, 1)
 	require.False(t, ok)
 

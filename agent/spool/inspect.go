@@ -72,8 +72,12 @@ type ClassInspection struct {
 	// Closed says that the last agent closed the class in good order. While an
 	// agent runs it is false.
 	Closed bool
-	// Losses are the losses that the cursor notes.
+	// Losses are those that the cursor notes, the last ones once they are told, and those
+	// that this look found.
 	Losses []NotedLoss
+	// Delivered is how many records are delivered to all consumers, Lost how many are lost,
+	// of those that the cursor notes or that this look found, and Waiting how many wait.
+	Delivered, Lost, Waiting uint64
 }
 
 // NotedLoss is a loss in the cursor file.
@@ -202,9 +206,6 @@ func (i *Inspection) look() (settled bool, err error) {
 	s.names = s.namesFound()
 	for n, l := range s.logs {
 		c := ClassInspection{Class: l.class, Cursor: l.haveCursor, Closed: l.found.closed}
-		for _, k := range l.found.losses {
-			c.Losses = append(c.Losses, NotedLoss{k.first, k.last, k.count, k.recorded})
-		}
 		var gone bool
 		if gone, err = l.sort(&c); err != nil {
 			return false, err
@@ -225,6 +226,20 @@ func (i *Inspection) look() (settled bool, err error) {
 		}
 		c.Stats = l.stats()
 		c.Stats.Bytes = sizes
+		c.Delivered, c.Waiting = c.Stats.Acked, c.Stats.Backlog
+		for _, k := range append(l.told, l.losses...) {
+			c.Losses = append(c.Losses, NotedLoss{k.first, k.last, k.count, k.recorded})
+			lost := k.count
+			if k.reason == passed {
+				lost = 0
+			}
+			c.Lost += lost
+			if k.last <= l.acked {
+				c.Delivered -= lost
+			} else {
+				c.Waiting -= min(c.Waiting, k.count)
+			}
+		}
 		i.Classes = append(i.Classes, c)
 		later, err := l.later(newest[n])
 		if err != nil {

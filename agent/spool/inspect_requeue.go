@@ -106,14 +106,11 @@ func closed(dir string, class event.Class, base FS, do func(*Inspection, *classL
 		}
 	}
 	// It is not made here, where it might belong to another user than the agent's.
-	lock, err := base.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR)
+	held, err := lock(base, dir, os.O_RDWR)
 	if err != nil {
 		return fmt.Errorf("requeue in spool %s: %w", dir, err)
 	}
-	defer func() { _ = lock.Close() }() // nothing is written to it
-	if err := lock.Lock(); err != nil {
-		return fmt.Errorf("requeue in spool %s: %w", dir, err)
-	}
+	defer held.close()
 	i, err := Inspect(dir, InspectOptions{FS: base})
 	if err != nil {
 		return err
@@ -159,12 +156,13 @@ func moveBack(l *classLog, fs FS, acked uint64, back *knownLoss) error {
 	}
 	was := state.acked
 	state.acked = acked
+	state.losses = slices.DeleteFunc(state.losses, func(k knownLoss) bool { return k.told(was, acked) })
 	if back != nil {
 		var losses []knownLoss
 		for _, k := range state.losses {
 			losses = append(losses, k.without(*back)...)
 		}
-		if gone := (knownLoss{first: back.last + 1, last: was, recorded: true}); gone.first <= gone.last {
+		if gone := (knownLoss{first: back.last + 1, last: was, recorded: true, reason: passed}); gone.first <= gone.last {
 			for _, g := range l.segments {
 				if g.first > back.last {
 					gone.last = min(gone.last, g.first-1)
@@ -219,9 +217,14 @@ func moveOneBack(l *classLog, fs FS, consumer string, acked uint64) error {
 	if err := cmp.Or(p.writeSlots(encode, true), p.writeSlots(encode, true)); err != nil {
 		return err
 	}
+	state.losses = slices.DeleteFunc(state.losses, func(k knownLoss) bool { return k.told(state.acked, acked) })
 	state.acked = min(state.acked, acked)
 	return cmp.Or(c.write(state, true), c.write(state, true))
 }
+
+// told says that a loss is remembered only to be shown, and is not behind the cursor any
+// more when that goes back: perhaps it can be read now.
+func (k knownLoss) told(was, acked uint64) bool { return k.recorded && k.last <= was && k.last > acked }
 
 // without is what is left of a loss when a range is there again. Of one that is
 // not dense it can't be known which numbers it had, so it stays.
@@ -230,10 +233,10 @@ func (k knownLoss) without(back knownLoss) (left []knownLoss) {
 		return []knownLoss{k}
 	}
 	if k.first < back.first {
-		left = append(left, knownLoss{k.first, back.first - 1, back.first - k.first, k.recorded, k.reason})
+		left = append(left, knownLoss{k.first, back.first - 1, back.first - k.first, k.recorded, k.reason, k.at})
 	}
 	if k.last > back.last {
-		left = append(left, knownLoss{back.last + 1, k.last, k.last - back.last, k.recorded, k.reason})
+		left = append(left, knownLoss{back.last + 1, k.last, k.last - back.last, k.recorded, k.reason, k.at})
 	}
 	return left
 }

@@ -251,7 +251,7 @@ func TestVerifyFindsDamage(t *testing.T) {
 						loss.First, loss.Last, loss.Count), nil
 				})
 				require.NoError(t, err)
-				s.LossRecorded(loss)
+				s.LossRecorded(loss, 0)
 			}
 			require.GreaterOrEqual(t, lost, gone)
 			require.NoError(t, s.Close())

@@ -38,6 +38,7 @@ type reason byte
 const (
 	damaged reason = 0
 	evicted reason = 1
+	passed  reason = 2 // none: delivered and deleted, where a cursor was moved back
 )
 
 // text is the reason's word in a Loss.
@@ -88,6 +89,7 @@ func (l *classLog) lose(first, last uint64, g *gap) {
 		l.s.mu.Lock()
 		l.addLoss(k)
 		l.addFresh(loss)
+		l.s.untell()
 		if copyErr != nil {
 			for i := range l.segments {
 				if l.segments[i].gen == g.seg.gen {
@@ -267,7 +269,60 @@ func (l *classLog) settle() {
 		low = min(low, c.acked)
 	}
 	l.acked = max(l.acked, low)
-	l.losses = slices.DeleteFunc(l.losses, func(k knownLoss) bool { return k.recorded && k.last <= l.acked })
+	l.losses = slices.DeleteFunc(l.losses, func(k knownLoss) bool {
+		over := k.recorded && k.last <= l.acked
+		if over {
+			l.tell(k)
+		}
+		return over
+	})
+}
+
+// tell keeps a loss that is recorded and behind the cursor, so that what was lost does not
+// count as delivered. The caller holds s.mu.
+func (l *classLog) tell(k knownLoss) {
+	if k.reason == passed {
+		return
+	}
+	if n := len(l.told); n > 0 {
+		// One with its neighbour, once nothing can become of the events that tell them.
+		p := &l.told[n-1]
+		if p.reason == k.reason && p.last+1 == k.first && p.dense() && k.dense() && max(p.at, k.at) <= l.s.classLog(event.Urgent).acked {
+			p.last, p.count, p.at = k.last, p.count+k.count, max(p.at, k.at)
+			return
+		}
+		if n >= toldLosses {
+			l.told = slices.Delete(l.told, 0, 1)
+		}
+	}
+	l.told = append(l.told, k)
+}
+
+// untell has the losses reported again whose events are lost themselves. The caller holds
+// s.mu.
+func (s *Spool) untell() {
+	urgent := s.classLog(event.Urgent)
+	gone := func(k knownLoss) bool {
+		return k.recorded && slices.ContainsFunc(urgent.losses, func(u knownLoss) bool {
+			return u.dense() && u.first <= k.at && k.at <= u.last
+		})
+	}
+	for _, l := range s.logs {
+		var again []knownLoss
+		take := func(k knownLoss) bool {
+			if gone(k) {
+				again = append(again, k)
+				return true
+			}
+			return false
+		}
+		l.told, l.losses = slices.DeleteFunc(l.told, take), slices.DeleteFunc(l.losses, take)
+		for _, k := range again {
+			k.recorded, k.at = false, 0
+			l.addLoss(k)
+			l.addFresh(l.oldLoss(k, "before; the event that said so is lost itself"))
+		}
+	}
 }
 
 // oldLosses queues those that were found before and not recorded.
@@ -276,9 +331,7 @@ func (l *classLog) oldLosses() {
 		if k.recorded {
 			continue
 		}
-		loss := Loss{Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: k.reason.text()}
-		loss.Detail = fmt.Sprintf("%d within %s of the %s log %s before the last start", k.count, numbers(k.first, k.last), l.class,
-			map[reason]string{damaged: "can't be read; found", evicted: "deleted to make room"}[k.reason])
+		loss := l.oldLoss(k, "before the last start")
 		if name := l.quarantineName(k); l.exists(name) {
 			loss.Quarantine = name
 		}
@@ -287,12 +340,23 @@ func (l *classLog) oldLosses() {
 	l.settle()
 }
 
-func (l *classLog) lossRecorded(loss Loss) {
+func (l *classLog) oldLoss(k knownLoss, when string) Loss {
+	what := "can't be read; found"
+	if k.reason == evicted {
+		what = "deleted to make room"
+	}
+	return Loss{
+		Class: l.class, First: k.first, Last: k.last, Count: k.count, Reason: k.reason.text(),
+		Detail: fmt.Sprintf("%d within %s of the %s log %s %s", k.count, numbers(k.first, k.last), l.class, what, when),
+	}
+}
+
+func (l *classLog) lossRecorded(loss Loss, at uint64) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
 	for i, k := range l.losses {
 		if k.first >= loss.First && k.last <= loss.Last && !k.recorded {
-			l.losses[i].recorded = true
+			l.losses[i].recorded, l.losses[i].at = true, at
 			l.dirty = true
 		}
 	}

@@ -134,7 +134,7 @@ func (w *world) losses() {
 			}
 			l.head = max(l.head, seq)
 		}
-		w.s.LossRecorded(loss)
+		w.s.LossRecorded(loss, 0)
 	}
 }
 

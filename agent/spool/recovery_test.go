@@ -438,14 +438,14 @@ func TestLossUntilItIsRecorded(t *testing.T) {
 	require.Len(t, again, 2)
 	require.Equal(t, losses[0].Quarantine, again[0].Quarantine)
 	require.Equal(t, uint64(8), again[1].First)
-	s.LossRecorded(again[0])
+	s.LossRecorded(again[0], 0)
 	require.NoError(t, s.Close())
 
 	s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
 	again = s.Losses()
 	require.Len(t, again, 1)
 	require.Equal(t, uint64(8), again[0].First)
-	s.LossRecorded(again[0])
+	s.LossRecorded(again[0], 0)
 	require.NoError(t, s.Close())
 
 	s = open(t, m, "/spool", Options{SegmentBytes: 8 << 10})
@@ -464,7 +464,7 @@ func TestLossRecordedAheadOfDelivery(t *testing.T) {
 		losses := s.Losses()
 		if i == 0 {
 			require.Len(t, losses, 1)
-			s.LossRecorded(losses[0])
+			s.LossRecorded(losses[0], 0)
 		} else {
 			require.Empty(t, losses)
 		}
@@ -762,7 +762,7 @@ func FuzzOpen(f *testing.F) {
 		log = appendFrame(log, 1, uint64(7+i), day, "t", []byte("payload"))
 	}
 	cursor := make([]byte, 2*cursorSlot)
-	copy(cursor, appendCursor(nil, 1, cursorState{id: spoolID{1}, acked: 8, head: 20, gen: 2, losses: []knownLoss{{15, 16, 2, true, damaged}}}))
+	copy(cursor, appendCursor(nil, 1, cursorState{id: spoolID{1}, acked: 8, head: 20, gen: 2, losses: []knownLoss{{15, 16, 2, true, damaged, 0}}}))
 	f.Add(log, cursor)
 	f.Add(append(slices.Clone(log), make([]byte, 100)...), []byte{})
 	f.Add(log[:200], cursor[:100])

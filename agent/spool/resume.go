@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/order"
@@ -134,7 +135,14 @@ func (l *classLog) resume() {
 		l.quarantineFile(g)
 		l.segments = l.segments[:len(l.segments)-1]
 	}
-	l.losses, l.acked = c.losses, c.acked
+	l.losses, l.told, l.acked = nil, nil, c.acked
+	for _, k := range c.losses {
+		if k.recorded && k.last <= l.acked {
+			l.tell(k)
+		} else {
+			l.losses = append(l.losses, k)
+		}
+	}
 	if len(l.segments) > 0 {
 		head = max(head, tail.head, l.segments[len(l.segments)-1].first-1)
 		if !l.haveCursor {
@@ -160,9 +168,20 @@ func (l *classLog) resume() {
 		}
 		tail.close()
 	}
-	// Where the last records are lost, so is the chain's value, and it begins anew.
+	// Where the last record can't be read, the cursor tells the chain's value, if it was
+	// written after that record. Else the chain begins anew.
 	if tail != nil && !tail.foreign && head == tail.last {
 		l.chain = tail.chain
+	}
+	if l.chain.IsZero() && head == c.head {
+		l.chain = c.chain
+	}
+	if l.chain.IsZero() && head > 0 {
+		l.anew = head + 1
+		l.s.log.Error("the hash chain begins anew: the newest record can't be read, and its hash is not kept elsewhere", "class", l.class, "sequence", head)
+	}
+	if tail != nil && tail.newest > 0 {
+		l.newestAt = time.Unix(0, tail.newest).UTC()
 	}
 	l.next = l.chain
 	l.found = cursorState{}
@@ -210,6 +229,7 @@ type scan struct {
 	last       uint64     // the last number that is readable or known to be missing before it
 	head       uint64     // the highest number that was given, as far as the file shows
 	end        int64      // where the last record ends
+	newest     int64      // latest time at which any of its records was recorded
 	chain      event.Hash // value of the hash chain after last; zero if that is not readable
 	torn       bool       // nothing follows but zeros, or an unfinished or refused write
 	gaps       []gap
@@ -266,6 +286,7 @@ func (l *classLog) scan(g segment) *scan {
 			t.gaps = append(t.gaps, gap{t.last + 1, fr.seq - 1, g, f, sc.gapFrom, sc.gapTo})
 		}
 		t.last = fr.seq
+		t.newest = max(t.newest, fr.recorded)
 		newest = sc.off
 		sc.take(fr)
 		t.end = sc.off
@@ -290,14 +311,14 @@ func (l *classLog) scan(g segment) *scan {
 }
 
 // chainAfter returns the value of the hash chain after the frame at off, zero if
-// the frame can't be opened: the chain then begins anew.
+// the frame can't be opened.
 func (l *classLog) chainAfter(sc *scanner, off int64) event.Hash {
 	f, ok, _ := sc.frameAt(off) // tolerant
 	if !ok {
 		return event.Hash{}
 	}
 	if err := l.s.keys.Load().open(&f); err != nil {
-		l.s.log.Error("the newest record can't be opened, so the hash chain begins anew with the next one", "class", l.class, "sequence", f.seq, "error", err)
+		l.s.log.Error("the newest record can't be opened", "class", l.class, "sequence", f.seq, "error", err)
 		return event.Hash{}
 	}
 	return event.After(f.payload)

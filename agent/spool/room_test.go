@@ -70,7 +70,7 @@ func TestRoutineCapEvictsTheOldest(t *testing.T) {
 		next := s.Losses()
 		require.Len(t, next, 1)
 		require.Equal(t, loss.Last+1, next[0].First)
-		s.LossRecorded(next[0])
+		s.LossRecorded(next[0], 0)
 		later(syncEvery + 2*cursorEvery)
 
 		// It is there again after a power cut, until it is recorded.
@@ -80,7 +80,7 @@ func TestRoutineCapEvictsTheOldest(t *testing.T) {
 		require.Len(t, again, 1)
 		require.Equal(t, []any{loss.First, loss.Last, loss.Count, "evicted"}, []any{again[0].First, again[0].Last, again[0].Count, again[0].Reason})
 		require.Contains(t, again[0].Detail, "deleted to make room before the last start")
-		s.LossRecorded(again[0])
+		s.LossRecorded(again[0], 0)
 		require.Equal(t, count(next[0].Last+1, 400), drain(t, s.Reader("national", event.Routine)))
 		require.NoError(t, s.Close())
 		s = open(t, m.clone(), "/spool", o)
@@ -178,7 +178,7 @@ func TestDiskFullMakesRoomForUrgent(t *testing.T) {
 			before := s.Losses()
 			require.Len(t, before, 1)
 			require.Contains(t, before[0].Detail, "less free space")
-			s.LossRecorded(before[0])
+			s.LossRecorded(before[0], 0)
 
 			// Urgent events get the room of the routine ones, then the free share,
 			// then the reserve.

@@ -204,7 +204,7 @@ type Spool struct {
 	retain       Retain
 	reserveBytes int64
 	keys         atomic.Pointer[Keyring]
-	lock         File
+	lock         locks
 	logs         [len(event.Classes)]*classLog
 	names        []string // of the consumers
 	readers      []*Reader
@@ -301,12 +301,8 @@ func (s *Spool) open() error {
 	if err := s.fs.MkdirAll(s.dir); err != nil {
 		return err
 	}
-	lock, err := s.fs.OpenFile(filepath.Join(s.dir, "lock"), os.O_RDWR|os.O_CREATE)
-	if err != nil {
-		return err
-	}
-	s.lock = lock
-	if err := lock.Lock(); err != nil {
+	var err error
+	if s.lock, err = lock(s.fs, s.dir, os.O_RDWR|os.O_CREATE); err != nil {
 		return err
 	}
 	for i, class := range event.Classes {
@@ -328,6 +324,9 @@ func (s *Spool) open() error {
 			s.readers = append(s.readers, &Reader{log: l, consumer: c})
 		}
 	}
+	s.mu.Lock()
+	s.untell()
+	s.mu.Unlock()
 	s.layReserve()
 	return nil
 }
@@ -343,8 +342,38 @@ func (s *Spool) release() {
 	for _, r := range s.readers {
 		r.close()
 	}
-	if s.lock != nil {
-		_ = s.lock.Close()
+	s.lock.close()
+}
+
+// locks are those of a spool: of the file "lock", which earlier versions and other commands
+// look at, and of the directory itself, since the file can be deleted under a process.
+type locks []File
+
+func lock(fs FS, dir string, flag int) (l locks, err error) {
+	f, err := fs.OpenFile(filepath.Join(dir, "lock"), flag)
+	if err != nil {
+		return nil, err
+	}
+	l = locks{f}
+	if err = f.Lock(); err == nil {
+		// Some file systems lock no directories; the file is enough there.
+		if f, openErr := fs.OpenFile(dir, os.O_RDONLY); openErr == nil {
+			l = append(l, f)
+			if lockErr := f.Lock(); errors.Is(lockErr, ErrLocked) {
+				err = lockErr
+			}
+		}
+	}
+	if err != nil {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l locks) close() {
+	for _, f := range l {
+		_ = f.Close() // nothing is written to it
 	}
 }
 
@@ -477,11 +506,11 @@ func (s *Spool) Losses() []Loss {
 	return all
 }
 
-// LossRecorded says that a loss from Losses has been made an event that is on
-// disk, so that it need not be reported again after a restart.
-func (s *Spool) LossRecorded(loss Loss) {
+// LossRecorded says that a loss from Losses has been made the urgent event at, which is on
+// disk, so that it need not be reported again, unless that event is lost itself.
+func (s *Spool) LossRecorded(loss Loss, at uint64) {
 	if l := s.classLog(loss.Class); l != nil {
-		l.lossRecorded(loss)
+		l.lossRecorded(loss, at)
 	}
 }
 

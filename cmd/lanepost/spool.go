@@ -132,6 +132,7 @@ type classStat struct {
 	Head          uint64      `json:"head"`
 	Delivered     uint64      `json:"delivered"`
 	Waiting       uint64      `json:"waiting"`
+	Lost          uint64      `json:"lost"`
 	OldestWaiting *time.Time  `json:"oldest_waiting,omitempty"`
 	First         uint64      `json:"first_on_disk,omitempty"`
 	Bytes         int64       `json:"bytes"`
@@ -172,7 +173,7 @@ func spoolStatOf(i *spool.Inspection) spoolStat {
 	st := spoolStat{Dir: i.Dir, Quarantine: []quarantineStat{}}
 	for _, c := range i.Classes {
 		s := classStat{
-			Class: c.Class, Head: c.Stats.Head, Delivered: c.Stats.Acked, Waiting: c.Stats.Backlog, First: c.First,
+			Class: c.Class, Head: c.Stats.Head, Delivered: c.Delivered, Waiting: c.Waiting, Lost: c.Lost, First: c.First,
 			Bytes: c.Stats.Bytes, Segments: c.Segments, Sealed: c.Sealed, Refused: c.Refused, Foreign: c.Foreign,
 			BadHeaders: c.BadHeaders, Cursor: c.Cursor, Closed: c.Closed, Losses: []lossStat{},
 		}
@@ -198,13 +199,13 @@ func spoolStatOf(i *spool.Inspection) spoolStat {
 func (st spoolStat) print(out io.Writer, now time.Time) error {
 	fmt.Fprintf(out, "%s\n\n", st.Dir)
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "CLASS\tHEAD\tDELIVERED\tWAITING\tOLDEST WAITING\tON DISK\tSEGMENTS")
+	fmt.Fprintln(w, "CLASS\tHEAD\tDELIVERED\tWAITING\tLOST\tOLDEST WAITING\tON DISK\tSEGMENTS")
 	for _, c := range st.Classes {
 		oldest := "-"
 		if c.OldestWaiting != nil {
 			oldest = fmt.Sprintf("%s (%s ago)", c.OldestWaiting.Format(time.RFC3339), now.Sub(*c.OldestWaiting).Round(time.Second))
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%s\t%s\t%d\n", c.Class, c.Head, c.Delivered, c.Waiting, oldest, size(c.Bytes), c.Segments)
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%d\n", c.Class, c.Head, c.Delivered, c.Waiting, c.Lost, oldest, size(c.Bytes), c.Segments)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print the table: %w", err)
@@ -213,7 +214,7 @@ func (st spoolStat) print(out io.Writer, now time.Time) error {
 	note := func(format string, args ...any) { notes = append(notes, fmt.Sprintf(format, args...)) }
 	for _, c := range st.Classes {
 		for _, one := range c.Consumers {
-			note("%s: %s has %d delivered, %d waiting", c.Class, one.Name, one.Delivered, one.Waiting)
+			note("%s: %s has %d delivered or lost, %d waiting", c.Class, one.Name, one.Delivered, one.Waiting)
 		}
 		if c.Segments > 0 && !c.Cursor {
 			note("%s: there is no cursor that can be read; all that is on disk will be delivered again", c.Class)
