@@ -467,7 +467,7 @@ func TestDeletedSegmentsAreAProblem(t *testing.T) {
 	require.NoError(t, a.recordOwn(event.AgentLoss{
 		Priority: event.Routine, FirstSequence: event.FormatSequence(1), LastSequence: event.FormatSequence(3), Count: 3, Reason: "evicted",
 	}))
-	require.Contains(t, strings.Join(a.problems(), "\n"), "events were lost")
+	require.Contains(t, strings.Join(a.problems(), "\n"), "3 events were lost")
 	require.NoError(t, b.stop())
 }
 

@@ -93,12 +93,12 @@ func (a *Agent) problemList(stats spool.Stats, taps []string) []problem {
 	}
 	now := time.Now()
 	if at := stats.Deleted; !at.IsZero() && now.Sub(at) < lossTold {
-		add(badDisk, "", "somebody deleted files of the spool while the agent runs, noticed at "+at.UTC().Format(time.RFC3339)+
-			": what could be written anew is kept, and a loss event says what is gone", "find out who or what deletes files in "+a.config().Spool.Dir)
+		add(badDisk, "", "somebody deleted files of the spool at "+at.UTC().Format(time.RFC3339)+
+			"; what can't be written anew is in a loss event", "find out who or what deletes there")
 	}
 	if n, at := a.recent.losses(); n > 0 && now.Sub(at) < lossTold {
-		add(badPressure, "", fmt.Sprintf("events were lost, the last ones at %s: %d since the agent's start", at.UTC().Format(time.RFC3339), n),
-			"the loss events and the log say which and why")
+		add(badPressure, "", fmt.Sprintf("%d events were lost since the agent's start, the last at %s", n, at.UTC().Format(time.RFC3339)),
+			"the loss events say which and why")
 	}
 	for _, u := range a.currentUplinks() {
 		list = append(list, uplinkProblems(u.Status(), now)...)

@@ -526,7 +526,9 @@ func (q *queue) insert(d *delivery) {
 	for i > 0 && compareDeliveries(q.waiting[i-1], d) > 0 {
 		i--
 	}
-	q.waiting = slices.Insert(q.waiting, i, d)
+	q.waiting = append(q.waiting, nil)
+	copy(q.waiting[i+1:], q.waiting[i:])
+	q.waiting[i] = d
 }
 
 func compareDeliveries(a, b *delivery) int {

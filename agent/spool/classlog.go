@@ -65,7 +65,7 @@ type classLog struct {
 	cursor         cursorFile
 	positions      cursorFile
 	found          cursorState
-	newestAt       time.Time // when the newest records were recorded, zero if none is there
+	newestAt       int64 // when the newest records were recorded, Unix nanoseconds; zero if none is there
 	foundAt        positions
 	written        []position // in the consumers file
 	positionsStale bool       // the consumers file is to be written in any case
@@ -214,51 +214,57 @@ func write(f File, b []byte, off int64) error {
 
 // begin starts a segment of that size with the encoded batch as its first records. It leaves
 // nothing behind if it fails, as far as the disk allows.
-func (l *classLog) begin(capacity int64) (err error) {
+func (l *classLog) begin(capacity int64) error {
+	g := segment{first: l.head + 1, begun: time.Now()}
+	f, end, err := l.create(&g, capacity, l.frames)
+	if err != nil {
+		return err
+	}
+	l.active, l.capacity = f, g.size
+	l.publish(&g, end)
+	return nil
+}
+
+// create makes the file of a new generation with these frames in it, and returns where they
+// end.
+func (l *classLog) create(g *segment, capacity int64, frames []byte) (f File, end int64, err error) {
+	if err := l.s.fs.MkdirAll(l.dir); err != nil { // somebody may have deleted it
+		return nil, 0, err
+	}
 	if !l.s.rooted {
 		if err := l.s.root(); err != nil {
-			return err
+			return nil, 0, err
 		}
 	}
 	l.gen++
-	g := segment{gen: l.gen, first: l.head + 1, begun: time.Now()}
-	b := appendSegmentHeader(make([]byte, 0, segmentHeader+len(l.frames)), segmentInfo{
+	g.gen = l.gen
+	b := appendSegmentHeader(make([]byte, 0, segmentHeader+len(frames)), segmentInfo{
 		class: l.code, sealed: l.s.keys.Load() != nil, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(g.begun),
 	})
-	b = append(b, l.frames...)
-	capacity = max(capacity, int64(len(b)))
-	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
-	if errors.Is(err, os.ErrNotExist) { // somebody deleted the directory
-		err = errors.Join(l.s.fs.MkdirAll(l.dir), l.s.root())
-		if err == nil {
-			f, err = l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
-		}
-	}
+	b = append(b, frames...)
+	end = int64(len(b))
+	g.size = max(capacity, end)
+	f, err = l.s.fs.OpenFile(l.path(*g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
-		return err
+		return nil, 0, err
 	}
 	defer func() {
 		if err != nil {
 			_ = f.Truncate(0) // should it not be possible to remove it
 			_ = f.Close()
-			l.remove(g)
+			l.remove(*g)
 		}
 	}()
-	g.size = capacity
-	if err := f.Allocate(capacity); errors.Is(err, errors.ErrUnsupported) {
-		g.size = int64(len(b))
-	} else if err != nil {
-		return err
+	if err = f.Allocate(g.size); errors.Is(err, errors.ErrUnsupported) {
+		g.size, err = end, nil
 	}
-	if err := write(f, b, 0); err != nil {
-		return err
+	if err == nil {
+		err = write(f, b, 0)
 	}
-	if err := l.s.fs.SyncDir(l.dir); err != nil {
-		return err
+	if err == nil {
+		err = l.s.fs.SyncDir(l.dir)
 	}
-	l.active, l.capacity = f, capacity
-	l.publish(&g, int64(len(b)))
-	return nil
+	return f, end, err
 }
 
 // root makes the spool's directories durable.
@@ -403,7 +409,7 @@ func (l *classLog) deleteSegments(n int) {
 	}
 	l.s.mu.Lock()
 	gone := slices.Clone(l.segments[:n])
-	l.segments = slices.Delete(l.segments, 0, n)
+	l.segments = append(l.segments[:0], l.segments[n:]...)
 	l.s.mu.Unlock()
 	for _, g := range gone {
 		if g.keep {

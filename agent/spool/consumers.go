@@ -224,10 +224,8 @@ func (s *Spool) Delivered(consumer string, class event.Class, seq uint64) bool {
 // NewestAtOpen is the latest time at which a record of the newest segments was recorded, as
 // Open found them; zero if there was none.
 func (s *Spool) NewestAtOpen() (at time.Time) {
-	for _, l := range s.logs {
-		if l.newestAt.After(at) {
-			at = l.newestAt
-		}
+	if newest := max(s.logs[0].newestAt, s.logs[1].newestAt); newest > 0 {
+		at = time.Unix(0, newest)
 	}
 	return at
 }

@@ -2,7 +2,6 @@ package spool
 
 import (
 	"errors"
-	"io"
 	"os"
 	"time"
 )
@@ -23,53 +22,27 @@ func (l *classLog) rescue() {
 	if !l.active.Gone(l.path(g)) {
 		return
 	}
+	l.warn("somebody deleted the segment that the agent writes to; it is written anew", "file", l.path(g))
 	was := l.active
-	l.active = nil
-	n, err := l.remake(g, was)
+	l.active, l.s.rooted = nil, false
+	frames := make([]byte, g.end-segmentHeader)
+	n, err := was.ReadAt(frames, segmentHeader)
+	if n == len(frames) { // its own error comes with less
+		// As a new generation, so that it counts whatever stands under the old name.
+		l.active, _, err = l.create(&g, l.capacity, frames)
+	}
 	_ = was.Close() // nobody has its name any more
 	if err != nil {
-		l.s.log.Error("a segment was deleted while the agent writes to it, and can't be written anew", "class", l.class, "file", l.path(g), "error", err)
+		l.active = nil
+		l.warn("it can't be", "error", err)
 		l.forget(at, at+1)
 		return
 	}
-	l.s.log.Error("a segment was deleted while the agent writes to it; it is written anew and nothing is lost", "class", l.class, "file", l.path(n))
 	l.s.mu.Lock()
-	l.segments[at] = n
+	l.segments[at] = g
 	l.dirty = true
 	l.s.deleted = time.Now()
 	l.s.mu.Unlock()
-}
-
-// remake writes the content of an open segment as the next generation, so that it counts
-// whatever stands under the old name.
-func (l *classLog) remake(g segment, from File) (segment, error) {
-	b := make([]byte, g.end)
-	if n, err := from.ReadAt(b, 0); n < len(b) && err != nil && !errors.Is(err, io.EOF) {
-		return g, err
-	}
-	if err := l.s.fs.MkdirAll(l.dir); err != nil {
-		return g, err
-	}
-	if err := l.s.root(); err != nil {
-		return g, err
-	}
-	l.gen++
-	g.gen, g.size = l.gen, g.end
-	copy(b, appendSegmentHeader(nil, segmentInfo{
-		class: l.code, sealed: l.s.keys.Load() != nil, id: l.s.id, first: g.first, gen: g.gen, begun: unixNano(g.begun),
-	}))
-	f, err := l.s.fs.OpenFile(l.path(g), os.O_RDWR|os.O_CREATE|os.O_EXCL)
-	if err != nil {
-		return g, err
-	}
-	err = errors.Join(write(f, b, 0), f.Close())
-	if err == nil {
-		err = l.s.fs.SyncDir(l.dir)
-	}
-	if err != nil {
-		l.remove(g)
-	}
-	return g, err
 }
 
 // missing finds segments that somebody else deleted. What was not delivered of them is
@@ -95,7 +68,6 @@ func (l *classLog) missing() {
 			n++
 		}
 		if n > i {
-			l.s.log.Error("segments were deleted while the agent runs", "class", l.class, "first", l.path(l.segments[i]), "segments", n-i)
 			l.forget(i, n)
 		}
 	}
@@ -110,7 +82,7 @@ func (l *classLog) forget(from, to int) {
 	// As a loss first: a Reader that finds no segment would make more than one of it.
 	l.lose(first, last, nil)
 	l.s.mu.Lock()
-	l.segments = append(l.segments[:from:from], l.segments[to:]...)
+	l.segments = append(l.segments[:from], l.segments[to:]...)
 	l.dirty = true
 	l.s.deleted = time.Now()
 	l.s.mu.Unlock()

@@ -218,18 +218,15 @@ func numbers(first, last uint64) string {
 
 // addLoss remembers a loss in the cursor. The caller holds s.mu.
 func (l *classLog) addLoss(k knownLoss) {
-	at, _ := slices.BinarySearchFunc(l.losses, k.first, func(e knownLoss, first uint64) int {
-		if e.first < first {
-			return -1
-		}
-		return 1
-	})
-	l.losses = slices.Insert(l.losses, at, k)
+	l.losses = append(l.losses, k)
+	for i := len(l.losses) - 1; i > 0 && l.losses[i-1].first >= k.first; i-- {
+		l.losses[i-1], l.losses[i] = l.losses[i], l.losses[i-1]
+	}
 	if len(l.losses) > knownLosses {
 		// One that is recorded can be forgotten: at the worst it is reported
 		// twice. Otherwise the last two become one.
 		if i := slices.IndexFunc(l.losses, func(e knownLoss) bool { return e.recorded }); i >= 0 {
-			l.losses = slices.Delete(l.losses, i, i+1)
+			l.losses = append(l.losses[:i], l.losses[i+1:]...)
 		} else {
 			n := len(l.losses)
 			a, b := &l.losses[n-2], l.losses[n-1]
@@ -287,40 +284,33 @@ func (l *classLog) tell(k knownLoss) {
 	if n := len(l.told); n > 0 {
 		// One with its neighbour, once nothing can become of the events that tell them.
 		p := &l.told[n-1]
-		if p.reason == k.reason && p.last+1 == k.first && p.dense() && k.dense() && max(p.at, k.at) <= l.s.classLog(event.Urgent).acked {
-			p.last, p.count, p.at = k.last, p.count+k.count, max(p.at, k.at)
+		if p.reason == k.reason && p.last+1 == k.first && p.dense() && k.dense() && max(p.at, k.at) <= l.s.logs[0].acked {
+			p.last, p.count = k.last, p.count+k.count
 			return
 		}
-		if n >= toldLosses {
-			l.told = slices.Delete(l.told, 0, 1)
-		}
 	}
-	l.told = append(l.told, k)
+	l.told = append(l.told[max(0, len(l.told)+1-toldLosses):], k)
 }
 
 // untell has the losses reported again whose events are lost themselves. The caller holds
 // s.mu.
 func (s *Spool) untell() {
-	urgent := s.classLog(event.Urgent)
-	gone := func(k knownLoss) bool {
-		return k.recorded && slices.ContainsFunc(urgent.losses, func(u knownLoss) bool {
-			return u.dense() && u.first <= k.at && k.at <= u.last
-		})
-	}
+	gone := s.logs[0].losses // urgent
 	for _, l := range s.logs {
-		var again []knownLoss
-		take := func(k knownLoss) bool {
-			if gone(k) {
-				again = append(again, k)
-				return true
+		known, again := append(l.told, l.losses...), false
+		for i := range known {
+			k := &known[i]
+			for _, g := range gone {
+				if k.recorded && g.dense() && g.first <= k.at && k.at <= g.last {
+					k.recorded, again = false, true
+					l.addFresh(l.oldLoss(*k, "before; the event that said so is lost itself"))
+				}
 			}
-			return false
 		}
-		l.told, l.losses = slices.DeleteFunc(l.told, take), slices.DeleteFunc(l.losses, take)
-		for _, k := range again {
-			k.recorded, k.at = false, 0
-			l.addLoss(k)
-			l.addFresh(l.oldLoss(k, "before; the event that said so is lost itself"))
+		if again {
+			l.told, l.losses = nil, known
+			l.settle()
+			l.dirty = true
 		}
 	}
 }

@@ -239,13 +239,16 @@ func (r *Reader) enter(p place) (done bool, err error) {
 	l := r.log
 	f, err := l.s.fs.OpenFile(l.path(p.seg), os.O_RDONLY)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && !l.has(p.seg):
-		return true, nil // it was delivered meanwhile
-	// The newest segment may be open still, and is then rescued.
-	case errors.Is(err, os.ErrNotExist) && !(l.newest(p.seg) && !r.givenUp()):
-		r.pass(p.limit, nil)
+	case errors.Is(err, os.ErrNotExist):
+		there, newest := l.has(p.seg)
+		if newest && !r.givenUp() {
+			return true, err // it may be open still, and is then rescued
+		}
+		if there {
+			r.pass(p.limit, nil)
+		}
 		r.failing = time.Time{}
-		return true, nil
+		return true, nil // else it was delivered meanwhile
 	case err != nil && !r.givenUp():
 		return true, err
 	case err != nil:
@@ -298,21 +301,14 @@ func (r *Reader) close() {
 	r.leave()
 }
 
-// newest reports whether the segment is the last one.
-func (l *classLog) newest(g segment) bool {
+// has reports whether the segment is part of the log still, and whether it is the newest.
+func (l *classLog) has(g segment) (there, newest bool) {
 	l.s.mu.Lock()
 	defer l.s.mu.Unlock()
-	return l.segments[len(l.segments)-1].gen == g.gen
-}
-
-// has reports whether the segment is part of the log still.
-func (l *classLog) has(g segment) bool {
-	l.s.mu.Lock()
-	defer l.s.mu.Unlock()
-	for _, o := range l.segments {
+	for i, o := range l.segments {
 		if o.gen == g.gen {
-			return true
+			return true, i == len(l.segments)-1
 		}
 	}
-	return false
+	return false, false
 }

@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"github.com/lanepost/lanepost/protocol/event"
 	"github.com/lanepost/lanepost/protocol/order"
@@ -178,10 +177,10 @@ func (l *classLog) resume() {
 	}
 	if l.chain.IsZero() && head > 0 {
 		l.anew = head + 1
-		l.s.log.Error("the hash chain begins anew: the newest record can't be read, and its hash is not kept elsewhere", "class", l.class, "sequence", head)
+		l.warn("the hash chain begins anew: the newest record can't be read, and its hash is not kept elsewhere", "sequence", head)
 	}
-	if tail != nil && tail.newest > 0 {
-		l.newestAt = time.Unix(0, tail.newest).UTC()
+	if tail != nil {
+		l.newestAt = tail.newest
 	}
 	l.next = l.chain
 	l.found = cursorState{}

@@ -163,7 +163,7 @@ func (s *stream) result(found *findings) Stream {
 			claimed = max(claimed, c.sequence)
 		}
 	}
-	lost := slices.ContainsFunc(losses, func(l loss) bool { return l.first <= claimed && claimed <= l.last })
+	lost := slices.ContainsFunc(losses, func(l loss) bool { return l.reason != "" && l.first <= claimed && claimed <= l.last })
 	if n := len(s.runs); n == 0 && claimed > 0 && !lost {
 		f := finding(KindTail, fmt.Sprintf("the recording has no %s event, and a checkpoint says that there are events up to %d", s.class, claimed))
 		if len(s.notices) > 0 {
@@ -180,17 +180,11 @@ func (s *stream) result(found *findings) Stream {
 	s.explain(found, &sum, losses, KindLost, end)
 	for _, q := range s.restarts {
 		i := slices.IndexFunc(losses, func(l loss) bool { return l.first < q && q <= l.last+1 })
-		told := slices.IndexFunc(s.anew, func(l loss) bool { return l.first == q })
-		if i < 0 && told >= 0 {
-			f := finding(KindRestartKnown, "the agent says that it could not read the event before at its start")
-			found.add(s.at(s.told(f, s.anew[told]), q, q))
-			continue
-		}
 		if i < 0 {
 			found.add(s.at(finding(KindRestart, fmt.Sprintf("event %d says that nothing was before it", q)), q, q))
 			continue
 		}
-		f := finding(KindRestartKnown, "the agent had lost what was before it: "+losses[i].reason)
+		f := finding(KindRestartKnown, "the agent could not read what was before it: "+cmp.Or(losses[i].reason, "it says so at its start"))
 		found.add(s.at(s.told(f, losses[i]), q, q))
 	}
 	return sum
@@ -239,7 +233,7 @@ func (s *stream) explain(found *findings, sum *Stream, losses []loss, kind Kind,
 		gone(first, last)
 	}
 	for _, l := range losses {
-		if l.last < g.first || l.first > g.last {
+		if l.last < g.first || l.first > g.last || l.reason == "" {
 			continue
 		}
 		if l.first > g.first {

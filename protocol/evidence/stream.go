@@ -21,7 +21,6 @@ type stream struct {
 	claimed  []claim // signed heads whose event has not come
 	losses   []loss
 	restarts []uint64
-	anew     []loss // restarts of which the agent says so without a loss
 	branches []branch
 	notices  []notice
 	// closed are gaps that came out of the list of runs because it was too long.
@@ -68,7 +67,8 @@ type claim struct {
 	kept     bool // the checkpoint is the first event that came
 }
 
-// loss is what the agent says that it lost, and where it says so.
+// loss is what the agent says that it lost, and where it says so. Without a reason it is not
+// lost: see anew.
 type loss struct {
 	first, last    uint64
 	class          event.Class
@@ -188,7 +188,7 @@ func (s *stream) again(v *Verifier, it item) bool {
 	b := branch{last: it.sequence, after: after, digests: map[uint64]event.Hash{it.sequence: it.digest}}
 	b.found = v.found.add(s.at(finding(KindFork, text), it.sequence, it.sequence))
 	if len(s.branches) >= maxBranches {
-		s.branches = slices.Delete(s.branches, 0, 1)
+		s.branches = append(s.branches[:0], s.branches[1:]...)
 	}
 	s.branches = append(s.branches, b)
 	return false
@@ -206,7 +206,9 @@ func (s *stream) insert(v *Verifier, it item, i int) {
 	if it.chained && it.before.IsZero() && it.sequence > 1 && !slices.Contains(s.restarts, it.sequence) && len(s.restarts) < maxRuns {
 		s.restarts = append(s.restarts, it.sequence)
 	}
-	s.runs = slices.Insert(s.runs, i, r)
+	s.runs = append(s.runs, run{})
+	copy(s.runs[i+1:], s.runs[i:])
+	s.runs[i] = r
 	if i+1 < len(s.runs) && s.runs[i+1].first == it.sequence+1 && s.joins(v, i) {
 		s.join(i)
 	}
@@ -257,7 +259,7 @@ func (s *stream) join(i int) {
 		first: a.first, before: a.before, chained: a.chained,
 		last: b.last, after: b.after, tail: b.tail, signed: max(a.signed, b.signed),
 	}
-	s.runs = slices.Delete(s.runs, i+1, i+2)
+	s.runs = append(s.runs[:i+1], s.runs[i+2:]...)
 }
 
 // closeOldest takes the two lowest runs for one. The gap between them can't be
@@ -305,7 +307,7 @@ func (s *stream) claim(v *Verifier, c claim) {
 		return
 	}
 	if len(s.claimed) >= maxClaims {
-		s.claimed = slices.Delete(s.claimed, 0, 1)
+		s.claimed = append(s.claimed[:0], s.claimed[1:]...)
 	}
 	s.claimed = append(s.claimed, c)
 }
@@ -346,6 +348,14 @@ func (s *stream) judge(v *Verifier, c claim, after event.Hash) {
 	}
 }
 
+// anew notes that the agent says with which event the chain begins anew: like the loss of the
+// one before, though that is not lost, which has no reason.
+func (s *stream) anew(v *Verifier, sequence string, class event.Class, at uint64) {
+	if q, err := event.ParseSequence(sequence); err == nil && q > 1 {
+		s.lost(v, loss{first: q - 1, last: q - 1, class: class, at: at})
+	}
+}
+
 // lost notes what the agent says that it lost.
 func (s *stream) lost(v *Verifier, l loss) {
 	if slices.ContainsFunc(s.losses, func(o loss) bool { return o.first == l.first && o.last == l.last && o.reason == l.reason }) {
@@ -370,7 +380,7 @@ func (s *stream) skip(v *Verifier, n notice) {
 		return
 	}
 	if len(s.notices) >= maxNotices {
-		s.notices = slices.Delete(s.notices, 0, 1)
+		s.notices = append(s.notices[:0], s.notices[1:]...)
 	}
 	n.digests = slices.Clone(n.digests)
 	s.notices = append(s.notices, n)
@@ -380,7 +390,7 @@ func (s *stream) skip(v *Verifier, n notice) {
 func (s *stream) followNotices(v *Verifier) {
 	for i := 0; i < len(s.notices); i++ {
 		if n := s.notices[i]; s.follow(v, n) {
-			s.notices = slices.Delete(s.notices, i, i+1)
+			s.notices = append(s.notices[:i], s.notices[i+1:]...)
 			i = -1
 		}
 	}

@@ -250,18 +250,8 @@ func (v *Verifier) feedStatement(a *agent, e event.Event, sequence uint64) error
 	}
 	switch d := d.(type) {
 	case *event.AgentStarted:
-		for class, text := range map[event.Class]string{event.Urgent: d.UrgentAnew, event.Routine: d.RoutineAnew} {
-			if text == "" {
-				continue
-			}
-			q, err := event.ParseSequence(text)
-			if err != nil {
-				return fmt.Errorf("start %s: %w", e.ID, err)
-			}
-			if s := a.stream(class); len(s.anew) < maxRuns {
-				s.anew = append(s.anew, loss{q, q, e.Priority, sequence, "", ""})
-			}
-		}
+		a.stream(event.Urgent).anew(v, d.UrgentAnew, e.Priority, sequence)
+		a.stream(event.Routine).anew(v, d.RoutineAnew, e.Priority, sequence)
 	case *event.AgentLoss:
 		first, last, err := span(d.FirstSequence, d.LastSequence)
 		if err != nil {
@@ -367,7 +357,7 @@ func (v *Verifier) checkpoint(a *agent, s signed) {
 	}
 	if len(a.unknown) >= maxUnknown {
 		v.reportUnknown(a, a.unknown[0], &v.found)
-		a.unknown = slices.Delete(a.unknown, 0, 1)
+		a.unknown = append(a.unknown[:0], a.unknown[1:]...)
 	}
 	a.unknown = append(a.unknown, s)
 }
