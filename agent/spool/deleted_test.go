@@ -3,6 +3,7 @@ package spool
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -261,4 +262,30 @@ func TestDeletedLockStillLocks(t *testing.T) {
 	require.NoError(t, s.Close())
 	s = open(t, nil, dir, Options{})
 	require.Equal(t, count(1, 2), drain(t, s.Reader(DefaultConsumer, event.Urgent)))
+}
+
+// A record that is written while a look goes over the zeros behind it is not lost.
+func TestLookDuringAWrite(t *testing.T) {
+	t.Parallel()
+	m := newMemFS(1)
+	s := open(t, m, "/spool", Options{SegmentBytes: 1 << 20})
+	for range 3 {
+		put(t, s, event.Urgent, "u")
+	}
+	f := m.names[m.segments()[0]]
+	m.mu.Lock()
+	last := frames(t, f.mem)[2]
+	written := slices.Clone(f.mem[last:chunkBytes])
+	clear(f.mem[last:chunkBytes])
+	m.readFails = func(_ string, from, _ int64) error {
+		if from >= chunkBytes {
+			copy(f.mem[last:], written)
+		}
+		return nil
+	}
+	m.mu.Unlock()
+	i, err := Inspect("/spool", InspectOptions{FS: m})
+	require.NoError(t, err)
+	require.Zero(t, i.Classes[0].Lost)
+	require.Equal(t, uint64(3), i.Classes[0].Waiting)
 }

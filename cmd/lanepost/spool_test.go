@@ -88,8 +88,8 @@ func TestSpoolCommandsBesideAnOpenSpool(t *testing.T) {
 	}, patience, 50*time.Millisecond)
 	text, code := output(t, "spool", "stat", "--dir", dir)
 	require.Zero(t, code)
-	require.Contains(t, text, "CLASS    HEAD  DELIVERED  WAITING  OLDEST WAITING")
-	require.Regexp(t, `routine  30    5          25       2026-05-01T06:00:05Z \(.* ago\) +\d\.\d kB +\d`, text)
+	require.Contains(t, text, "CLASS    HEAD  DELIVERED  WAITING  LOST  OLDEST WAITING")
+	require.Regexp(t, `routine  30    5          25       0     2026-05-01T06:00:05Z \(.* ago\) +\d\.\d kB +\d`, text)
 
 	for _, c := range []struct {
 		args string
