@@ -220,7 +220,7 @@ func (l *classLog) begin(capacity int64) error {
 	if err != nil {
 		return err
 	}
-	l.active, l.capacity = f, g.size
+	l.active, l.capacity = f, max(capacity, end)
 	l.publish(&g, end)
 	return nil
 }

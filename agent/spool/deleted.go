@@ -30,6 +30,10 @@ func (l *classLog) rescue() {
 	if n == len(frames) { // its own error comes with less
 		// As a new generation, so that it counts whatever stands under the old name.
 		l.active, _, err = l.create(&g, l.capacity, frames)
+		if isFull(err) { // what is open takes its room still
+			l.capacity = g.end
+			l.active, _, err = l.create(&g, 0, frames)
+		}
 	}
 	_ = was.Close() // nobody has its name any more
 	if err != nil {

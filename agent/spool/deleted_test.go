@@ -289,3 +289,30 @@ func TestLookDuringAWrite(t *testing.T) {
 	require.Zero(t, i.Classes[0].Lost)
 	require.Equal(t, uint64(3), i.Classes[0].Waiting)
 }
+
+// On a disk that is nearly full, what is rescued takes no more than it is.
+func TestRescueOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	m := newMemFS(1)
+	s := open(t, m, "/spool", Options{SegmentBytes: 256 << 10, Reserve: -1})
+	put(t, s, event.Urgent, "u")
+	m.mu.Lock()
+	m.capacity = m.used() - 200<<10 // the deleted file counts no more here
+	m.mu.Unlock()
+	require.NoError(t, m.Remove(m.segments()[0]))
+	_, _ = add(s, event.Urgent, "u") // which may find no room
+	require.Contains(t, drain(t, s.Reader(DefaultConsumer, event.Urgent)), uint64(1))
+	require.Empty(t, s.Losses())
+}
+
+// Where room can't be allocated, a segment takes more than one batch all the same.
+func TestSegmentsWithoutAllocate(t *testing.T) {
+	t.Parallel()
+	m := newMemFS(1)
+	m.noAlloc = true
+	s := open(t, m, "/spool", Options{})
+	for range 5 {
+		put(t, s, event.Urgent, "u")
+	}
+	require.Len(t, m.segments(), 1)
+}
