@@ -140,6 +140,6 @@ func TestWaitEnds(t *testing.T) {
 	require.NoError(t, sim.Start(ctx))
 	cancel()
 	require.NoError(t, sim.Wait())
-	_, err = http.Get(sim.Devices()[0].Connect) //nolint:bodyclose,noctx // nobody is there
+	_, err = http.Get(sim.Devices()[0].Connect) //nolint:noctx // nobody is there
 	require.Error(t, err)
 }
