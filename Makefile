@@ -4,9 +4,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo deve
 COMMIT  := $(shell git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)
 DATE    := $(shell git log -1 --format=%cI 2>/dev/null || echo unknown)
 PKG     := github.com/lanepost/lanepost/cmd/internal/version
-LDFLAGS := -s -w -funcalign=4 -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
+LDFLAGS := -s -w -funcalign=1 -X $(PKG).number=$(VERSION) -X $(PKG).commit=$(COMMIT) -X $(PKG).date=$(DATE)
 # Functions are copied into their callers only where the time goes: the box has little room
-# (docs/decisions/0001). And a function begins at any multiple of 8 bytes, in place of 32.
+# (docs/decisions/0001). And a function begins where the one before ends, in place of the next 32 bytes.
 INLINE  := runtime $(addprefix github.com/lanepost/lanepost/, agent/spool protocol/event protocol/tsa)
 GOBUILD := CGO_ENABLED=0 go build -trimpath -tags nethttpomithttp2 -gcflags=all=-l $(INLINE:%=-gcflags=%=) -ldflags '$(LDFLAGS)'
 
