@@ -87,10 +87,7 @@ func (a *Agent) status() console.Status {
 	s.Clock.Synchronised, s.Clock.MaxErrorMs = a.clock.quality(now)
 	if !old.IsZero() {
 		s.Spool.OldSince = timeOrNone(old)
-		s.Problems = append(s.Problems, console.Problem{
-			What: "the disk of the spool directory does not answer since " + old.UTC().Format(time.RFC3339),
-			ToDo: "look at the system's log for errors of the disk, and replace it if there are any",
-		})
+		s.Problems = append(s.Problems, silentDisk(old))
 	}
 	for _, p := range a.problemList(disk.spool, disk.taps) {
 		s.Problems = append(s.Problems, p.Problem)

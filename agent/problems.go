@@ -43,12 +43,26 @@ func (p problem) text() string {
 }
 
 // problems lists what is wrong now, in words, the worst first.
-func (a *Agent) problems() []string {
+func (a *Agent) problems() []string { return a.problemsWith(a.disks.ask(a.onDisk)) }
+
+// problemsWith does so with what the disk said, and since when it has not.
+func (a *Agent) problemsWith(disk onDisk, old time.Time) []string {
 	var list []string
-	for _, p := range a.problemList(a.spool.Stats(), a.taps.problems()) {
+	if !old.IsZero() {
+		list = append(list, problem{Problem: silentDisk(old)}.text())
+	}
+	for _, p := range a.problemList(disk.spool, disk.taps) {
 		list = append(list, p.text())
 	}
 	return list
+}
+
+// silentDisk is the problem of a disk that has not answered since a time.
+func silentDisk(since time.Time) console.Problem {
+	return console.Problem{
+		What: "the disk of the spool directory does not answer since " + since.UTC().Format(time.RFC3339),
+		ToDo: "look at the system's log for errors of the disk, and replace it if there are any",
+	}
 }
 
 // problemList lists what is wrong now, the worst first. What a hanging disk may hold up

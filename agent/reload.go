@@ -95,7 +95,6 @@ func (a *Agent) reload() reloaded {
 	// What needs a restart holds for the life of the process.
 	next.Site, next.Spool, next.Log.Format = a.cfg.Site, a.cfg.Spool, a.cfg.Log.Format
 	a.cfg = next
-	a.refusedConfig = slices.Clone(changed.Problems)
 	a.mu.Unlock()
 	if err := a.knowDevices(); err != nil {
 		a.log.Warn("the list of devices is not on disk yet", "err", err)
@@ -127,6 +126,9 @@ func (a *Agent) reload() reloaded {
 		changed.Problems = append(changed.Problems, err.Error())
 		a.log.Error("the spool's keys are not reloaded; the old ones go on", "err", err)
 	}
+	a.mu.Lock()
+	a.refusedConfig = slices.Clone(changed.Problems)
+	a.mu.Unlock()
 	a.try(changed)
 	a.publishState()
 	return reloaded{Applied: true, ConfigSHA256: next.SHA256, Problems: changed.Problems}

@@ -19,7 +19,9 @@ func (a *Agent) encodeState(online bool, session uint64) (topic string, payload 
 
 // state is the agent's state as one uplink tells it.
 func (a *Agent) state(now time.Time, online bool, session uint64) event.AgentState {
-	stats := a.spool.Stats()
+	// A disk that hangs must not hold up what is told of the devices that wait for it.
+	disk, old := a.disks.ask(a.onDisk)
+	stats := disk.spool
 	s := event.AgentState{
 		State: "offline", Session: session, Since: event.At(now), Version: a.opts.Version,
 		Problems: []string{},
@@ -27,7 +29,7 @@ func (a *Agent) state(now time.Time, online bool, session uint64) event.AgentSta
 	if online {
 		s.State = "online"
 		s.Since = event.At(a.began)
-		s.Problems = append(s.Problems, a.problems()...)
+		s.Problems = append(s.Problems, a.problemsWith(disk, old)...)
 	}
 	var oldest time.Time
 	for _, c := range []spool.ClassStats{stats.Urgent, stats.Routine} {

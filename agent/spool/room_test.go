@@ -121,6 +121,7 @@ func TestUrgentCapRefuses(t *testing.T) {
 		if err != nil {
 			require.ErrorIs(t, err, ErrFull)
 			require.ErrorContains(t, err, "urgent events may take 16384 bytes")
+			require.Contains(t, Hint(err), "bring it back")
 			break
 		}
 		stored = seq

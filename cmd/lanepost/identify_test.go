@@ -116,6 +116,8 @@ func everyIdentified() []identified {
 			c.level = identify.Likely
 		case "ludlum-375-printer":
 			c.camera.Switches = []string{"alarm"} // otherwise it prints nothing
+		case "kromek":
+			c.worst = identify.Likely // its answers are long: how many come in the time is chance
 		case "berthold-lb6420":
 			c.level = identify.Likely
 			c.tcpOnly = true
