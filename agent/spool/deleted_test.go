@@ -102,7 +102,7 @@ func TestDeletedSealedSegmentsAreOneLoss(t *testing.T) {
 		for range 30 {
 			put(t, s, event.Urgent, "u")
 		}
-		first := s.classLog(event.Urgent).segments
+		first, _ := segmentsOf(s, event.Urgent)
 		require.Greater(t, len(first), 3)
 		active := first[len(first)-1].first
 		deleteFiles(t, dir, "*.seg")
@@ -208,6 +208,14 @@ func TestLostIsNotDelivered(t *testing.T) {
 	require.Equal(t, []uint64{0, 10, 0}, []uint64{u.Delivered, u.Lost, u.Waiting})
 }
 
+// segmentsOf are the segments of a class now, and up to which event it is delivered or gone.
+func segmentsOf(s *Spool, class event.Class) (list []segment, acked uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.classLog(class)
+	return slices.Clone(l.segments), l.acked
+}
+
 // A loss whose event is lost itself is reported again, at once and after a start.
 func TestLossOfALossIsToldAgain(t *testing.T) {
 	t.Parallel()
@@ -216,13 +224,13 @@ func TestLossOfALossIsToldAgain(t *testing.T) {
 			dir := filepath.Join(t.TempDir(), "spool")
 			o := Options{SegmentBytes: 512, Routine: Caps{MaxBytes: 4096}}
 			s := open(t, nil, dir, o)
-			for len(s.classLog(event.Routine).segments) < 2 || s.classLog(event.Routine).acked == 0 {
+			for segments, acked := segmentsOf(s, event.Routine); len(segments) < 2 || acked == 0; segments, acked = segmentsOf(s, event.Routine) {
 				put(t, s, event.Routine, "r")
 			}
 			evicted := s.Losses()
 			require.Len(t, evicted, 1)
 			s.LossRecorded(evicted[0], put(t, s, event.Urgent, "the loss"))
-			for len(s.classLog(event.Urgent).segments) < 3 {
+			for segments, _ := segmentsOf(s, event.Urgent); len(segments) < 3; segments, _ = segmentsOf(s, event.Urgent) {
 				put(t, s, event.Urgent, "u")
 			}
 			require.Empty(t, s.Losses())
