@@ -92,7 +92,7 @@ func TestEveryVectorCanFail(t *testing.T) {
 				failsWith("no_such_field", "a field that is not there")
 			}
 			v.Unparsed++
-			failsWith("were not understood", "one more unparsed")
+			failsWith(" not understood", "one more unparsed")
 		}
 	}
 	require.Greater(t, changed, 100)

@@ -395,7 +395,11 @@ func compare(v Vector, played drivers.Played) error {
 		for _, u := range played.Unparsed {
 			why = append(why, fmt.Sprintf("%q: %s", u.Raw, u.Reason))
 		}
-		return fmt.Errorf("what was not understood: %d, want %d: %s", n, v.Unparsed, strings.Join(why, "; "))
+		pieces := "pieces were"
+		if n == 1 {
+			pieces = "piece was"
+		}
+		return fmt.Errorf("%d %s not understood, want %d: %s", n, pieces, v.Unparsed, strings.Join(why, "; "))
 	}
 	return nil
 }

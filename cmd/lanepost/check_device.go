@@ -187,7 +187,13 @@ func (r *deviceRows) check(ctx context.Context, cfg *config.Config, d config.Dev
 		})
 	}
 	began := time.Now()
-	span := func() string { return drivers.Span(min(wait, time.Since(began).Round(100*time.Millisecond))) }
+	// To open the link took a part of the time.
+	span := func() string {
+		if asked.Err() == nil {
+			return drivers.Span(wait)
+		}
+		return drivers.Span(min(wait, time.Since(began).Round(100*time.Millisecond)))
+	}
 	ended := make(chan error, 1)
 	go func() {
 		defer func() {
