@@ -26,6 +26,7 @@ import (
 	"github.com/lanepost/lanepost/drivers/link"
 	"github.com/lanepost/lanepost/drivers/registry"
 	profiles "github.com/lanepost/lanepost/firmware-profiles"
+	"github.com/lanepost/lanepost/protocol/aspect"
 	"github.com/lanepost/lanepost/protocol/textframe"
 )
 
@@ -520,6 +521,40 @@ func TestUnitsOfALine(t *testing.T) {
 			}
 		})
 	}
+}
+
+// lateRegisters answers with the registers of a portal, those of one unit too late at first.
+type lateRegisters struct {
+	there [256]bool
+	late  byte
+	asked int
+}
+
+func (m *lateRegisters) read(unit byte, address, count uint16) (words []uint16, there bool, err error) {
+	if unit > 2 {
+		return nil, false, nil
+	}
+	m.there[unit] = true
+	if unit == m.late {
+		if m.asked++; m.asked == 1 {
+			return nil, false, nil
+		}
+	}
+	words = make([]uint16, count)
+	if address == aspect.DescriptionAddress {
+		d := aspect.Description{Signature: 1, Registers: aspect.BlockSize, BlockID: 1, Base: aspect.FixedBase, Size: aspect.BlockSize}.Words()
+		words = d[:]
+	}
+	return words, true, nil
+}
+
+// A unit whose answer comes too late is asked once more.
+func TestLateUnitsAreAskedAgain(t *testing.T) {
+	t.Parallel()
+	m := &lateRegisters{late: 1}
+	s := scanUnits(t.Context(), m, &m.there, func(int) {})
+	require.NoError(t, s.err)
+	require.Equal(t, []string{"1", "2"}, s.portals)
 }
 
 func FuzzLineUnits(f *testing.F) {

@@ -30,7 +30,7 @@ func (r *Recogniser) probeModbus(ctx context.Context, address string, o Options)
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	m := &units{conn: conn}
-	s := scanUnits(ctx, m, func(unit int) { o.tell("asking %s: Modbus unit %d of %d", address, unit, lastUnit) })
+	s := scanUnits(ctx, m, &m.there, func(unit int) { o.tell("asking %s: Modbus unit %d of %d", address, unit, lastUnit) })
 	if s.err == nil {
 		m.late()
 	}
@@ -57,7 +57,7 @@ func (r *Recogniser) probeUnits(ctx context.Context, name string, o Options) pro
 			continue // the listening has told why
 		}
 		m := &lineUnits{conn: conn}
-		s := scanUnits(ctx, m, func(unit int) { o.tell("asking at %s: Modbus unit %d of %d", l, unit, lastUnit) })
+		s := scanUnits(ctx, m, &m.there, func(unit int) { o.tell("asking at %s: Modbus unit %d of %d", l, unit, lastUnit) })
 		_ = conn.Close() // nothing waits to be sent
 		p := r.unitsFound("Modbus RTU at "+l.String(), s, &m.there, func(unit string) string {
 			return "modbus-rtu:" + escapePath(name) + "?" + strings.Join(l.options(), "&") + "&unit=" + unit
@@ -82,27 +82,41 @@ type unitScan struct {
 	err     error
 }
 
-// scanUnits asks each unit whether it describes its registers, and for those.
-func scanUnits(ctx context.Context, m registers, tell func(unit int)) (s unitScan) {
-	s.asked = firstUnit - 1
-	for s.asked < lastUnit && ctx.Err() == nil && s.err == nil {
-		s.asked++
-		tell(s.asked)
+// scanUnits asks each unit whether it describes its registers, and for those; and once more
+// those whose answer came too late. there are those that have answered.
+func scanUnits(ctx context.Context, m registers, there *[256]bool, tell func(unit int)) (s unitScan) {
+	var answered, portal [256]bool
+	ask := func(unit int) {
+		tell(unit)
 		var words []uint16
-		if words, _, s.err = m.read(byte(s.asked), aspect.DescriptionAddress, aspect.DescriptionSize); len(words) != aspect.DescriptionSize {
-			continue
+		if words, answered[unit], s.err = m.read(byte(unit), aspect.DescriptionAddress, aspect.DescriptionSize); len(words) != aspect.DescriptionSize {
+			return
 		}
 		d, wrong := aspect.ParseDescription([aspect.DescriptionSize]uint16(words))
 		if wrong != nil {
-			continue
+			return
 		}
 		base, wrong := d.Map()
 		if wrong != nil {
-			continue
+			return
 		}
 		var block []uint16
-		if block, _, s.err = m.read(byte(s.asked), uint16(base.Base), uint16(base.Readable())); len(block) == base.Readable() { //nolint:gosec // within a table of Modbus
-			s.portals = append(s.portals, strconv.Itoa(s.asked))
+		block, answered[unit], s.err = m.read(byte(unit), uint16(base.Base), uint16(base.Readable())) //nolint:gosec // within a table of Modbus
+		portal[unit] = len(block) == base.Readable()
+	}
+	s.asked = firstUnit - 1
+	for s.asked < lastUnit && ctx.Err() == nil && s.err == nil {
+		s.asked++
+		ask(s.asked)
+	}
+	for unit := firstUnit; unit <= s.asked && ctx.Err() == nil && s.err == nil; unit++ {
+		if there[unit] && !answered[unit] {
+			ask(unit)
+		}
+	}
+	for unit := firstUnit; unit <= s.asked; unit++ {
+		if portal[unit] {
+			s.portals = append(s.portals, strconv.Itoa(unit))
 		}
 	}
 	if s.err != nil && ctx.Err() != nil {
