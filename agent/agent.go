@@ -316,17 +316,6 @@ func (a *Agent) loop(ctx context.Context) {
 	}
 }
 
-// signOfLife leaves a sign of life, unless events wait for the disk: then instruments are not
-// read, and the next start must not tell that they were.
-func (a *Agent) signOfLife(now time.Time) {
-	if a.refusal() != "" {
-		return
-	}
-	if err := a.id.alive(now); err != nil {
-		a.log.Warn("leave a sign of life", "err", err)
-	}
-}
-
 // spoolOptions are what the configuration says of the spool.
 func spoolOptions(cfg *config.Config, log *slog.Logger, disk *spool.Counters) (spool.Options, error) {
 	c := cfg.Spool

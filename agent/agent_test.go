@@ -455,19 +455,19 @@ func TestDeletedSegmentsAreAProblem(t *testing.T) {
 	p.accept()
 	p.say(background)
 	b.waitFor("lanepost.device.online.v1", 1)
-	require.NotContains(t, strings.Join(a.problems(), "\n"), "deleted")
+	require.NotContains(t, strings.Join(problemsOf(a), "\n"), "deleted")
 	segments, err := filepath.Glob(filepath.Join(dir, "urgent", "*.seg"))
 	require.NoError(t, err)
 	require.Len(t, segments, 1)
 	require.NoError(t, os.Remove(segments[0]))
 	p.tamper(true)
 	b.waitFor("lanepost.radiation.tamper.v1", 1)
-	require.Contains(t, strings.Join(a.problems(), "\n"), "somebody deleted files of the spool")
-	require.NotContains(t, strings.Join(a.problems(), "\n"), "lost")
+	require.Contains(t, strings.Join(problemsOf(a), "\n"), "somebody deleted files of the spool")
+	require.NotContains(t, strings.Join(problemsOf(a), "\n"), "lost")
 	require.NoError(t, a.recordOwn(event.AgentLoss{
 		Priority: event.Routine, FirstSequence: event.FormatSequence(1), LastSequence: event.FormatSequence(3), Count: 3, Reason: "evicted",
 	}))
-	require.Contains(t, strings.Join(a.problems(), "\n"), "3 events were lost")
+	require.Contains(t, strings.Join(problemsOf(a), "\n"), "3 events were lost")
 	require.NoError(t, b.stop())
 }
 

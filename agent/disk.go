@@ -2,6 +2,7 @@ package agent
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/lanepost/lanepost/agent/spool"
 )
@@ -23,4 +24,15 @@ func whatToDo(err error) error {
 		return fmt.Errorf("%w\n  what to do: %s", err, hint)
 	}
 	return err
+}
+
+// signOfLife leaves a sign of life, unless events wait for the disk: then instruments are not
+// read, and the next start must not tell that they were.
+func (a *Agent) signOfLife(now time.Time) {
+	if a.refusal() != "" {
+		return
+	}
+	if err := a.id.alive(now); err != nil {
+		a.log.Warn("leave a sign of life", "err", err)
+	}
 }

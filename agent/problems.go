@@ -42,11 +42,9 @@ func (p problem) text() string {
 	return p.What + "; " + p.ToDo
 }
 
-// problems lists what is wrong now, in words, the worst first.
-func (a *Agent) problems() []string { return a.problemsWith(a.disks.ask(a.onDisk)) }
-
-// problemsWith does so with what the disk said, and since when it has not.
-func (a *Agent) problemsWith(disk onDisk, old time.Time) []string {
+// problems lists what is wrong now, in words, the worst first, with what the disk said, and
+// since when it has not.
+func (a *Agent) problems(disk onDisk, old time.Time) []string {
 	var list []string
 	if !old.IsZero() {
 		list = append(list, problem{Problem: silentDisk(old)}.text())

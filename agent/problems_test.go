@@ -20,6 +20,9 @@ import (
 	"github.com/lanepost/lanepost/agent/spool"
 )
 
+// problemsOf are those that the broker is told.
+func problemsOf(a *Agent) []string { return a.problems(a.disks.ask(a.onDisk)) }
+
 // A camera that tells a wrong time and nothing else: it is not online, and its clock is a
 // problem all the same.
 func TestWrongClockOfADeviceThatIsNotOnline(t *testing.T) {
@@ -38,7 +41,7 @@ func TestWrongClockOfADeviceThatIsNotOnline(t *testing.T) {
 	a := b.startWith(b)
 	b.waitFor("lanepost.agent.started.v1", 1)
 	const words = "entry-1/cam-1: its clock is 1 h behind this box's"
-	require.Eventually(t, func() bool { return strings.Contains(strings.Join(a.problems(), "\n"), words) }, patience, 5*time.Millisecond, "%v", lazy(b.logged))
+	require.Eventually(t, func() bool { return strings.Contains(strings.Join(problemsOf(a), "\n"), words) }, patience, 5*time.Millisecond, "%v", lazy(b.logged))
 	s := a.status()
 	d := s.Lanes[0].Devices[0]
 	require.Equal(t, "connecting", d.State)
@@ -97,7 +100,7 @@ func TestDiskThatOthersFilled(t *testing.T) {
 		s := a.status().Spool
 		return s.Pressure == "disk" && *s.DiskFreeBytes == 0
 	}, patience, 5*time.Millisecond)
-	require.Contains(t, strings.Join(a.problems(), "\n"), "the disk of the spool directory is full: ")
+	require.Contains(t, strings.Join(problemsOf(a), "\n"), "the disk of the spool directory is full: ")
 	giveBack()
 	require.NoError(t, b.stop())
 }

@@ -29,7 +29,7 @@ func (a *Agent) state(now time.Time, online bool, session uint64) event.AgentSta
 	if online {
 		s.State = "online"
 		s.Since = event.At(a.began)
-		s.Problems = append(s.Problems, a.problemsWith(disk, old)...)
+		s.Problems = append(s.Problems, a.problems(disk, old)...)
 	}
 	var oldest time.Time
 	for _, c := range []spool.ClassStats{stats.Urgent, stats.Routine} {

@@ -162,7 +162,7 @@ func TestTeeWhosePortIsTaken(t *testing.T) {
 	p.accept()
 	p.say(background)
 	b.waitFor("lanepost.device.online.v1", 1)
-	require.Contains(t, strings.Join(a.problems(), "\n"), "nobody can read entry-1/rpm-1 along: tee: listen tcp "+taken.Addr().String())
+	require.Contains(t, strings.Join(problemsOf(a), "\n"), "nobody can read entry-1/rpm-1 along: tee: listen tcp "+taken.Addr().String())
 	require.NoError(t, taken.Close())
 	a.taps.retry(a) // as the loop does every five seconds
 	attachedTo(t, a, 0)
@@ -170,7 +170,7 @@ func TestTeeWhosePortIsTaken(t *testing.T) {
 	attachedTo(t, a, 1)
 	p.say(background)
 	hears(t, c, background+"\r\n")
-	require.NotContains(t, strings.Join(a.problems(), "\n"), "along")
+	require.NotContains(t, strings.Join(problemsOf(a), "\n"), "along")
 	require.NoError(t, b.stop())
 }
 
@@ -197,7 +197,7 @@ func TestDailyFiles(t *testing.T) {
 		b.waitFor("lanepost.radiation.tamper.v1", i+1)
 	}
 	require.Eventually(t, func() bool {
-		return strings.Contains(strings.Join(a.problems(), "\n"), "daily files: make the directory: mkdir "+first)
+		return strings.Contains(strings.Join(problemsOf(a), "\n"), "daily files: make the directory: mkdir "+first)
 	}, patience, 5*time.Millisecond)
 	require.NoError(t, os.Remove(first+".mistaken"))
 	content := func(dir string) string {
@@ -213,7 +213,7 @@ func TestDailyFiles(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { return strings.Count(content(blocked), "\r\n") == 7 }, patience, 5*time.Millisecond)
 	require.Regexp(t, `^GB,000400,000400,000400,000400,20\d\d-\d\d-\d\d \d\d:\d\d:\d\d\.\d\d\d \+0[23]\r\nTT,000000,`, content(blocked))
-	require.Eventually(t, func() bool { return !strings.Contains(strings.Join(a.problems(), "\n"), "daily") }, patience, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return !strings.Contains(strings.Join(problemsOf(a), "\n"), "daily") }, patience, 5*time.Millisecond)
 	require.Equal(t, 1, strings.Count(b.logged(), "daily files are not written"))
 
 	// Another directory, and the portal's connection stands.
@@ -260,12 +260,12 @@ func TestDailyFilesLeaveRoom(t *testing.T) {
 	p.tamper(true)
 	b.waitFor("lanepost.radiation.tamper.v1", 1)
 	require.Eventually(t, func() bool {
-		return strings.Contains(strings.Join(a.problems(), "\n"), "daily files: the disk of "+disk+" has 0 bytes free")
+		return strings.Contains(strings.Join(problemsOf(a), "\n"), "daily files: the disk of "+disk+" has 0 bytes free")
 	}, patience, 5*time.Millisecond)
 	giveBack()
 	require.Eventually(t, func() bool {
 		files, _ := filepath.Glob(filepath.Join(disk, "*.csv"))
-		return len(files) > 0 && !strings.Contains(strings.Join(a.problems(), "\n"), "daily")
+		return len(files) > 0 && !strings.Contains(strings.Join(problemsOf(a), "\n"), "daily")
 	}, patience, 5*time.Millisecond)
 	require.NoError(t, b.stop())
 }

@@ -164,6 +164,7 @@ async function poll() {
     cameAt = performance.now();
     cameWall = Date.now();
     failed = "";
+    askSimulator();
   } catch (e) {
     failed = e.message || "no answer";
   } finally {
@@ -550,7 +551,7 @@ async function askLog() {
 // ---- the simulator, where one plays the instruments ----
 
 async function askSimulator() {
-  if (!status || !status.simulated) return;
+  if (!status.simulated) return;
   try {
     const s = await ask("/api/v1/simulator");
     const standing = s.faults.filter((f) => f.standing).length;
@@ -605,4 +606,3 @@ setInterval(poll, pollEvery);
 setInterval(draw, 1000);
 setInterval(takeEvents, 250);
 setInterval(askLog, logEvery);
-setInterval(askSimulator, pollEvery);
